@@ -1,0 +1,79 @@
+//! The embedded database: one file, one writer, many readers on snapshots. Owns the file, the order
+//! of commits and the shape of every table; knows nothing of what the rows mean.
+//!
+//! `read` gives a snapshot to a closure, never across an await. `write` queues a job for the writer
+//! thread and returns once it is on disk.
+
+mod engine;
+pub mod rows;
+mod table;
+pub mod tables;
+mod tx;
+mod writer;
+
+use std::{path::Path, sync::Arc};
+
+use engine::Engine;
+pub use engine::Options;
+pub use table::{Flow, Table};
+use tokio::sync::{mpsc, oneshot};
+pub use tx::{Read, ReadTx, Wake, WriteTx};
+pub use writer::OnCommit;
+
+use crate::error::{Error, Result};
+
+/// Immutable things that are worth keeping in memory, each cache bounded by bytes.
+pub(crate) struct Caches {
+    layers: quick_cache::sync::Cache<u64, Arc<rows::Layer>, rows::LayerWeight>,
+}
+
+impl Caches {
+    fn new(bytes: u64) -> Arc<Self> {
+        let layers = quick_cache::sync::Cache::with_weighter(1024, bytes, rows::LayerWeight);
+        Arc::new(Self { layers })
+    }
+}
+
+/// The store. Clones share one database and one writer.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+    jobs: mpsc::Sender<Box<dyn writer::Job>>,
+}
+
+impl Store {
+    /// Opens the database at `path`, or makes it. `on_commit` is called by the writer after each
+    /// commit, before those who asked for it are answered.
+    pub fn open(path: &Path, options: Options, on_commit: OnCommit) -> Result<Self, String> {
+        let engine = Arc::new(Engine::open(path, options)?);
+        let pos = engine.begin_read().and_then(|tx| tx.pos()).map_err(|error| error.to_string())?;
+        let (jobs, queue) = mpsc::channel(writer::QUEUE);
+        let writer = writer::Writer { engine: engine.clone(), jobs: queue, on_commit, pos, space_checked: None };
+        std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(|| writer.run())
+            .map_err(|error| format!("can't start the writer thread: {error}"))?;
+        Ok(Self { engine, jobs })
+    }
+
+    /// Reads from a snapshot of the last commit.
+    pub fn read<T>(&self, work: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
+        work(&self.engine.begin_read()?)
+    }
+
+    /// Runs a job in the writer and returns when its effects are on disk. The job may run more than
+    /// once (see `writer.rs`); if it fails, it has left no trace.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&WriteTx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(writer::Task { work, outcome: None, reply });
+        let stopped = || Error::unavailable("the server is stopping", "the writer has stopped");
+        self.jobs.send(job).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+#[cfg(test)]
+mod tests;

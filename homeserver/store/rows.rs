@@ -1,0 +1,406 @@
+//! How rows look on disk. Rows that are read for every event are small binary layouts; all others are
+//! JSON, which can grow a field without a migration.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    base::{Pos, RoomNum},
+    error::{Error, Result},
+};
+
+/// A value that can be stored.
+pub trait Row: Sized {
+    /// The bytes on disk.
+    fn encode(&self) -> Result<Cow<'_, [u8]>>;
+    /// The value again. A failure means that the file is damaged.
+    fn decode(bytes: &[u8]) -> Result<Self>;
+}
+
+/// A row that is stored as JSON.
+pub trait JsonRow: Serialize + DeserializeOwned {}
+
+impl<T: JsonRow> Row for T {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        serde_json::to_vec(self).map(Cow::Owned).map_err(Error::internal)
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|error| Error::internal(format!("damaged row: {error}")))
+    }
+}
+
+impl Row for u64 {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Owned(self.to_le_bytes().to_vec()))
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        Reader(bytes).u64()
+    }
+}
+
+impl Row for () {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(&[]))
+    }
+    fn decode(_: &[u8]) -> Result<Self> {
+        Ok(())
+    }
+}
+
+impl Row for String {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(self.as_bytes()))
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        String::from_utf8(bytes.to_vec()).map_err(|_| damaged())
+    }
+}
+
+impl Row for Vec<u8> {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(self))
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        Ok(bytes.to_vec())
+    }
+}
+
+/// JSON text with the position at which it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// When it was written, in the server's order.
+    pub pos: Pos,
+    /// The JSON text.
+    pub json: String,
+}
+
+impl Row for Dated {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Owned([&self.pos.to_le_bytes(), self.json.as_bytes()].concat()))
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        Ok(Self { pos: reader.u64()?, json: reader.rest()? })
+    }
+}
+
+/// An event as it is kept: what we decided about it, and its JSON as it federates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// The room it belongs to.
+    pub room: RoomNum,
+    /// The room's state before it.
+    pub state_before: u64,
+    /// What became of it; see [`Standing`].
+    pub standing: Standing,
+    /// The position of the redaction that emptied it, or 0.
+    pub redacted_by: Pos,
+    /// The local device that sent it and its transaction ID, which only that device is shown.
+    pub sent_by: Option<(String, String)>,
+    /// The event's ID.
+    pub id: String,
+    /// The PDU as JSON.
+    pub pdu: String,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Part of the room.
+    Accepted,
+    /// Kept for the events that build on it, never shown.
+    SoftFailed,
+    /// Kept so that what depends on it is rejected too, never shown.
+    Rejected,
+    /// Known only as part of somebody's state or auth chain.
+    Outlier,
+}
+
+impl Row for EventRow {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        let mut out = Vec::with_capacity(self.pdu.len() + self.id.len() + 96);
+        out.extend(self.room.to_le_bytes());
+        out.extend(self.state_before.to_le_bytes());
+        out.push(match self.standing {
+            Standing::Accepted => 0,
+            Standing::SoftFailed => 1,
+            Standing::Rejected => 2,
+            Standing::Outlier => 3,
+        });
+        out.extend(self.redacted_by.to_le_bytes());
+        let (device, txn) = self.sent_by.as_ref().map_or(("", ""), |(device, txn)| (device, txn));
+        for text in [device, txn, &self.id] {
+            let length = u16::try_from(text.len()).map_err(Error::internal)?;
+            out.extend(length.to_le_bytes());
+            out.extend(text.as_bytes());
+        }
+        out.extend(self.pdu.as_bytes());
+        Ok(Cow::Owned(out))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        let (room, state_before) = (reader.u64()?, reader.u64()?);
+        let standing = match reader.take(1)? {
+            [0] => Standing::Accepted,
+            [1] => Standing::SoftFailed,
+            [2] => Standing::Rejected,
+            [3] => Standing::Outlier,
+            _ => return Err(damaged()),
+        };
+        let redacted_by = reader.u64()?;
+        let (device, txn, id) = (reader.text()?, reader.text()?, reader.text()?);
+        let sent_by = (!device.is_empty()).then_some((device, txn));
+        Ok(Self { room, state_before, standing, redacted_by, sent_by, id, pdu: reader.rest()? })
+    }
+}
+
+/// A place in a room's timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The event's position, where its row is.
+    pub event: Pos,
+    /// The room's current state once the event was in.
+    pub state_after: u64,
+}
+
+impl Row for Place {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Owned([self.event.to_le_bytes(), self.state_after.to_le_bytes()].concat()))
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        Ok(Self { event: reader.u64()?, state_after: reader.u64()? })
+    }
+}
+
+/// A layer of room state: what differs from the layer below. Entries are sorted by key number; an
+/// event position of 0 says that the key is not set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layer {
+    /// The layer below, or 0 for none.
+    pub below: u64,
+    /// (key number, event position), sorted.
+    pub entries: Vec<(u64, Pos)>,
+}
+
+impl Row for Layer {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        let mut out = Vec::with_capacity(8 + 16 * self.entries.len());
+        out.extend(self.below.to_le_bytes());
+        for (key, event) in &self.entries {
+            out.extend(key.to_le_bytes());
+            out.extend(event.to_le_bytes());
+        }
+        Ok(Cow::Owned(out))
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        let below = reader.u64()?;
+        let mut entries = Vec::with_capacity(reader.0.len() / 16);
+        while !reader.0.is_empty() {
+            entries.push((reader.u64()?, reader.u64()?));
+        }
+        Ok(Self { below, entries })
+    }
+}
+
+/// A layer's weight in the cache is its size in memory.
+#[derive(Clone)]
+pub struct LayerWeight;
+
+impl quick_cache::Weighter<u64, std::sync::Arc<Layer>> for LayerWeight {
+    fn weight(&self, _: &u64, layer: &std::sync::Arc<Layer>) -> u64 {
+        64 + 16 * layer.entries.len() as u64
+    }
+}
+
+/// Reads a binary row from its front.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(count).ok_or_else(damaged)?;
+        self.0 = rest;
+        Ok(front)
+    }
+    fn u64(&mut self) -> Result<u64> {
+        let bytes = self.take(8)?.try_into().map_err(|_| damaged())?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+    fn text(&mut self) -> Result<String> {
+        let length = self.take(2)?.try_into().map_err(|_| damaged())?;
+        let bytes = self.take(usize::from(u16::from_le_bytes(length)))?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| damaged())
+    }
+    fn rest(&mut self) -> Result<String> {
+        String::from_utf8(std::mem::take(&mut self.0).to_vec()).map_err(|_| damaged())
+    }
+}
+
+fn damaged() -> Error {
+    Error::internal("damaged row")
+}
+
+/// A local account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UserRow {
+    /// The password as a PHC string; none for accounts that can't sign in by password.
+    pub password: Option<String>,
+    /// May administer the server.
+    #[serde(default)]
+    pub admin: bool,
+    /// Closed for good.
+    #[serde(default)]
+    pub deactivated: bool,
+    /// A guest account.
+    #[serde(default)]
+    pub guest: bool,
+    /// When it was made, milliseconds.
+    pub created: u64,
+}
+impl JsonRow for UserRow {}
+
+/// A session of a local account.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// What its owner calls it.
+    pub display_name: Option<String>,
+    /// When it last called, milliseconds.
+    pub last_seen: u64,
+    /// From where.
+    pub last_ip: String,
+    /// The hashes of its tokens (unpadded base64), so that they die with it.
+    #[serde(default)]
+    pub tokens: Vec<String>,
+}
+impl JsonRow for DeviceRow {}
+
+/// What a token stands for. Tokens are keyed by their SHA-256 hash and never stored themselves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// The account's full ID.
+    pub user: String,
+    /// The session.
+    pub device: String,
+    /// A refresh token, not an access token.
+    #[serde(default)]
+    pub refresh: bool,
+    /// When it stops working, milliseconds.
+    pub expires: Option<u64>,
+}
+impl JsonRow for TokenRow {}
+
+/// A registration token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RegistrationTokenRow {
+    /// How often it may still be used; none for without end.
+    pub uses_left: Option<u64>,
+    /// When it stops working, milliseconds.
+    pub expires: Option<u64>,
+    /// The account made with it becomes an administrator.
+    #[serde(default)]
+    pub admin: bool,
+}
+impl JsonRow for RegistrationTokenRow {}
+
+/// A room's present.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoomRow {
+    /// The room's ID.
+    pub id: String,
+    /// The room version.
+    pub version: String,
+    /// The current state.
+    pub state: u64,
+    /// The forward extremities, as event positions.
+    pub extremities: Vec<Pos>,
+    /// People in it.
+    pub joined: u64,
+    /// People invited.
+    pub invited: u64,
+}
+impl JsonRow for RoomRow {}
+
+/// Somebody's membership, where it stands now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// `join`, `invite`, `knock`, `leave` or `ban`.
+    pub membership: String,
+    /// The membership event's position, which is also when it changed.
+    pub event: Pos,
+    /// The person has forgotten the room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten: bool,
+}
+impl JsonRow for MemberRow {}
+
+/// A read receipt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReceiptRow {
+    /// When it came, in the server's order.
+    pub pos: Pos,
+    /// The event that was read.
+    pub event_id: String,
+    /// Where that event stands in the timeline.
+    pub order: i64,
+    /// When it came, milliseconds.
+    pub ts: u64,
+}
+impl JsonRow for ReceiptRow {}
+
+/// A room alias.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AliasRow {
+    /// The room.
+    pub room_id: String,
+    /// Who made it.
+    pub creator: String,
+}
+impl JsonRow for AliasRow {}
+
+/// A one-time or fallback key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// When it was uploaded, in the server's order: the oldest is claimed first.
+    pub pos: Pos,
+    /// The key's JSON.
+    pub json: String,
+    /// A fallback key that has been handed out.
+    #[serde(default)]
+    pub used: bool,
+}
+impl JsonRow for KeyRow {}
+
+/// A media file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MediaRow {
+    /// The SHA-256 of the content, which names the file; none while it has not been uploaded.
+    pub hash: Option<String>,
+    /// What its uploader says it is.
+    pub content_type: Option<String>,
+    /// What its uploader calls it.
+    pub filename: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// Who uploaded it.
+    pub uploader: Option<String>,
+    /// When, milliseconds.
+    pub created: u64,
+}
+impl JsonRow for MediaRow {}
+
+/// How far somebody's unread counts of a room have been worked out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRow {
+    /// Counted from after this place in the timeline: where the person has read to.
+    pub read: i64,
+    /// Counted up to and with this place.
+    pub counted: i64,
+    /// Events that notify.
+    pub notify: u64,
+    /// Events that notify and highlight.
+    pub highlight: u64,
+}
+impl JsonRow for UnreadRow {}

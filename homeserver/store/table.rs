@@ -1,0 +1,123 @@
+//! The shape of a table: a typed name with the few operations that the house uses. This file and its
+//! neighbours are the only ones that say redb; the rest of Hearth sees keys, rows and ranges.
+
+use std::{borrow::Borrow, marker::PhantomData, ops::RangeBounds};
+
+use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition};
+
+use super::{Read, WriteTx, rows::Row, tx::storage};
+use crate::error::Result;
+
+/// Whether a scan goes on after this row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// To the next row.
+    Next,
+    /// No further.
+    Stop,
+}
+
+/// A table with keys of redb type `K` (ordered component by component) and rows of type `V`.
+pub struct Table<K: Key + 'static, V> {
+    pub(super) definition: TableDefinition<'static, K, &'static [u8]>,
+    row: PhantomData<fn() -> V>,
+}
+
+impl<K: Key + 'static, V: Row> Table<K, V> {
+    /// Declares a table. Every declaration stands in `tables.rs`.
+    pub(super) const fn new(name: &'static str) -> Self {
+        Self { definition: TableDefinition::new(name), row: PhantomData }
+    }
+
+    /// The row at `key`, if there is one.
+    pub fn get<'k>(&self, tx: &impl Read, key: impl Borrow<K::SelfType<'k>>) -> Result<Option<V>> {
+        let table = tx.open(self.definition)?;
+        match table.get(key).map_err(storage)? {
+            Some(guard) => V::decode(guard.value()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is a row at `key`.
+    pub fn has<'k>(&self, tx: &impl Read, key: impl Borrow<K::SelfType<'k>>) -> Result<bool> {
+        let table = tx.open(self.definition)?;
+        Ok(table.get(key).map_err(storage)?.is_some())
+    }
+
+    /// Visits the rows of a range in the order of their keys. While it runs, a write transaction can't
+    /// use the same table otherwise.
+    pub fn scan<'k, R>(
+        &self,
+        tx: &impl Read,
+        range: impl RangeBounds<R> + 'k,
+        mut visit: impl FnMut(K::SelfType<'_>, V) -> Result<Flow>,
+    ) -> Result<()>
+    where
+        R: Borrow<K::SelfType<'k>> + 'k,
+    {
+        let table = tx.open(self.definition)?;
+        for row in table.range::<R>(range).map_err(storage)? {
+            let (key, value) = row.map_err(storage)?;
+            if visit(key.value(), V::decode(value.value())?)? == Flow::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::scan`], from the last key to the first.
+    pub fn scan_back<'k, R>(
+        &self,
+        tx: &impl Read,
+        range: impl RangeBounds<R> + 'k,
+        mut visit: impl FnMut(K::SelfType<'_>, V) -> Result<Flow>,
+    ) -> Result<()>
+    where
+        R: Borrow<K::SelfType<'k>> + 'k,
+    {
+        let table = tx.open(self.definition)?;
+        for row in table.range::<R>(range).map_err(storage)?.rev() {
+            let (key, value) = row.map_err(storage)?;
+            if visit(key.value(), V::decode(value.value())?)? == Flow::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What `map` makes of each row of a range, in the order of the keys.
+    pub fn collect<'k, R, T>(
+        &self,
+        tx: &impl Read,
+        range: impl RangeBounds<R> + 'k,
+        mut map: impl FnMut(K::SelfType<'_>, V) -> T,
+    ) -> Result<Vec<T>>
+    where
+        R: Borrow<K::SelfType<'k>> + 'k,
+    {
+        let mut out = Vec::new();
+        self.scan(tx, range, |key, row| {
+            out.push(map(key, row));
+            Ok(Flow::Next)
+        })?;
+        Ok(out)
+    }
+
+    /// How many rows the table has.
+    pub fn len(&self, tx: &impl Read) -> Result<u64> {
+        tx.open(self.definition)?.len().map_err(storage)
+    }
+
+    /// Writes the row at `key`, over what was there.
+    pub fn put<'k>(&self, tx: &WriteTx, key: impl Borrow<K::SelfType<'k>>, row: &V) -> Result<()> {
+        let mut table = tx.open_for_write(self.definition)?;
+        table.insert(key, &*row.encode()?).map_err(storage)?;
+        Ok(())
+    }
+
+    /// Takes the row at `key` away. True if there was one.
+    pub fn remove<'k>(&self, tx: &WriteTx, key: impl Borrow<K::SelfType<'k>>) -> Result<bool> {
+        let mut table = tx.open_for_write(self.definition)?;
+        Ok(table.remove(key).map_err(storage)?.is_some())
+    }
+}

@@ -1,0 +1,113 @@
+//! Every table: its name, its key, its row, one line of meaning. Keys are ordered so that what is read
+//! together lies together. Only the module that owns a concept uses its tables.
+
+use super::{
+    rows::{
+        AliasRow, Dated, DeviceRow, EventRow, KeyRow, Layer, MediaRow, MemberRow, Place, ReceiptRow,
+        RegistrationTokenRow, RoomRow, TokenRow, UnreadRow, UserRow,
+    },
+    table::Table,
+};
+use crate::base::{Pos, RoomNum};
+
+/// Declares the tables and the function that makes them all.
+macro_rules! tables {
+    ($($(#[$meaning:meta])+ $name:ident: $key:ty => $row:ty;)+) => {
+        $($(#[$meaning])+ pub static $name: Table<$key, $row> = Table::new(stringify!($name));)+
+
+        /// Makes every table, so that readers never meet a missing one.
+        pub(super) fn create_all(tx: &redb::WriteTransaction) -> Result<(), redb::TableError> {
+            $(tx.open_table($name.definition)?;)+
+            Ok(())
+        }
+    };
+}
+
+type Str = &'static str;
+
+tables! {
+    /// What this file is: `lineage`.
+    IDENTITY: Str => String;
+    /// `schema`, and `pos`, the newest position.
+    COUNTERS: Str => u64;
+
+    /// Local accounts: localpart.
+    USERS: Str => UserRow;
+    /// Sessions: (user ID, device ID).
+    DEVICES: (Str, Str) => DeviceRow;
+    /// Access and refresh tokens: hash.
+    TOKENS: Str => TokenRow;
+    /// Tokens that allow one to register.
+    REGISTRATION_TOKENS: Str => RegistrationTokenRow;
+    /// Profile fields as JSON: (user ID, key).
+    PROFILES: (Str, Str) => String;
+    /// Account data: (user ID, room ID or "", type).
+    ACCOUNT_DATA: (Str, Str, Str) => Dated;
+    /// When account data changed: (user ID, position) to room ID, a line feed, and type.
+    ACCOUNT_DATA_LOG: (Str, Pos) => String;
+    /// Filters as JSON: (user ID, filter ID).
+    FILTERS: (Str, Str) => String;
+    /// What a device's transaction ID led to: (user ID, device ID, scope and transaction ID).
+    TRANSACTIONS: (Str, Str, Str) => String;
+
+    /// Room numbers: room ID.
+    ROOM_NUMS: Str => RoomNum;
+    /// Rooms as they are now.
+    ROOMS: RoomNum => RoomRow;
+    /// Events, in the order in which this server learned of them.
+    EVENTS: Pos => EventRow;
+    /// Where an event is: event ID.
+    EVENT_IDS: Str => Pos;
+    /// Rooms' timelines: (room, order). Order is the position, or less than zero for older history
+    /// that was fetched later.
+    TIMELINE: (RoomNum, i64) => Place;
+    /// Layers of room state.
+    STATES: u64 => Layer;
+    /// Numbers of state keys: (event type, state key).
+    STATE_KEYS: (Str, Str) => u64;
+    /// State keys by number: event type, a line feed, state key.
+    STATE_KEY_NAMES: u64 => String;
+    /// Memberships as they are now: (room, user ID).
+    MEMBERS: (RoomNum, Str) => MemberRow;
+    /// The same, by person: (user ID, room).
+    USER_ROOMS: (Str, RoomNum) => MemberRow;
+    /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
+    STRIPPED: (Str, RoomNum) => String;
+    /// Events that relate to another: (parent's event ID, child's position) to relation type, a line
+    /// feed, and event type.
+    RELATIONS: (Str, Pos) => String;
+    /// Read receipts: (room, user ID, receipt type, thread or "").
+    RECEIPTS: (RoomNum, Str, Str, Str) => ReceiptRow;
+    /// When receipts changed: (room, position) to user ID, receipt type and thread, with line feeds.
+    RECEIPT_LOG: (RoomNum, Pos) => String;
+    /// How far unread counts have been worked out: (user ID, room).
+    UNREAD: (Str, RoomNum) => UnreadRow;
+    /// Room aliases of this server.
+    ALIASES: Str => AliasRow;
+    /// The same, by room: (room, alias).
+    ROOM_ALIASES: (RoomNum, Str) => ();
+    /// Rooms that the directory lists.
+    PUBLIC_ROOMS: RoomNum => ();
+
+    /// Device keys as JSON: (user ID, device ID).
+    DEVICE_KEYS: (Str, Str) => String;
+    /// Cross-signing keys as JSON: (user ID, usage).
+    CROSS_SIGNING_KEYS: (Str, Str) => String;
+    /// Signatures on keys: (signed user, signed key or device ID, signer's user ID, signer's key ID).
+    KEY_SIGNATURES: (Str, Str, Str, Str) => String;
+    /// One-time keys: (user ID, device ID, key ID with its algorithm).
+    ONE_TIME_KEYS: (Str, Str, Str) => KeyRow;
+    /// Fallback keys: (user ID, device ID, algorithm), the JSON holding the one key with its ID.
+    FALLBACK_KEYS: (Str, Str, Str) => KeyRow;
+    /// Messages for a device: (user ID, device ID, position).
+    TO_DEVICE: (Str, Str, Pos) => String;
+    /// Whose devices changed, each person once, at the last time.
+    DEVICE_LOG: Pos => String;
+    /// Where in that log a person is.
+    DEVICE_LOG_POS: Str => Pos;
+
+    /// Media: (server name, media ID).
+    MEDIA: (Str, Str) => MediaRow;
+    /// How many media refer to a file: hash.
+    MEDIA_FILES: Str => u64;
+}

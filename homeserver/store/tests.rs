@@ -1,0 +1,114 @@
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+fn open(dir: &Path) -> Store {
+    let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
+    Store::open(&dir.join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens")
+}
+
+#[tokio::test]
+async fn failing_jobs_leave_no_trace_and_spare_their_neighbours() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let mut jobs = tokio::task::JoinSet::new();
+    for n in 0..200u64 {
+        let store = store.clone();
+        jobs.spawn(async move {
+            let work = move |tx: &WriteTx| {
+                tables::PUBLIC_ROOMS.put(tx, n, &())?;
+                match n % 10 {
+                    3 => Err(Error::forbidden("no")),
+                    7 => panic!("oh"),
+                    _ => Ok(n),
+                }
+            };
+            store.write(work).await.is_ok() == !matches!(n % 10, 3 | 7)
+        });
+    }
+    assert!(jobs.join_all().await.into_iter().all(|as_wanted| as_wanted));
+    let kept = store.read(|tx| tables::PUBLIC_ROOMS.collect(tx, 0.., |room, ()| room)).expect("reads");
+    assert_eq!(kept, (0..200).filter(|n| !matches!(n % 10, 3 | 7)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn positions_go_on_after_a_restart_and_failures_take_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    assert_eq!(store.write(|tx| Ok(tx.next_pos())).await.expect("writes"), 1);
+    let failed: Result<()> = store.write(|tx| Err(Error::forbidden(tx.next_pos().to_string()))).await;
+    assert!(failed.is_err());
+    drop(store);
+    let store = loop {
+        let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
+        if let Ok(store) = Store::open(&dir.path().join("hearth.redb"), options, Box::new(|_, _| {})) {
+            break store;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(store.write(|tx| Ok(tx.next_pos())).await.expect("writes"), 2);
+}
+
+#[tokio::test]
+async fn waiters_hear_of_what_is_committed_and_of_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = heard.clone();
+    let on_commit: OnCommit = Box::new(move |wake, pos| log.lock().expect("unpoisoned").push((wake.rooms, pos)));
+    let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
+    let store = Store::open(&dir.path().join("hearth.redb"), options, on_commit).expect("opens");
+    let wake = |tx: &WriteTx, room| {
+        tx.wake(|wake| {
+            wake.rooms.insert(room);
+        })
+    };
+    let kept = store.write(move |tx| {
+        wake(tx, 5);
+        Ok(tx.next_pos())
+    });
+    kept.await.expect("writes");
+    let failed = store.write(move |tx| {
+        wake(tx, 6);
+        Err::<(), _>(Error::forbidden("no"))
+    });
+    assert!(failed.await.is_err());
+    let heard = heard.lock().expect("unpoisoned");
+    assert_eq!(heard[0], ([5].into(), 1));
+    assert!(heard.iter().all(|(rooms, _)| !rooms.contains(&6)));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_serves_reads() {
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(open(dir.path()).write(|tx| tables::PUBLIC_ROOMS.put(tx, 1, &())).await);
+    let path = dir.path().join("full.redb");
+    let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: u64::MAX };
+    let store = Store::open(&path, options, Box::new(|_, _| {})).expect("opens");
+    let refused = store.write(|tx| tables::PUBLIC_ROOMS.put(tx, 1, &())).await.expect_err("no room");
+    assert_eq!(refused.status().as_u16(), 503);
+    assert!(!store.read(|tx| tables::PUBLIC_ROOMS.has(tx, 1)).expect("reads"));
+}
+
+#[test]
+fn a_foreign_file_and_a_newer_schema_are_refused_with_advice() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let foreign = dir.path().join("foreign.redb");
+    let other = redb::TableDefinition::<&str, u64>::new("other");
+    let database = redb::Database::create(&foreign).expect("made");
+    let tx = database.begin_write().expect("begins");
+    tx.open_table(other).expect("opens").insert("x", 1).expect("inserts");
+    tx.commit().expect("commits");
+    drop(database);
+    let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
+    let error = Store::open(&foreign, options, Box::new(|_, _| {})).err().expect("refused");
+    assert!(error.contains("not made by Hearth"), "{error}");
+
+    let newer = dir.path().join("newer.redb");
+    let engine = Engine::open(&newer, options).expect("made");
+    let tx = engine.begin_write(0).expect("begins");
+    tables::COUNTERS.put(&tx, "schema", &99).expect("puts");
+    tx.redb.commit().expect("commits");
+    drop(engine);
+    let error = Store::open(&newer, options, Box::new(|_, _| {})).err().expect("refused");
+    assert!(error.contains("schema 99"), "{error}");
+}

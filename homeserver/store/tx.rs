@@ -1,0 +1,147 @@
+//! Transactions: what can be read through both kinds, and what only the writer can do.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use redb::{
+    Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+};
+use ruma::OwnedUserId;
+
+use super::{Caches, rows::Layer, tables};
+use crate::{
+    base::{Pos, RoomNum},
+    error::{Error, Result},
+};
+
+type Bytes = &'static [u8];
+
+/// A consistent view of the store: [`ReadTx`], a snapshot, or [`WriteTx`], which sees its own writes.
+pub trait Read {
+    #[doc(hidden)]
+    type Opened<'t, K: Key + 'static>: ReadableTable<K, Bytes> + ReadableTableMetadata
+    where
+        Self: 't;
+
+    #[doc(hidden)]
+    fn open<K: Key + 'static>(&self, table: TableDefinition<'static, K, Bytes>) -> Result<Self::Opened<'_, K>>;
+
+    /// The newest position that this view holds.
+    fn pos(&self) -> Result<Pos>;
+
+    /// A layer of room state, from the shared cache if it is there.
+    fn layer(&self, id: u64) -> Result<Arc<Layer>>;
+}
+
+/// A snapshot.
+pub struct ReadTx {
+    pub(super) redb: ReadTransaction,
+    pub(super) caches: Arc<Caches>,
+}
+
+/// The one write transaction there is at a time. Several jobs share it; see `writer.rs`.
+pub struct WriteTx {
+    pub(super) redb: WriteTransaction,
+    pub(super) caches: Arc<Caches>,
+    /// The last position of the last commit: rows up to it can't be undone, so they may be cached.
+    pub(super) committed: Pos,
+    pub(super) pos: Cell<Pos>,
+    /// Whether the running job has written: if it then fails, its batch is done again without it.
+    pub(super) dirty: Cell<bool>,
+    pub(super) wake: RefCell<Wake>,
+}
+
+/// Whom a commit concerns. Waiters are told only that something happened and up to where.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// Rooms in which something happened that everybody in them may see.
+    pub rooms: BTreeSet<RoomNum>,
+    /// People for whom something happened outside rooms: account data, to-device, invitations.
+    pub users: BTreeSet<OwnedUserId>,
+    /// People who came into (true) or went out of (false) a room.
+    pub members: BTreeMap<(OwnedUserId, RoomNum), bool>,
+    /// People whose sessions ended.
+    pub signed_out: BTreeSet<OwnedUserId>,
+    /// People whose devices or keys changed: all who share a room with them want to know.
+    pub devices: BTreeSet<OwnedUserId>,
+}
+
+impl Wake {
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.rooms.extend(other.rooms);
+        self.users.extend(other.users);
+        self.members.extend(other.members);
+        self.signed_out.extend(other.signed_out);
+        self.devices.extend(other.devices);
+    }
+}
+
+impl Read for ReadTx {
+    type Opened<'t, K: Key + 'static> = ReadOnlyTable<K, Bytes>;
+
+    fn open<K: Key + 'static>(&self, table: TableDefinition<'static, K, Bytes>) -> Result<Self::Opened<'_, K>> {
+        self.redb.open_table(table).map_err(storage)
+    }
+
+    fn pos(&self) -> Result<Pos> {
+        Ok(tables::COUNTERS.get(self, "pos")?.unwrap_or(0))
+    }
+
+    fn layer(&self, id: u64) -> Result<Arc<Layer>> {
+        self.caches.layers.get_or_insert_with(&id, || read_layer(self, id))
+    }
+}
+
+impl Read for WriteTx {
+    type Opened<'t, K: Key + 'static> = Table<'t, K, Bytes>;
+
+    fn open<K: Key + 'static>(&self, table: TableDefinition<'static, K, Bytes>) -> Result<Self::Opened<'_, K>> {
+        self.redb.open_table(table).map_err(storage)
+    }
+
+    fn pos(&self) -> Result<Pos> {
+        Ok(self.pos.get())
+    }
+
+    fn layer(&self, id: u64) -> Result<Arc<Layer>> {
+        if id <= self.committed {
+            return self.caches.layers.get_or_insert_with(&id, || read_layer(self, id));
+        }
+        read_layer(self, id)
+    }
+}
+
+fn read_layer(tx: &impl Read, id: u64) -> Result<Arc<Layer>> {
+    let layer = tables::STATES.get(tx, id)?;
+    layer.map(Arc::new).ok_or_else(|| Error::internal(format!("state {id} is missing")))
+}
+
+impl WriteTx {
+    /// The next position, now taken. A job that fails gives it back with everything else.
+    pub fn next_pos(&self) -> Pos {
+        self.dirty.set(true);
+        self.pos.set(self.pos.get() + 1);
+        self.pos.get()
+    }
+
+    /// Adds to what waiters are told after the commit.
+    pub fn wake(&self, add: impl FnOnce(&mut Wake)) {
+        add(&mut self.wake.borrow_mut());
+    }
+
+    pub(super) fn open_for_write<K: Key + 'static>(
+        &self,
+        table: TableDefinition<'static, K, Bytes>,
+    ) -> Result<Table<'_, K, Bytes>> {
+        self.dirty.set(true);
+        self.redb.open_table(table).map_err(storage)
+    }
+}
+
+/// A database error towards a client: the server can't do this now, and says why in its log.
+pub(super) fn storage(error: impl Into<redb::Error>) -> Error {
+    Error::unavailable("the server's storage does not answer: try again later", error.into())
+}

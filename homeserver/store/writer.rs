@@ -1,0 +1,162 @@
+//! The one thread that writes. It takes all jobs that wait, runs them in one transaction, commits once
+//! with an fsync, wakes whoever waits, and answers everybody.
+//!
+//! - A job that fails before its first write costs its neighbours nothing.
+//! - A job that fails after writing has the batch undone and run again without it. Jobs are therefore
+//!   re-runnable: they have no side effect but the transaction.
+//! - A job that panics is answered as an internal error and counts as one that failed after writing.
+//! - When the disk fails, everybody in the batch is told so and the database is opened anew; when the
+//!   disk is nearly full, jobs are refused before they start, so that readers never notice.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Engine, WriteTx, tables,
+    tx::{Wake, storage},
+};
+use crate::{
+    base::Pos,
+    error::{Error, Result},
+};
+
+/// Jobs in one commit at most: a bound on how long the first of them waits for the last.
+const MAX_BATCH: usize = 512;
+/// Jobs waiting at most; a further one waits outside, holding only its own request.
+pub(super) const QUEUE: usize = 2048;
+/// How often the free space is looked at.
+const SPACE_CHECK: Duration = Duration::from_millis(500);
+
+/// Called after each commit, with whom it concerns and the newest position.
+pub type OnCommit = Box<dyn Fn(Wake, Pos) + Send>;
+
+pub(super) trait Job: Send {
+    /// Runs once or more, until its outcome is final.
+    fn run(&mut self, tx: &WriteTx) -> bool;
+    /// Replaces the outcome.
+    fn fail(&mut self, error: Error);
+    /// Tells the caller.
+    fn answer(self: Box<Self>);
+}
+
+pub(super) struct Task<T, F> {
+    pub work: F,
+    pub outcome: Option<Result<T>>,
+    pub reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: FnMut(&WriteTx) -> Result<T> + Send> Job for Task<T, F> {
+    fn run(&mut self, tx: &WriteTx) -> bool {
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(tx))).unwrap_or_else(|panic| {
+            tx.dirty.set(true);
+            Err(Error::internal(format!("a write job panicked: {}", panic_text(&*panic))))
+        });
+        let succeeded = outcome.is_ok();
+        self.outcome = Some(outcome);
+        succeeded
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.outcome = Some(Err(error));
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(outcome) = self.outcome {
+            // The caller may have gone away; what it asked for is done all the same.
+            let _ = self.reply.send(outcome);
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+pub(super) struct Writer {
+    pub engine: Arc<Engine>,
+    pub jobs: mpsc::Receiver<Box<dyn Job>>,
+    pub on_commit: OnCommit,
+    pub pos: Pos,
+    pub space_checked: Option<(Instant, bool)>,
+}
+
+impl Writer {
+    /// Serves jobs until the last [`super::Store`] is gone.
+    pub fn run(mut self) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while let Some(first) = self.jobs.blocking_recv() {
+            batch.push(first);
+            while batch.len() < MAX_BATCH {
+                let Ok(job) = self.jobs.try_recv() else { break };
+                batch.push(job);
+            }
+            self.serve(&mut batch);
+            batch.drain(..).for_each(Job::answer);
+        }
+        self.engine.close();
+    }
+
+    fn serve(&mut self, batch: &mut [Box<dyn Job>]) {
+        if !self.has_space() {
+            let full = Error::unavailable("the server's disk is full: try again later", "too little free disk space");
+            return batch.iter_mut().for_each(|job| job.fail(full.clone()));
+        }
+        match self.commit(batch) {
+            Ok((wake, pos)) => {
+                self.pos = pos;
+                (self.on_commit)(wake, pos);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a commit failed; opening the database anew");
+                batch.iter_mut().for_each(|job| job.fail(error.clone()));
+                self.engine.reopen();
+            }
+        }
+    }
+
+    /// Runs the batch in one transaction, leaving out jobs that failed after writing, and commits.
+    fn commit(&self, batch: &mut [Box<dyn Job>]) -> Result<(Wake, Pos)> {
+        let mut failed = vec![false; batch.len()];
+        'again: loop {
+            let tx = self.engine.begin_write(self.pos)?;
+            let mut wake = Wake::default();
+            for (job, failed) in batch.iter_mut().zip(&mut failed) {
+                if *failed {
+                    continue;
+                }
+                tx.dirty.set(false);
+                if job.run(&tx) {
+                    wake.absorb(tx.wake.take());
+                } else {
+                    *failed = true;
+                    tx.wake.take();
+                    if tx.dirty.get() {
+                        tx.redb.abort().map_err(storage)?;
+                        continue 'again;
+                    }
+                }
+            }
+            let pos = tx.pos.get();
+            tables::COUNTERS.put(&tx, "pos", &pos)?;
+            tx.redb.commit().map_err(storage)?;
+            return Ok((wake, pos));
+        }
+    }
+
+    fn has_space(&mut self) -> bool {
+        match self.space_checked {
+            Some((at, enough)) if at.elapsed() < SPACE_CHECK => enough,
+            _ => {
+                let enough = self.engine.has_space();
+                self.space_checked = Some((Instant::now(), enough));
+                enough
+            }
+        }
+    }
+}
