@@ -1,0 +1,19 @@
+//! The resources that a handler may use. Nothing but fields.
+
+use std::sync::Arc;
+
+use crate::{accounts::sessions::LastSeen, base::signing::SigningKey, config::Config, http::Limits, store::Store};
+
+/// What there is one of in a server.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The database.
+    pub store: Store,
+    /// Our signing key.
+    pub key: Arc<SigningKey>,
+    /// Rate limits.
+    pub limits: Limits,
+    /// When sessions were last seen, until that is written down.
+    pub last_seen: LastSeen,
+}

@@ -1,0 +1,38 @@
+//! What this server is and can do. spec: client-server-api#api-versions, #well-known-uris
+
+use std::sync::Arc;
+
+use ruma::api::client::discovery::{discover_homeserver, get_supported_versions};
+
+use crate::{
+    app::App,
+    error::Result,
+    http::{Caller, Session},
+};
+
+/// The versions whose musts are met. Clients look for one they know among all of them.
+const VERSIONS: [&str; 11] = ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11"];
+
+/// Extensions and earlier names of what the versions include, which clients still look for.
+const FEATURES: [&str; 2] = ["org.matrix.e2e_cross_signing", "chat.hearth.ws"];
+
+/// `GET /_matrix/client/versions`
+pub async fn versions(
+    _: Arc<App>,
+    _: (Caller, Option<Session>),
+    _: get_supported_versions::Request,
+) -> Result<get_supported_versions::Response> {
+    let mut response = get_supported_versions::Response::new(VERSIONS.map(str::to_owned).to_vec());
+    response.unstable_features = FEATURES.map(|name| (name.to_owned(), true)).into();
+    Ok(response)
+}
+
+/// `GET /.well-known/matrix/client`
+pub async fn well_known_client(
+    app: Arc<App>,
+    _: Caller,
+    _: discover_homeserver::Request,
+) -> Result<discover_homeserver::Response> {
+    let url = format!("http://{}", app.config.listen);
+    Ok(discover_homeserver::Response::new(discover_homeserver::HomeserverInfo::new(url)))
+}

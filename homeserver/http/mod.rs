@@ -1,0 +1,13 @@
+//! HTTP in and out: connections, routes, who is calling, and how answers look. Owns everything that
+//! says hyper; knows no Matrix rule beyond authentication and the shape of errors.
+
+pub mod admit;
+pub mod limits;
+pub mod reply;
+pub mod router;
+pub mod server;
+
+pub use admit::{Caller, Session};
+pub use limits::{Bucket, Limits};
+pub use reply::{Body, Reply};
+pub use router::Router;

@@ -1,0 +1,280 @@
+//! From a request to its handler. A typed route takes its method, paths and authentication from the
+//! endpoint's ruma type, so that a handler that forgets to authenticate doesn't compile.
+
+use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use ruma::api::{
+    IncomingRequest, IncomingRequestExt,
+    error::{DeserializationError, FromHttpRequestError},
+    path_builder::PathBuilder,
+};
+use serde::de::IgnoredAny;
+
+use super::{
+    admit::{Admit, Peer},
+    reply::{self, Reply},
+};
+use crate::{
+    app::App,
+    error::{Error, Result},
+};
+
+/// A JSON body at most: room for 200 events of the greatest size.
+pub const MAX_BODY: usize = 200 * 65_536;
+/// A body has to arrive within this time.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+type Answer = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
+/// Takes the request and its decoded path arguments.
+type Handler = Arc<dyn Fn(Arc<App>, Request<Incoming>, Vec<String>) -> Answer + Send + Sync>;
+
+/// The routes of one listener.
+#[derive(Default)]
+pub struct Router {
+    paths: matchit::Router<Vec<(Method, Handler)>>,
+    listed: BTreeSet<(String, String)>,
+}
+
+impl Router {
+    /// A typed endpoint with a typed answer, under every path that its type knows.
+    pub fn route<R, F, Fut>(&mut self, handle: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Admit,
+        F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + Send,
+        R::OutgoingResponse: Send,
+    {
+        self.route_raw(move |app, caller, request: R| async move { reply::typed(handle(app, caller, request).await?) })
+    }
+
+    /// A typed endpoint whose handler writes its answer itself.
+    pub fn route_raw<R, F, Fut>(&mut self, handle: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Admit,
+        F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply>> + Send,
+    {
+        let handler = typed_handler(handle);
+        for path in R::PATH_BUILDER.all_paths() {
+            self.add(R::METHOD, path, handler.clone());
+        }
+        self
+    }
+
+    /// The same as [`Self::route_raw`] under a further path. Path arguments that the type wants and
+    /// the path does not have are empty.
+    pub fn alias<R, F, Fut>(&mut self, path: &str, handle: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Admit,
+        F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + Send,
+        R::OutgoingResponse: Send,
+    {
+        let handler =
+            typed_handler(
+                move |app, caller, request: R| async move { reply::typed(handle(app, caller, request).await?) },
+            );
+        self.add(R::METHOD, path, handler)
+    }
+
+    /// An endpoint that reads the request itself: streams, WebSockets, and what has no type.
+    pub fn plain<F, Fut>(&mut self, method: Method, path: &str, handle: F) -> &mut Self
+    where
+        F: Fn(Arc<App>, Request<Incoming>, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        self.add(method, path, Arc::new(move |app, request, arguments| Box::pin(handle(app, request, arguments))))
+    }
+
+    /// Every route as (method, path), for the table in `spec/`.
+    pub fn listed(&self) -> impl Iterator<Item = &(String, String)> {
+        self.listed.iter()
+    }
+
+    /// Adds a route, and for the oldest endpoints the prefixes under which clients still call them.
+    fn add(&mut self, method: Method, path: &str, handler: Handler) -> &mut Self {
+        if let Some(rest) = path.strip_prefix("/_matrix/client/v3/") {
+            self.add_one(method.clone(), &format!("/_matrix/client/r0/{rest}"), handler.clone());
+            self.add_one(method.clone(), &format!("/_matrix/client/unstable/{rest}"), handler.clone());
+        }
+        self.add_one(method, path, handler);
+        self
+    }
+
+    fn add_one(&mut self, method: Method, path: &str, handler: Handler) {
+        if !self.listed.insert((method.to_string(), path.to_owned())) {
+            return;
+        }
+        // Endpoints name the same segment differently, which the path router does not allow.
+        let mut numbered = String::new();
+        for (index, segment) in path.split('/').skip(1).enumerate() {
+            numbered.push('/');
+            match segment.starts_with('{') {
+                true if segment.starts_with("{*") => numbered.push_str("{*rest}"),
+                true => numbered.push_str(&format!("{{{index}}}")),
+                false => numbered.push_str(segment),
+            }
+        }
+        match self.paths.at_mut(&numbered) {
+            Ok(found) if found.params.iter().all(|(name, value)| value == format!("{{{name}}}")) => {
+                found.value.push((method, handler));
+            }
+            _ => self.paths.insert(&numbered, vec![(method, handler)]).expect("no two routes contradict each other"),
+        }
+    }
+
+    /// Finds the handler and answers, whatever happens.
+    pub async fn answer(&self, app: Arc<App>, request: Request<Incoming>) -> Reply {
+        let asked = format!("{} {}", request.method(), request.uri().path());
+        let mut answer = match request.method() {
+            &Method::OPTIONS => no_content(),
+            _ => self.dispatch(app, request).await.unwrap_or_else(|error| reply::error(&error, &asked)),
+        };
+        reply::add_cors(&mut answer);
+        answer
+    }
+
+    fn dispatch(&self, app: Arc<App>, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        let Ok(found) = self.paths.at(path).or_else(|error| match path.strip_suffix('/') {
+            Some(shorter) => self.paths.at(shorter),
+            None => Err(error),
+        }) else {
+            return failed(Error::unrecognized());
+        };
+        let wanted = match request.method() {
+            &Method::HEAD => &Method::GET,
+            method => method,
+        };
+        let Some((_, handler)) = found.value.iter().find(|(method, _)| method == wanted) else {
+            return failed(Error::wrong_method());
+        };
+        match found.params.iter().map(|(_, value)| decode(value)).collect() {
+            Some(arguments) => handler(app, request, arguments),
+            None => failed(Error::invalid_param("the path is not UTF-8")),
+        }
+    }
+}
+
+fn failed(error: Error) -> Answer {
+    Box::pin(async { Err(error) })
+}
+
+fn no_content() -> Reply {
+    let mut reply = Response::new(reply::full(""));
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    reply
+}
+
+fn typed_handler<R, F, Fut>(handle: F) -> Handler
+where
+    R: IncomingRequest + Send + 'static,
+    R::Authentication: Admit,
+    F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply>> + Send,
+{
+    Arc::new(move |app, request, arguments| {
+        Box::pin(async move {
+            let caller = R::Authentication::admit(&app, request.headers(), Peer::of(&request))?;
+            let (head, body) = request.into_parts();
+            let body = collect(body, MAX_BODY).await?;
+            let parsed = parse::<R>(head, &body, &arguments)?;
+            drop((body, arguments));
+            handle(app, caller, parsed).await
+        })
+    })
+}
+
+/// Reads a whole body, refusing it as soon as it is known to be longer than `limit`.
+pub async fn collect(body: Incoming, limit: usize) -> Result<Bytes> {
+    let too_large = || Error::too_large(format!("the body is larger than {limit} bytes"));
+    if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Error::unknown("the body could not be read")),
+        Err(_) => Err(Error::unknown("the body did not arrive in time")),
+    }
+}
+
+fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
+    // A few endpoints have more arguments than some of their paths: the missing ones are empty.
+    let wanted = R::PATH_BUILDER.all_paths().map(|path| path.matches('{').count()).max().unwrap_or(0);
+    let mut given: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    given.resize(wanted.max(given.len()), "");
+    let mut request = Request::from_parts(head, &body[..]);
+    if request.method() == Method::HEAD {
+        *request.method_mut() = Method::GET;
+    }
+    R::try_from_http_request(request, &given).map_err(|error| explain(&error, body))
+}
+
+/// Why a request could not be understood. spec: client-server-api#common-error-codes
+fn explain(error: &FromHttpRequestError, body: &[u8]) -> Error {
+    let FromHttpRequestError::Deserialization(error) = error else {
+        return Error::wrong_method();
+    };
+    match error {
+        DeserializationError::Utf8(_) => Error::not_json("the body is not UTF-8"),
+        DeserializationError::Json(_) if serde_json::from_slice::<IgnoredAny>(body).is_err() => {
+            Error::not_json("the body is not JSON, or is nested too deeply")
+        }
+        DeserializationError::Json(error) if error.to_string().starts_with("missing field") => {
+            Error::bad_json(error.to_string())
+        }
+        DeserializationError::Json(error) => Error::bad_json(error.to_string()),
+        DeserializationError::Query(error) if error.to_string().contains("missing field") => {
+            Error::missing_param(error.to_string())
+        }
+        other => Error::invalid_param(other.to_string()),
+    }
+}
+
+/// Percent-decodes a path segment. None if it is not UTF-8 then.
+fn decode(segment: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [byte, after @ ..] = rest {
+        match after.get(..2).filter(|_| *byte == b'%').and_then(hex_byte) {
+            Some(decoded) => {
+                out.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn hex_byte(digits: &[u8]) -> Option<u8> {
+    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    Some(nibble(digits[0])? << 4 | nibble(digits[1])?)
+}
+
+/// Whether a request's body claims to be JSON or claims nothing.
+pub fn content_type(request: &Request<Incoming>) -> Option<&str> {
+    request.headers().get(header::CONTENT_TYPE)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn path_segments_are_decoded_once() {
+        assert_eq!(super::decode("%21a%3Ab.c%252F"), Some("!a:b.c%2F".into()));
+        assert_eq!(super::decode("100%"), Some("100%".into()));
+        assert_eq!(super::decode("%zz%f"), Some("%zz%f".into()));
+        assert_eq!(super::decode("%ff"), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! Listening, connections, TLS, and stopping cleanly.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Router, admit::Peer};
+use crate::app::App;
+
+/// A request's head has to arrive within this time.
+const HEAD_TIME: Duration = Duration::from_secs(15);
+/// How long requests under way may take once the server is stopping.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a listener serves, and how.
+pub struct Service {
+    /// What requests reach.
+    pub app: Arc<App>,
+    /// Where they go.
+    pub router: Router,
+    /// The certificate to speak TLS with, if the listener does.
+    pub tls: Option<TlsAcceptor>,
+    /// Connections at once at most.
+    pub max_connections: usize,
+    /// A proxy stands in front, and its `X-Forwarded-For` says where calls come from.
+    pub behind_proxy: bool,
+}
+
+/// Serves until `stop` says true, then lets requests under way end.
+pub async fn serve(listener: TcpListener, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let places = Arc::new(Semaphore::new(service.max_connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            () = stopping(&mut stop) => break,
+        };
+        let (stream, address, place) = accepted;
+        let (service, stop) = (service.clone(), stop.clone());
+        connections.spawn(async move {
+            connection(stream, address, service, stop).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let ended = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} });
+    if ended.await.is_err() {
+        tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
+    }
+}
+
+/// Waits until the server is to stop.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    // An error says that nobody is left to ask for it, which means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+    loop {
+        let place = places.clone().acquire_owned().await.expect("never closed");
+        match listener.accept().await {
+            Ok((stream, address)) => return (stream, address, place),
+            Err(error) => {
+                // Out of file descriptors, most likely: let some connections end first.
+                tracing::warn!(%error, "can't accept connections");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, address: SocketAddr, service: Arc<Service>, stop: watch::Receiver<bool>) {
+    // Small answers should leave at once; failing to ask for that is no reason to refuse.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = service.tls.clone() else {
+        return http1(stream, address, service, stop).await;
+    };
+    match tokio::time::timeout(HEAD_TIME, tls.accept(stream)).await {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            http2(stream, address, service, stop).await;
+        }
+        Ok(Ok(stream)) => http1(stream, address, service, stop).await,
+        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+    }
+}
+
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    service: Arc<Service>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service_fn(|request| answer(&service, address, request)))
+        .with_upgrades();
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stopping(&mut stop) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+async fn http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    service: Arc<Service>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let served = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .max_header_list_size(16 * 1024)
+        .keep_alive_interval(Some(Duration::from_secs(60)))
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| {
+                let service = service.clone();
+                async move { answer(&service, address, request).await }
+            }),
+        );
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stopping(&mut stop) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+async fn answer(
+    service: &Service,
+    address: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Result<super::Reply, std::convert::Infallible> {
+    let ip = match service.behind_proxy {
+        true => forwarded_for(request.headers()).unwrap_or(address.ip()),
+        false => address.ip(),
+    };
+    request.extensions_mut().insert(Peer(ip));
+    Ok(service.router.answer(service.app.clone(), request).await)
+}
+
+/// The address that the nearest proxy saw: the last one it added.
+fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
+    let value = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    value.rsplit(',').next()?.trim().parse().ok()
+}
