@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{accounts::sessions::LastSeen, base::signing::SigningKey, config::Config, http::Limits, store::Store};
+use crate::{accounts::sessions::LastSeen, base::signing::Identity, config::Config, http::Limits, store::Store};
 
 /// What there is one of in a server.
 pub struct App {
@@ -10,8 +10,8 @@ pub struct App {
     pub config: Config,
     /// The database.
     pub store: Store,
-    /// Our signing key.
-    pub key: Arc<SigningKey>,
+    /// Who we are.
+    pub me: Arc<Identity>,
     /// Rate limits.
     pub limits: Limits,
     /// When sessions were last seen, until that is written down.

@@ -7,6 +7,7 @@ pub mod client_api;
 pub mod config;
 pub mod error;
 pub mod http;
+pub mod rooms;
 pub mod store;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub async fn run(config: config::Config, stop: watch::Receiver<bool>) -> Result<
     let app = Arc::new(app::App {
         limits: http::Limits::new(config.rate_limits),
         last_seen: Default::default(),
-        key: Arc::new(key),
+        me: Arc::new(base::signing::Identity { name: config.server_name.clone(), key }),
         store,
         config,
     });

@@ -8,7 +8,7 @@ use std::{fs, io::Write, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use ruma::{
-    OwnedServerSigningKeyId, ServerSigningKeyVersion, SigningKeyAlgorithm, SigningKeyId,
+    OwnedServerName, OwnedServerSigningKeyId, ServerSigningKeyVersion, SigningKeyAlgorithm, SigningKeyId, UserId,
     signatures::{KeyPair, Signature},
 };
 
@@ -72,6 +72,21 @@ impl KeyPair for SigningKey {
     fn sign(&self, message: &[u8]) -> Signature {
         let id = SigningKeyId::from_parts(self.id.algorithm(), self.id.key_name().as_str().into());
         Signature::new(id, self.pair.sign(message).as_ref().to_vec())
+    }
+}
+
+/// Who this server is: its name and the key that proves it.
+pub struct Identity {
+    /// The name that our user IDs end with.
+    pub name: OwnedServerName,
+    /// The key that signs our events.
+    pub key: SigningKey,
+}
+
+impl Identity {
+    /// Whether a user is one of ours.
+    pub fn owns(&self, user: &UserId) -> bool {
+        user.server_name() == self.name
     }
 }
 

@@ -314,8 +314,10 @@ pub struct RoomRow {
     pub version: String,
     /// The current state.
     pub state: u64,
-    /// The forward extremities, as event positions.
-    pub extremities: Vec<Pos>,
+    /// The forward extremities: where they are, and their IDs.
+    pub extremities: Vec<(Pos, String)>,
+    /// The greatest depth so far.
+    pub depth: u64,
     /// People in it.
     pub joined: u64,
     /// People invited.

@@ -76,6 +76,8 @@ tables! {
     /// Events that relate to another: (parent's event ID, child's position) to relation type, a line
     /// feed, and event type.
     RELATIONS: (Str, Pos) => String;
+    /// Redactions of events that have not come yet: event ID to the redaction's position.
+    REDACTIONS_AHEAD: Str => Pos;
     /// Read receipts: (room, user ID, receipt type, thread or "").
     RECEIPTS: (RoomNum, Str, Str, Str) => ReceiptRow;
     /// When receipts changed: (room, position) to user ID, receipt type and thread, with line feeds.

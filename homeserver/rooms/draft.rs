@@ -1,0 +1,187 @@
+//! From an event that one of our users wants to send to a signed one that the room's rules allow.
+
+use std::collections::BTreeMap;
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, RoomId, UserId,
+    canonical_json::to_canonical_value,
+    events::TimelineEventType,
+    room_version_rules::RoomVersionRules,
+    signatures::{hash_and_sign_event, reference_hash},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    append::{self, Incoming},
+    auth::{Authority, Wanted},
+    event::{Pdu, parse_id},
+    room::Room,
+};
+use crate::{
+    base::{clock, json, signing::Identity},
+    error::{Error, Result},
+    store::{Read, WriteTx, rows::Standing},
+};
+
+/// The JSON of an event at most. spec: client-server-api#size-limits
+const MAX_EVENT: usize = 65_536;
+/// Events before an event that it names at most; with more, the room's others wait for the next one.
+const MAX_PREV: usize = 10;
+/// IDs, types and state keys at most.
+const MAX_KEY: usize = 255;
+
+/// An event that somebody wants to send.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its type.
+    pub kind: TimelineEventType,
+    /// Its state key, for state events.
+    pub state_key: Option<String>,
+    /// Its content.
+    pub content: Box<RawValue>,
+    /// What it redacts, for redactions.
+    pub redacts: Option<OwnedEventId>,
+}
+
+impl Draft {
+    /// A message event.
+    pub fn message(kind: TimelineEventType, content: Box<RawValue>) -> Self {
+        Self { kind, state_key: None, content, redacts: None }
+    }
+
+    /// A state event.
+    pub fn state(kind: TimelineEventType, key: impl Into<String>, content: Box<RawValue>) -> Self {
+        Self { kind, state_key: Some(key.into()), content, redacts: None }
+    }
+
+    /// A state event with content that we make ourselves.
+    pub fn state_of(kind: TimelineEventType, key: impl Into<String>, content: &impl serde::Serialize) -> Result<Self> {
+        Ok(Self::state(kind, key, json::to_raw(content)?))
+    }
+}
+
+/// A signed event, not yet written.
+pub struct Signed {
+    /// The event.
+    pub pdu: Pdu,
+    /// Its JSON as it federates.
+    pub json: String,
+}
+
+/// Signs a draft on top of a room's current state and writes it. 403 if the room's rules forbid it.
+pub fn send(
+    tx: &WriteTx,
+    me: &Identity,
+    room: &mut Room,
+    sender: &UserId,
+    draft: &Draft,
+    sent_by: Option<(String, String)>,
+) -> Result<OwnedEventId> {
+    let signed = sign(tx, me, room, sender, draft)?;
+    let id = signed.pdu.id.clone();
+    let incoming = Incoming {
+        pdu: &signed.pdu,
+        json: signed.json,
+        state_before: room.row.state,
+        standing: Standing::Accepted,
+        sent_by,
+    };
+    append::append(tx, room, incoming)?;
+    Ok(id)
+}
+
+/// Signs a draft on top of a room's current state, if the room's rules allow it.
+pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: &Draft) -> Result<Signed> {
+    check_keys(draft)?;
+    let rules = room.rules();
+    let wanted = Wanted { kind: &draft.kind, sender, state_key: draft.state_key.as_deref(), content: &draft.content };
+    let authority = Authority::choose(tx, &rules.authorization, room.row.state, &wanted)?;
+    let prev: Vec<_> = room.row.extremities.iter().take(MAX_PREV).map(|(_, id)| id.as_str().into()).collect();
+    let auth = authority.cited().into_iter().map(|id| CanonicalJsonValue::String(id.into())).collect();
+    let mut object = body(sender, draft, &rules)?;
+    object.insert("room_id".into(), room.row.id.as_str().into());
+    object.insert("prev_events".into(), CanonicalJsonValue::Array(prev));
+    object.insert("auth_events".into(), CanonicalJsonValue::Array(auth));
+    object.insert("depth".into(), integer(room.row.depth + 1)?);
+    let signed = finish(me, object, &rules)?;
+    authority.check(&rules.authorization, &signed.pdu)?;
+    Ok(signed)
+}
+
+/// Signs a room's first event. In version 12 its ID is the room's.
+pub fn sign_create(
+    me: &Identity,
+    room_id: Option<&RoomId>,
+    rules: &RoomVersionRules,
+    sender: &UserId,
+    draft: &Draft,
+) -> Result<Signed> {
+    let mut object = body(sender, draft, rules)?;
+    if let Some(room_id) = room_id {
+        object.insert("room_id".into(), room_id.as_str().into());
+    }
+    object.insert("prev_events".into(), CanonicalJsonValue::Array(Vec::new()));
+    object.insert("auth_events".into(), CanonicalJsonValue::Array(Vec::new()));
+    object.insert("depth".into(), integer(1)?);
+    let signed = finish(me, object, rules)?;
+    Authority::none().check(&rules.authorization, &signed.pdu)?;
+    Ok(signed)
+}
+
+/// What is the same for every event: its own words and when they are said.
+fn body(sender: &UserId, draft: &Draft, rules: &RoomVersionRules) -> Result<CanonicalJsonObject> {
+    let mut content = json::canonical_from_raw(&draft.content)?;
+    let mut object = BTreeMap::new();
+    if let Some(target) = &draft.redacts {
+        match rules.redaction.content_field_redacts {
+            true => drop(content.insert("redacts".into(), target.as_str().into())),
+            false => drop(object.insert("redacts".to_owned(), target.as_str().into())),
+        }
+    }
+    object.insert("content".to_owned(), CanonicalJsonValue::Object(content));
+    object.insert("origin_server_ts".into(), integer(clock::now_ms())?);
+    object.insert("sender".into(), sender.as_str().into());
+    object.insert("type".into(), draft.kind.to_string().into());
+    if let Some(key) = &draft.state_key {
+        object.insert("state_key".into(), key.as_str().into());
+    }
+    Ok(object)
+}
+
+fn finish(me: &Identity, mut object: CanonicalJsonObject, rules: &RoomVersionRules) -> Result<Signed> {
+    hash_and_sign_event(me.name.as_str(), &me.key, &mut object, &rules.redaction).map_err(unsignable)?;
+    let json = serde_json::to_string(&object).map_err(Error::internal)?;
+    if json.len() > MAX_EVENT {
+        return Err(too_large());
+    }
+    let id = parse_id(&format!("${}", reference_hash(&object, rules).map_err(unsignable)?))?;
+    Ok(Signed { pdu: Pdu::parse(id, &json)?, json })
+}
+
+fn unsignable(error: ruma::signatures::JsonError) -> Error {
+    match error {
+        ruma::signatures::JsonError::PduTooLarge => too_large(),
+        error => Error::bad_json(error.to_string()),
+    }
+}
+
+fn too_large() -> Error {
+    Error::too_large(format!("the event is larger than {MAX_EVENT} bytes"))
+}
+
+fn check_keys(draft: &Draft) -> Result<()> {
+    let long = |text: &str| text.len() > MAX_KEY;
+    if long(&draft.kind.to_string()) || draft.state_key.as_deref().is_some_and(long) {
+        return Err(Error::invalid_param(format!("event types and state keys are at most {MAX_KEY} bytes")));
+    }
+    Ok(())
+}
+
+fn integer(value: u64) -> Result<CanonicalJsonValue> {
+    to_canonical_value(value).map_err(Error::internal)
+}
+
+/// The ID of the room whose create event has this ID, in room version 12.
+pub fn room_id_of(create: &EventId) -> Result<ruma::OwnedRoomId> {
+    RoomId::parse(format!("!{}", create.localpart())).map_err(Error::internal)
+}

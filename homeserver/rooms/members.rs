@@ -1,0 +1,208 @@
+//! Who is what to a room: the index of memberships as they are now, kept in step with the state, and
+//! the changes that people make: join, invite, leave, kick, ban, unban, knock.
+
+use ruma::{
+    OwnedEventId, OwnedUserId, UserId,
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    draft::{self, Draft},
+    event::Pdu,
+    room::Room,
+    state::{self, StateId},
+};
+use crate::{
+    accounts::profile,
+    base::{RoomNum, signing::Identity},
+    error::{Error, Result},
+    store::{Flow, Read, WriteTx, rows::MemberRow, tables},
+};
+
+/// The last character there is: an upper bound for keys that begin with something.
+pub const LAST: &str = "\u{10FFFF}";
+
+/// Brings the index in step with a room whose current state was `old`.
+pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId) -> Result<()> {
+    for (key, pos) in state::diff(tx, old, room.row.state)? {
+        if !state::is_member(key) {
+            continue;
+        }
+        let (_, user) = state::key_name(tx, key)?;
+        let Ok(user) = UserId::parse(&user) else { continue };
+        let membership = match pos {
+            0 => "leave".to_owned(),
+            pos => Pdu::at(tx, pos)?.membership().unwrap_or_else(|| "leave".to_owned()),
+        };
+        set(tx, room, &user, MemberRow { membership, event: pos, forgotten: false })?;
+    }
+    Ok(())
+}
+
+fn set(tx: &WriteTx, room: &mut Room, user: &OwnedUserId, row: MemberRow) -> Result<()> {
+    let old = tables::MEMBERS.get(tx, (room.num, user.as_str()))?;
+    let was = old.as_ref().map_or("leave", |row| &row.membership);
+    let count = |membership: &str, of: &str| u64::from(membership == of);
+    room.row.joined = (room.row.joined + count(&row.membership, "join")).saturating_sub(count(was, "join"));
+    room.row.invited = (room.row.invited + count(&row.membership, "invite")).saturating_sub(count(was, "invite"));
+    tx.wake(|wake| {
+        if (row.membership == "join") != (was == "join") {
+            wake.members.insert((user.clone(), room.num), row.membership == "join");
+        }
+        wake.users.insert(user.clone());
+    });
+    tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
+    tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)
+}
+
+/// Somebody's membership of a room, if they ever had one.
+pub fn of(tx: &impl Read, room: RoomNum, user: &UserId) -> Result<Option<MemberRow>> {
+    tables::MEMBERS.get(tx, (room, user.as_str()))
+}
+
+/// Whether somebody is in a room.
+pub fn is_joined(tx: &impl Read, room: RoomNum, user: &UserId) -> Result<bool> {
+    Ok(of(tx, room, user)?.is_some_and(|row| row.membership == "join"))
+}
+
+/// The rooms that somebody has a membership of, with it, forgotten ones left out.
+pub fn rooms_of(tx: &impl Read, user: &UserId) -> Result<Vec<(RoomNum, MemberRow)>> {
+    let rows =
+        tables::USER_ROOMS.collect(tx, (user.as_str(), 0)..=(user.as_str(), u64::MAX), |(_, room), row| (room, row))?;
+    Ok(rows.into_iter().filter(|(_, row)| !row.forgotten).collect())
+}
+
+/// The rooms that somebody is in.
+pub fn joined_rooms(tx: &impl Read, user: &UserId) -> Result<Vec<RoomNum>> {
+    let rooms = rooms_of(tx, user)?.into_iter();
+    Ok(rooms.filter(|(_, row)| row.membership == "join").map(|(room, _)| room).collect())
+}
+
+/// Visits everybody who has or had a membership of a room.
+pub fn each(tx: &impl Read, room: RoomNum, mut visit: impl FnMut(&str, MemberRow) -> Result<Flow>) -> Result<()> {
+    tables::MEMBERS.scan(tx, (room, "")..=(room, LAST), |(_, user), row| visit(user, row))
+}
+
+/// The people with a certain membership of a room.
+pub fn with(tx: &impl Read, room: RoomNum, membership: &str) -> Result<Vec<OwnedUserId>> {
+    let mut out = Vec::new();
+    each(tx, room, |user, row| {
+        if row.membership == membership
+            && let Ok(user) = UserId::parse(user)
+        {
+            out.push(user);
+        }
+        Ok(Flow::Next)
+    })?;
+    Ok(out)
+}
+
+/// A change of membership that somebody asks for.
+pub struct Change<'a> {
+    /// Who asks.
+    pub sender: &'a UserId,
+    /// Whose membership.
+    pub target: &'a UserId,
+    /// What it is to be.
+    pub membership: MembershipState,
+    /// Why, in the sender's words.
+    pub reason: Option<String>,
+    /// Further content, such as `is_direct`.
+    pub more: Map<String, Value>,
+}
+
+/// Makes the change, if the room's rules allow it. Joining again what one is in changes nothing.
+pub fn change(tx: &WriteTx, me: &Identity, room: &mut Room, change: Change<'_>) -> Result<Option<OwnedEventId>> {
+    let Change { sender, target, membership, reason, more } = change;
+    let was = of(tx, room.num, target)?.map(|row| row.membership);
+    let joins = membership == MembershipState::Join;
+    if joins && was.as_deref() == Some("join") {
+        return Ok(None);
+    }
+    let mut content = more;
+    content.insert("membership".into(), membership.to_string().into());
+    if let Some(reason) = reason {
+        content.insert("reason".into(), reason.into());
+    }
+    let shows_profile = matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock);
+    if shows_profile && me.owns(target) {
+        profile::add_to_member(tx, target, &mut content)?;
+    }
+    if joins
+        && was.as_deref() != Some("invite")
+        && let Some(authoriser) = super::restricted::authoriser(tx, me, room, target)?
+    {
+        content.insert("join_authorised_via_users_server".into(), authoriser.as_str().into());
+    }
+    let draft = Draft::state_of(TimelineEventType::RoomMember, target.as_str(), &content)?;
+    draft::send(tx, me, room, sender, &draft, None).map(Some)
+}
+
+/// Leaves a room, or rejects its invite. Leaving what one is not in changes nothing.
+pub fn leave(tx: &WriteTx, me: &Identity, room: &mut Room, user: &UserId, reason: Option<String>) -> Result<()> {
+    let row = of(tx, room.num, user)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
+    if row.membership == "leave" {
+        return Ok(());
+    }
+    let leaving = Change { sender: user, target: user, membership: MembershipState::Leave, reason, more: Map::new() };
+    change(tx, me, room, leaving).map(drop)
+}
+
+/// Puts somebody out: a kick, or with `unban` only the end of a ban. The target has to be in that state.
+pub fn put_out(
+    tx: &WriteTx,
+    me: &Identity,
+    room: &mut Room,
+    sender: &UserId,
+    target: &UserId,
+    (reason, unban): (Option<String>, bool),
+) -> Result<()> {
+    let was = of(tx, room.num, target)?.map(|row| row.membership);
+    let fits = match unban {
+        true => was.as_deref() == Some("ban"),
+        false => matches!(was.as_deref(), Some("join" | "invite" | "knock")),
+    };
+    if !fits {
+        let what = if unban { "not banned from" } else { "not in" };
+        return Err(Error::forbidden(format!("{target} is {what} this room")));
+    }
+    let out = Change { sender, target, membership: MembershipState::Leave, reason, more: Map::new() };
+    change(tx, me, room, out).map(drop)
+}
+
+/// Forgets a room that one has left: it is in no list any more.
+pub fn forget(tx: &WriteTx, room: &Room, user: &UserId) -> Result<()> {
+    let row = of(tx, room.num, user)?;
+    match row {
+        Some(row) if matches!(row.membership.as_str(), "leave" | "ban") => {
+            let row = MemberRow { forgotten: true, ..row };
+            tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
+            tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)
+        }
+        Some(_) => Err(Error::unknown("leave the room before you forget it")),
+        None => Err(Error::forbidden("you have not been in this room")),
+    }
+}
+
+/// Shows a changed profile in every room that its owner is in. A room that forbids it keeps the old one.
+pub fn profile_changed(tx: &WriteTx, me: &Identity, user: &UserId) -> Result<()> {
+    for num in joined_rooms(tx, user)? {
+        let mut room = Room::at(tx, num)?;
+        let Some(event) = room.state_event(tx, &StateEventType::RoomMember, user.as_str())? else { continue };
+        let Some(old) = event.content_as::<Map<String, Value>>() else { continue };
+        let mut content = old.clone();
+        content.remove("join_authorised_via_users_server");
+        content.remove("reason");
+        profile::add_to_member(tx, user, &mut content)?;
+        if content == old {
+            continue;
+        }
+        let draft = Draft::state_of(TimelineEventType::RoomMember, user.as_str(), &content)?;
+        match draft::sign(tx, me, &room, user, &draft) {
+            Ok(_) => drop(draft::send(tx, me, &mut room, user, &draft, None)?),
+            Err(error) => tracing::debug!(room = %room.row.id, %error, "a profile change is not allowed"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! The event graph: what a room is, who may do what in it, what its state is. Pure rules and their
+//! tables; nothing here can call the network, push, or wake anybody: it can only write, and say whom
+//! to wake. Never async.
+//!
+//! In the order in which an event meets them: `draft` (wanted → signed) → `auth` → `append` (the only
+//! function that writes an event) → `state` → `timeline`, `members`, `relations`, `redact`.
+
+pub mod append;
+pub mod auth;
+pub mod draft;
+pub mod event;
+pub mod members;
+pub mod power;
+pub mod redact;
+pub mod relations;
+pub mod resolve;
+mod restricted;
+pub mod room;
+pub mod state;
+pub mod timeline;
+pub mod visibility;
+
+pub use event::Pdu;
+pub use room::Room;

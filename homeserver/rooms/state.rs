@@ -1,0 +1,255 @@
+//! Room state: which event stands at each (type, state key), after every event.
+//!
+//! A state is a stack of layers, named by the topmost one: each layer holds what differs from the one
+//! below. States are immutable and shared: a message does not make one, and a state event adds a layer
+//! of one entry. A new layer that has grown to at least half of the one below takes it in, so that
+//! sizes at least double from layer to layer downwards: a stack has at most log₂(n) layers, and a
+//! change costs O(log n) entries over time, however many members a room has.
+//!
+//! Keys are numbers (`STATE_KEYS`); member keys have their top bit set, so that state without members
+//! is found without looking at names.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ruma::events::StateEventType;
+
+use crate::{
+    base::Pos,
+    error::{Error, Result},
+    store::{Read, WriteTx, rows::Layer, tables},
+};
+
+/// A state. Equal ID, equal state. 0 is the empty state.
+pub type StateId = u64;
+
+/// Set in the numbers of `m.room.member` keys.
+const MEMBER: u64 = 1 << 63;
+
+/// Whether a key number is that of somebody's membership.
+pub fn is_member(key: u64) -> bool {
+    key & MEMBER != 0
+}
+
+/// The number of a key, if any room has ever had it.
+pub fn key(tx: &impl Read, kind: &str, key: &str) -> Result<Option<u64>> {
+    tables::STATE_KEYS.get(tx, (kind, key))
+}
+
+/// The number of a key, given now if it had none.
+pub fn key_or_new(tx: &WriteTx, kind: &str, key: &str) -> Result<u64> {
+    if let Some(number) = tables::STATE_KEYS.get(tx, (kind, key))? {
+        return Ok(number);
+    }
+    let number = tx.next_pos() | if kind == "m.room.member" { MEMBER } else { 0 };
+    tables::STATE_KEYS.put(tx, (kind, key), &number)?;
+    tables::STATE_KEY_NAMES.put(tx, number, &format!("{kind}\n{key}"))?;
+    Ok(number)
+}
+
+/// The (type, state key) that a number stands for.
+pub fn key_name(tx: &impl Read, number: u64) -> Result<(String, String)> {
+    let name = tables::STATE_KEY_NAMES.get(tx, number)?;
+    let missing = || Error::internal(format!("state key {number} is missing"));
+    let name = name.ok_or_else(missing)?;
+    let (kind, key) = name.split_once('\n').ok_or_else(missing)?;
+    Ok((kind.to_owned(), key.to_owned()))
+}
+
+/// The position of the event that stands at a key.
+pub fn event(tx: &impl Read, state: StateId, kind: &StateEventType, state_key: &str) -> Result<Option<Pos>> {
+    match key(tx, &kind.to_string(), state_key)? {
+        Some(number) => at(tx, state, number),
+        None => Ok(None),
+    }
+}
+
+/// The position of the event that stands at a key number.
+pub fn at(tx: &impl Read, state: StateId, key: u64) -> Result<Option<Pos>> {
+    let mut id = state;
+    while id != 0 {
+        let layer = tx.layer(id)?;
+        if let Ok(index) = layer.entries.binary_search_by_key(&key, |(key, _)| *key) {
+            return Ok(Some(layer.entries[index].1).filter(|pos| *pos != 0));
+        }
+        id = layer.below;
+    }
+    Ok(None)
+}
+
+/// The state that differs from `base` by `changes` (0 as position: the key is not set).
+pub fn with(tx: &WriteTx, base: StateId, changes: &BTreeMap<u64, Pos>) -> Result<StateId> {
+    let mut entries = Vec::with_capacity(changes.len());
+    for (key, pos) in changes {
+        if at(tx, base, *key)?.unwrap_or(0) != *pos {
+            entries.push((*key, *pos));
+        }
+    }
+    if entries.is_empty() {
+        return Ok(base);
+    }
+    let mut layer = Layer { below: base, entries };
+    while layer.below != 0 {
+        let below = tx.layer(layer.below)?;
+        if layer.entries.len() * 2 < below.entries.len() {
+            break;
+        }
+        layer = Layer { below: below.below, entries: merge(&below.entries, &layer.entries) };
+    }
+    if layer.below == 0 {
+        layer.entries.retain(|(_, pos)| *pos != 0);
+    }
+    let id = tx.next_pos();
+    tables::STATES.put(tx, id, &layer)?;
+    Ok(id)
+}
+
+/// Both sorted lists in one, the upper one's entries where both have a key.
+fn merge(lower: &[(u64, Pos)], upper: &[(u64, Pos)]) -> Vec<(u64, Pos)> {
+    let mut out = Vec::with_capacity(lower.len() + upper.len());
+    let mut rest = upper;
+    for entry in lower {
+        let before = rest.partition_point(|(key, _)| *key < entry.0);
+        out.extend_from_slice(&rest[..before]);
+        rest = &rest[before..];
+        if rest.first().is_none_or(|(key, _)| *key != entry.0) {
+            out.push(*entry);
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Every (key number, position) of a state, by key number: members come last.
+pub fn all(tx: &impl Read, state: StateId) -> Result<Vec<(u64, Pos)>> {
+    let layers = stack(tx, state)?;
+    let mut out = Vec::new();
+    for (_, layer) in layers.iter().rev() {
+        out = merge(&out, &layer.entries);
+    }
+    out.retain(|(_, pos)| *pos != 0);
+    Ok(out)
+}
+
+/// Every (key number, position) that is no membership.
+pub fn without_members(tx: &impl Read, state: StateId) -> Result<Vec<(u64, Pos)>> {
+    let layers = stack(tx, state)?;
+    let mut out = Vec::new();
+    for (_, layer) in layers.iter().rev() {
+        let end = layer.entries.partition_point(|(key, _)| !is_member(*key));
+        out = merge(&out, &layer.entries[..end]);
+    }
+    out.retain(|(_, pos)| *pos != 0);
+    Ok(out)
+}
+
+/// What one has to set in `from` to get `to`: 0 as position where the key is no longer set.
+pub fn diff(tx: &impl Read, from: StateId, to: StateId) -> Result<Vec<(u64, Pos)>> {
+    if from == to {
+        return Ok(Vec::new());
+    }
+    let (old, new) = (stack(tx, from)?, stack(tx, to)?);
+    let mut keys = std::collections::BTreeSet::new();
+    for (mine, theirs) in [(&old, &new), (&new, &old)] {
+        for (id, layer) in mine {
+            if !theirs.iter().any(|(other, _)| other == id) {
+                keys.extend(layer.entries.iter().map(|(key, _)| *key));
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for key in keys {
+        let now = look(&new, key);
+        if look(&old, key) != now {
+            out.push((key, now));
+        }
+    }
+    Ok(out)
+}
+
+type Stack = Vec<(StateId, Arc<Layer>)>;
+
+/// The layers of a state, the topmost first.
+fn stack(tx: &impl Read, state: StateId) -> Result<Stack> {
+    let mut out = Vec::new();
+    let mut id = state;
+    while id != 0 {
+        let layer = tx.layer(id)?;
+        let below = layer.below;
+        out.push((id, layer));
+        id = below;
+    }
+    Ok(out)
+}
+
+fn look(stack: &Stack, key: u64) -> Pos {
+    for (_, layer) in stack {
+        if let Ok(index) = layer.entries.binary_search_by_key(&key, |(key, _)| *key) {
+            return layer.entries[index].1;
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{Options, Store};
+
+    fn store(dir: &std::path::Path) -> Store {
+        let options = Options { page_cache: 1 << 20, state_cache: 1 << 16, min_free: 0 };
+        Store::open(&dir.join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// Stacked deltas say the same as full maps, for every state and every pair of states.
+        #[test]
+        fn layers_agree_with_full_maps(changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), prop::collection::btree_map((0u64..40).prop_map(|key| key % 20 + 1 | (key / 20) << 63), 0u64..9, 1..5)), 1..60,
+        )) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let dir = tempfile::tempdir().expect("a directory");
+            let store = store(dir.path());
+            let work = move |tx: &WriteTx| {
+                let mut known: Vec<(StateId, BTreeMap<u64, Pos>)> = vec![(0, BTreeMap::new())];
+                for (base, change) in &changes {
+                    let (id, mut map) = known[base.index(known.len())].clone();
+                    let next = with(tx, id, change)?;
+                    map.extend(change.iter().map(|(key, pos)| (*key, *pos)));
+                    map.retain(|_, pos| *pos != 0);
+                    known.push((next, map));
+                }
+                for (id, map) in &known {
+                    assert_eq!(all(tx, *id)?, map.clone().into_iter().collect::<Vec<_>>());
+                    let plain: Vec<_> = map.clone().into_iter().filter(|(key, _)| !is_member(*key)).collect();
+                    assert_eq!(without_members(tx, *id)?, plain);
+                    let (other, their) = &known[known.len() / 2];
+                    let mut patched = map.clone();
+                    patched.extend(diff(tx, *id, *other)?);
+                    patched.retain(|_, pos| *pos != 0);
+                    assert_eq!(&patched, their);
+                }
+                Ok(())
+            };
+            runtime.block_on(store.write(work)).expect("holds");
+        }
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_changes_stay_shallow_and_small() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work = |tx: &WriteTx| {
+            let (mut state, mut stored) = (0, 0);
+            for n in 1..=10_000u64 {
+                state = with(tx, state, &BTreeMap::from([(n | MEMBER, n)]))?;
+                stored += tx.layer(state)?.entries.len();
+                assert!(stack(tx, state)?.len() <= 15);
+            }
+            Ok(stored)
+        };
+        let stored = store(dir.path()).write(work).await.expect("writes");
+        assert!(stored < 10_000 * 15, "{stored} entries for 10,000 changes");
+    }
+}

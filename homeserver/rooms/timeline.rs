@@ -1,0 +1,171 @@
+//! A room's events in order, and how one person's client sees them.
+//!
+//! A place in a timeline is an `order`: the event's position, or less than zero for history that was
+//! fetched later. A token `t<order>` stands just after that place; a sync token stands after its
+//! position.
+
+use ruma::{DeviceId, RoomId, UserId};
+use serde_json::value::RawValue;
+
+use super::{
+    event::{self, Slices, Unsigned, client_form},
+    room::Room,
+    state,
+    visibility::Sight,
+};
+use crate::{
+    base::{Pos, RoomNum, clock},
+    error::{Error, Result},
+    store::{
+        Flow, Read,
+        rows::{EventRow, Place, Standing},
+        tables,
+    },
+};
+
+/// The order of an event that came in at a position.
+pub fn order_of(pos: Pos) -> i64 {
+    i64::try_from(pos).unwrap_or(i64::MAX)
+}
+
+/// Writes a timeline token.
+pub fn token(order: i64) -> String {
+    format!("t{order}")
+}
+
+/// Reads a timeline token or a sync token. 400 for anything else.
+pub fn parse_token(token: &str) -> Result<i64> {
+    let bad = || Error::invalid_param("this pagination token is not one of ours");
+    match token.split_at_checked(1) {
+        Some(("t", order)) => order.parse().map_err(|_| bad()),
+        Some(("s", rest)) => {
+            let pos = rest.split('_').next().and_then(|pos| pos.parse().ok()).ok_or_else(bad)?;
+            Ok(order_of(pos))
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// Up to `limit` places with `after < order <= upto`, the newest first.
+pub fn back(tx: &impl Read, room: RoomNum, after: i64, upto: i64, limit: usize) -> Result<Vec<(i64, Place)>> {
+    let mut out = Vec::new();
+    if after >= upto || limit == 0 {
+        return Ok(out);
+    }
+    tables::TIMELINE.scan_back(tx, (room, after.saturating_add(1))..=(room, upto), |(_, order), place| {
+        out.push((order, place));
+        Ok(if out.len() < limit { Flow::Next } else { Flow::Stop })
+    })?;
+    Ok(out)
+}
+
+/// Up to `limit` places with `after < order <= upto`, the oldest first.
+pub fn forward(tx: &impl Read, room: RoomNum, after: i64, upto: i64, limit: usize) -> Result<Vec<(i64, Place)>> {
+    let mut out = Vec::new();
+    if after >= upto || limit == 0 {
+        return Ok(out);
+    }
+    tables::TIMELINE.scan(tx, (room, after.saturating_add(1))..=(room, upto), |(_, order), place| {
+        out.push((order, place));
+        Ok(if out.len() < limit { Flow::Next } else { Flow::Stop })
+    })?;
+    Ok(out)
+}
+
+/// The newest place at or before `upto`.
+pub fn last(tx: &impl Read, room: RoomNum, upto: i64) -> Result<Option<(i64, Place)>> {
+    Ok(back(tx, room, i64::MIN, upto, 1)?.pop())
+}
+
+/// The room's current state as it was at `upto`: 0, the empty state, before its first event.
+pub fn state_at(tx: &impl Read, room: RoomNum, upto: i64) -> Result<state::StateId> {
+    Ok(last(tx, room, upto)?.map_or(0, |(_, place)| place.state_after))
+}
+
+/// One person's client looking at one room.
+pub struct View<'a> {
+    room_id: &'a RoomId,
+    device: Option<(&'a UserId, &'a DeviceId)>,
+    /// What they may see.
+    pub sight: Sight<'a>,
+    /// Whether events say which room they are in: not where the answer says so already.
+    pub name_room: bool,
+    now: u64,
+}
+
+impl<'a> View<'a> {
+    /// The view of `user`, on `device` if the answer goes to one.
+    pub fn new(tx: &impl Read, room: &'a Room, user: &'a UserId, device: Option<&'a DeviceId>) -> Result<Self> {
+        Ok(Self {
+            room_id: room.id(),
+            device: device.map(|device| (user, device)),
+            sight: Sight::of(tx, room, user)?,
+            name_room: true,
+            now: clock::now_ms(),
+        })
+    }
+
+    /// The event at `pos`, if the person may see it.
+    pub fn see(&mut self, tx: &impl Read, pos: Pos) -> Result<Option<Box<RawValue>>> {
+        let row = event::row(tx, pos)?;
+        self.see_row(tx, pos, &row)
+    }
+
+    /// As [`Self::see`], for a row that has been read already.
+    pub fn see_row(&mut self, tx: &impl Read, pos: Pos, row: &EventRow) -> Result<Option<Box<RawValue>>> {
+        let slices = Slices::of(row)?;
+        if row.standing != Standing::Accepted || !self.sight.may_see(tx, pos, row, &slices)? {
+            return Ok(None);
+        }
+        self.show(tx, row, &slices).map(Some)
+    }
+
+    /// An event of the room's state, which whoever may see the state may see.
+    pub fn show_state(&mut self, tx: &impl Read, pos: Pos) -> Result<Box<RawValue>> {
+        let row = event::row(tx, pos)?;
+        let slices = Slices::of(&row)?;
+        self.show(tx, &row, &slices)
+    }
+
+    fn show(&mut self, tx: &impl Read, row: &EventRow, slices: &Slices<'_>) -> Result<Box<RawValue>> {
+        let age = i128::from(self.now) - i128::from(slices.origin_server_ts);
+        let mut unsigned = Unsigned {
+            age: Some(i64::try_from(age).unwrap_or(0)),
+            membership: Some(self.sight.membership(tx, row, slices)?),
+            transaction_id: self.transaction_id(row, slices),
+            ..Unsigned::default()
+        };
+        if let Some(key) = slices.state_key.as_deref() {
+            add_replaced(tx, row, &slices.kind, key, &mut unsigned)?;
+        }
+        if row.redacted_by != 0 {
+            unsigned.redacted_because = Some(self.redaction(tx, row.redacted_by)?);
+        }
+        client_form(row, slices, self.name_room.then_some(self.room_id.as_str()), &unsigned)
+    }
+
+    /// The transaction ID, if it was this device that sent the event.
+    fn transaction_id(&self, row: &EventRow, slices: &Slices<'_>) -> Option<String> {
+        let (user, device) = self.device?;
+        let (by, transaction) = row.sent_by.as_ref()?;
+        (by == device.as_str() && slices.sender == user.as_str()).then(|| transaction.clone())
+    }
+
+    fn redaction(&self, tx: &impl Read, pos: Pos) -> Result<Box<RawValue>> {
+        let row = event::row(tx, pos)?;
+        let slices = Slices::of(&row)?;
+        client_form(&row, &slices, Some(self.room_id.as_str()), &Unsigned::default())
+    }
+}
+
+/// Says which state event this one replaced, and what that one said.
+fn add_replaced(tx: &impl Read, row: &EventRow, kind: &str, key: &str, unsigned: &mut Unsigned) -> Result<()> {
+    let Some(number) = state::key(tx, kind, key)? else { return Ok(()) };
+    let Some(pos) = state::at(tx, row.state_before, number)? else { return Ok(()) };
+    let old = event::row(tx, pos)?;
+    let slices = Slices::of(&old)?;
+    unsigned.prev_content = Some(slices.content.to_owned());
+    unsigned.prev_sender = Some(slices.sender.into_owned());
+    unsigned.replaces_state = Some(old.id);
+    Ok(())
+}
