@@ -3,3 +3,5 @@
 
 pub mod profile;
 pub mod sessions;
+pub mod transactions;
+pub mod users;

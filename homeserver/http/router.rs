@@ -67,8 +67,8 @@ impl Router {
         self
     }
 
-    /// The same as [`Self::route_raw`] under a further path. Path arguments that the type wants and
-    /// the path does not have are empty.
+    /// A typed endpoint under a further path. Path arguments that the type wants and the path does not
+    /// have are empty.
     pub fn alias<R, F, Fut>(&mut self, path: &str, handle: F) -> &mut Self
     where
         R: IncomingRequest + Send + 'static,
@@ -77,11 +77,21 @@ impl Router {
         Fut: Future<Output = Result<R::OutgoingResponse>> + Send,
         R::OutgoingResponse: Send,
     {
-        let handler =
-            typed_handler(
-                move |app, caller, request: R| async move { reply::typed(handle(app, caller, request).await?) },
-            );
-        self.add(R::METHOD, path, handler)
+        self.alias_raw(
+            path,
+            move |app, caller, request: R| async move { reply::typed(handle(app, caller, request).await?) },
+        )
+    }
+
+    /// The same for a handler that writes its answer itself.
+    pub fn alias_raw<R, F, Fut>(&mut self, path: &str, handle: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Admit,
+        F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply>> + Send,
+    {
+        self.add(R::METHOD, path, typed_handler(handle))
     }
 
     /// An endpoint that reads the request itself: streams, WebSockets, and what has no type.

@@ -5,10 +5,15 @@
 //! In the order in which an event meets them: `draft` (wanted → signed) → `auth` → `append` (the only
 //! function that writes an event) → `state` → `timeline`, `members`, `relations`, `redact`.
 
+pub mod aliases;
 pub mod append;
 pub mod auth;
+pub mod create;
+pub mod directory;
 pub mod draft;
 pub mod event;
+pub mod filter;
+pub mod history;
 pub mod members;
 pub mod power;
 pub mod redact;
@@ -18,7 +23,11 @@ mod restricted;
 pub mod room;
 pub mod state;
 pub mod timeline;
+pub mod upgrade;
 pub mod visibility;
 
 pub use event::Pdu;
 pub use room::Room;
+
+#[cfg(test)]
+mod tests;

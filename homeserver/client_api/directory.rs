@@ -1,0 +1,160 @@
+//! Aliases, and the directory of public rooms. spec: client-server-api#room-aliases, #published-room-directory
+
+use std::sync::Arc;
+
+use ruma::{
+    api::client::{
+        alias::{create_alias, delete_alias, get_alias},
+        directory::{get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility},
+        room::{Visibility, aliases as room_aliases},
+    },
+    events::TimelineEventType,
+};
+
+use crate::{
+    accounts::users,
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Caller, Session},
+    rooms::{
+        Room, aliases,
+        directory::{self, Asked},
+        history,
+        power::Powers,
+    },
+    store::{WriteTx, tables},
+};
+
+/// `GET /_matrix/client/v3/directory/room/{roomAlias}`
+pub async fn alias(app: Arc<App>, _: Caller, request: get_alias::v3::Request) -> Result<get_alias::v3::Response> {
+    let found = app.store.read(|tx| aliases::resolve(tx, &request.room_alias))?;
+    let id = found.ok_or_else(|| Error::not_found("there is no such alias"))?;
+    Ok(get_alias::v3::Response::new(id, vec![app.me.name.clone()]))
+}
+
+/// `PUT /_matrix/client/v3/directory/room/{roomAlias}`
+pub async fn set_alias(
+    app: Arc<App>,
+    session: Session,
+    request: create_alias::v3::Request,
+) -> Result<create_alias::v3::Response> {
+    app.limits.take(Bucket::Other, &session.user)?;
+    let me = app.me.clone();
+    let work = move |tx: &WriteTx| {
+        aliases::check_free(tx, &me, &request.room_alias).map_err(|error| match error.errcode() {
+            "M_ROOM_IN_USE" => Error::conflict("M_UNKNOWN", "this alias is taken"),
+            _ => error,
+        })?;
+        let room = Room::of_member(tx, &request.room_id, &session.user)?;
+        aliases::set(tx, &me, &request.room_alias, &room, &session.user)
+    };
+    app.store.write(work).await?;
+    Ok(create_alias::v3::Response::new())
+}
+
+/// `DELETE /_matrix/client/v3/directory/room/{roomAlias}`
+pub async fn remove_alias(
+    app: Arc<App>,
+    session: Session,
+    request: delete_alias::v3::Request,
+) -> Result<delete_alias::v3::Response> {
+    app.store.write(move |tx| aliases::remove(tx, &request.room_alias, &session.user)).await?;
+    Ok(delete_alias::v3::Response::new())
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/aliases`
+pub async fn aliases_of(
+    app: Arc<App>,
+    session: Session,
+    request: room_aliases::v3::Request,
+) -> Result<room_aliases::v3::Response> {
+    let found = app.store.read(|tx| {
+        let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
+        if !history::is_world_readable(tx, &room)? {
+            Room::of_member(tx, &request.room_id, &session.user)?;
+        }
+        aliases::of(tx, &room)
+    })?;
+    let found = found.into_iter().filter_map(|alias| alias.try_into().ok()).collect();
+    Ok(room_aliases::v3::Response::new(found))
+}
+
+/// `GET /_matrix/client/v3/directory/list/room/{roomId}`
+pub async fn visibility(
+    app: Arc<App>,
+    _: Caller,
+    request: get_room_visibility::v3::Request,
+) -> Result<get_room_visibility::v3::Response> {
+    let listed = app.store.read(|tx| tables::PUBLIC_ROOMS.has(tx, Room::named(tx, &request.room_id)?.num))?;
+    let visibility = if listed { Visibility::Public } else { Visibility::Private };
+    Ok(get_room_visibility::v3::Response::new(visibility))
+}
+
+/// `PUT /_matrix/client/v3/directory/list/room/{roomId}`
+pub async fn set_visibility(
+    app: Arc<App>,
+    session: Session,
+    request: set_room_visibility::v3::Request,
+) -> Result<set_room_visibility::v3::Response> {
+    let work = move |tx: &WriteTx| {
+        let room = Room::of_member(tx, &request.room_id, &session.user)?;
+        let kind = TimelineEventType::RoomCanonicalAlias;
+        if !Powers::of(tx, &room)?.may_send(&session.user, &kind, true) && !users::is_admin(tx, &session.user)? {
+            return Err(Error::forbidden("you may not say whether this room is listed"));
+        }
+        match request.visibility {
+            Visibility::Public => tables::PUBLIC_ROOMS.put(tx, room.num, &()),
+            _ => tables::PUBLIC_ROOMS.remove(tx, room.num).map(drop),
+        }
+    };
+    app.store.write(work).await?;
+    Ok(set_room_visibility::v3::Response::new())
+}
+
+/// `GET /_matrix/client/v3/publicRooms`
+pub async fn public_rooms(
+    app: Arc<App>,
+    caller: Caller,
+    request: get_public_rooms::v3::Request,
+) -> Result<get_public_rooms::v3::Response> {
+    app.limits.take(Bucket::Other, caller.ip)?;
+    check_server(&app, request.server.as_deref())?;
+    let asked = Asked { since: request.since, limit: request.limit, ..Asked::default() };
+    let list = app.store.read(|tx| directory::list(tx, &asked))?;
+    let mut response = get_public_rooms::v3::Response::new(list.rooms);
+    response.next_batch = list.next;
+    response.prev_batch = list.prev;
+    response.total_room_count_estimate = list.total.try_into().ok();
+    Ok(response)
+}
+
+/// `POST /_matrix/client/v3/publicRooms`
+pub async fn search_public_rooms(
+    app: Arc<App>,
+    session: Session,
+    request: get_public_rooms_filtered::v3::Request,
+) -> Result<get_public_rooms_filtered::v3::Response> {
+    app.limits.take(Bucket::Other, &session.user)?;
+    check_server(&app, request.server.as_deref())?;
+    let asked = Asked {
+        since: request.since,
+        limit: request.limit,
+        term: request.filter.generic_search_term,
+        types: request.filter.room_types,
+    };
+    let list = app.store.read(|tx| directory::list(tx, &asked))?;
+    let mut response = get_public_rooms_filtered::v3::Response::new();
+    response.chunk = list.rooms;
+    response.next_batch = list.next;
+    response.prev_batch = list.prev;
+    response.total_room_count_estimate = list.total.try_into().ok();
+    Ok(response)
+}
+
+/// Other servers' directories can't be asked by a server that does not federate.
+fn check_server(app: &App, server: Option<&ruma::ServerName>) -> Result<()> {
+    match server {
+        Some(server) if server != app.me.name => Err(Error::not_found("this server does not reach that one")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,211 @@
+//! Coming into rooms and going out of them. spec: client-server-api#room-membership
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
+    api::client::{
+        knock::knock_room,
+        membership::{
+            ban_user, forget_room, invite_user, join_room_by_id, join_room_by_id_or_alias, kick_user, leave_room,
+            unban_user,
+        },
+    },
+    events::room::member::MembershipState,
+};
+use serde_json::Map;
+
+use crate::{
+    accounts::users,
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Session},
+    rooms::{
+        Room, aliases,
+        members::{self, Change},
+    },
+    store::{Read, WriteTx},
+};
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/join`
+pub async fn join_room(
+    app: Arc<App>,
+    session: Session,
+    request: join_room_by_id::v3::Request,
+) -> Result<join_room_by_id::v3::Response> {
+    enter(&app, session, (&*request.room_id).into(), (MembershipState::Join, request.reason)).await?;
+    Ok(join_room_by_id::v3::Response::new(request.room_id))
+}
+
+/// `POST /_matrix/client/v3/join/{roomIdOrAlias}`
+pub async fn join_room_or_alias(
+    app: Arc<App>,
+    session: Session,
+    request: join_room_by_id_or_alias::v3::Request,
+) -> Result<join_room_by_id_or_alias::v3::Response> {
+    let id = enter(&app, session, &request.room_id_or_alias, (MembershipState::Join, request.reason)).await?;
+    Ok(join_room_by_id_or_alias::v3::Response::new(id))
+}
+
+/// `POST /_matrix/client/v3/knock/{roomIdOrAlias}`
+pub async fn knock_room(
+    app: Arc<App>,
+    session: Session,
+    request: knock_room::v3::Request,
+) -> Result<knock_room::v3::Response> {
+    let id = enter(&app, session, &request.room_id_or_alias, (MembershipState::Knock, request.reason)).await?;
+    Ok(knock_room::v3::Response::new(id))
+}
+
+async fn enter(
+    app: &App,
+    session: Session,
+    room: &RoomOrAliasId,
+    (membership, reason): (MembershipState, Option<String>),
+) -> Result<OwnedRoomId> {
+    app.limits.take(Bucket::Join, &session.user)?;
+    let (me, room) = (app.me.clone(), room.to_owned());
+    let work = move |tx: &WriteTx| {
+        let mut room = find(tx, &room)?;
+        let change = Change {
+            sender: &session.user,
+            target: &session.user,
+            membership: membership.clone(),
+            reason: reason.clone(),
+            more: Map::new(),
+        };
+        members::change(tx, &me, &mut room, change)?;
+        Ok(room.id().to_owned())
+    };
+    app.store.write(work).await
+}
+
+/// The room that an ID or alias names. 404 if we know none.
+fn find(tx: &impl Read, name: &RoomOrAliasId) -> Result<Room> {
+    let unknown = || Error::not_found("this server does not know the room");
+    if let Ok(id) = <&RoomId>::try_from(name.as_str()) {
+        return Room::named(tx, id);
+    }
+    let alias = <&RoomAliasId>::try_from(name.as_str()).map_err(|_| unknown())?;
+    Room::named(tx, &aliases::resolve(tx, alias)?.ok_or_else(unknown)?)
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/leave`
+pub async fn leave_room(
+    app: Arc<App>,
+    session: Session,
+    request: leave_room::v3::Request,
+) -> Result<leave_room::v3::Response> {
+    let me = app.me.clone();
+    let work = move |tx: &WriteTx| {
+        let mut room = Room::named(tx, &request.room_id)?;
+        members::leave(tx, &me, &mut room, &session.user, request.reason.clone())
+    };
+    app.store.write(work).await?;
+    Ok(leave_room::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/forget`
+pub async fn forget_room(
+    app: Arc<App>,
+    session: Session,
+    request: forget_room::v3::Request,
+) -> Result<forget_room::v3::Response> {
+    let work = move |tx: &WriteTx| members::forget(tx, &Room::named(tx, &request.room_id)?, &session.user);
+    app.store.write(work).await?;
+    Ok(forget_room::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/invite`
+pub async fn invite_user(
+    app: Arc<App>,
+    session: Session,
+    request: invite_user::v3::Request,
+) -> Result<invite_user::v3::Response> {
+    app.limits.take(Bucket::Invite, &session.user)?;
+    let invite_user::v3::InvitationRecipient::UserId(recipient) = request.recipient else {
+        return Err(Error::bad_request("M_THREEPID_NOT_FOUND", "this server can't invite by e-mail or telephone"));
+    };
+    let act = Act { target: recipient.user_id, reason: recipient.reason, membership: MembershipState::Invite };
+    change(&app, session, request.room_id, act).await?;
+    Ok(invite_user::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/ban`
+pub async fn ban_user(
+    app: Arc<App>,
+    session: Session,
+    request: ban_user::v3::Request,
+) -> Result<ban_user::v3::Response> {
+    let act = Act { target: request.user_id, reason: request.reason, membership: MembershipState::Ban };
+    change(&app, session, request.room_id, act).await?;
+    Ok(ban_user::v3::Response::new())
+}
+
+/// What somebody does to somebody else.
+struct Act {
+    target: OwnedUserId,
+    reason: Option<String>,
+    membership: MembershipState,
+}
+
+async fn change(app: &App, session: Session, room: OwnedRoomId, act: Act) -> Result<()> {
+    let me = app.me.clone();
+    let work = move |tx: &WriteTx| {
+        let mut room = Room::of_member(tx, &room, &session.user)?;
+        if act.membership == MembershipState::Invite {
+            check_exists(tx, &me, &act.target)?;
+        }
+        let change = Change {
+            sender: &session.user,
+            target: &act.target,
+            membership: act.membership.clone(),
+            reason: act.reason.clone(),
+            more: Map::new(),
+        };
+        members::change(tx, &me, &mut room, change).map(drop)
+    };
+    app.store.write(work).await
+}
+
+/// A mistyped name of our own should be noticed, not invited.
+fn check_exists(tx: &impl Read, me: &crate::base::signing::Identity, user: &UserId) -> Result<()> {
+    match me.owns(user) && users::lookup(tx, user)?.is_none() {
+        true => Err(Error::not_found(format!("there is no {user} on this server"))),
+        false => Ok(()),
+    }
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/kick`
+pub async fn kick_user(
+    app: Arc<App>,
+    session: Session,
+    request: kick_user::v3::Request,
+) -> Result<kick_user::v3::Response> {
+    put_out(&app, session, request.room_id, (request.user_id, request.reason, false)).await?;
+    Ok(kick_user::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/unban`
+pub async fn unban_user(
+    app: Arc<App>,
+    session: Session,
+    request: unban_user::v3::Request,
+) -> Result<unban_user::v3::Response> {
+    put_out(&app, session, request.room_id, (request.user_id, request.reason, true)).await?;
+    Ok(unban_user::v3::Response::new())
+}
+
+async fn put_out(
+    app: &App,
+    session: Session,
+    room: OwnedRoomId,
+    (target, reason, unban): (OwnedUserId, Option<String>, bool),
+) -> Result<()> {
+    let me = app.me.clone();
+    let work = move |tx: &WriteTx| {
+        let mut room = Room::of_member(tx, &room, &session.user)?;
+        members::put_out(tx, &me, &mut room, &session.user, &target, (reason.clone(), unban))
+    };
+    app.store.write(work).await
+}

@@ -1,0 +1,196 @@
+//! Sending events, redacting them, and reading a room's history.
+//! spec: client-server-api#sending-events-to-a-room, #getting-events-for-a-room
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedEventId, UInt,
+    api::{
+        Direction,
+        client::{
+            context::get_context,
+            message::{get_message_events, send_message_event},
+            redact::redact_event,
+            room::get_room_event,
+        },
+    },
+    events::TimelineEventType,
+    serde::Raw,
+};
+use serde_json::{json, value::RawValue};
+
+use crate::{
+    accounts::transactions::Transaction,
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Session},
+    rooms::{
+        Room,
+        draft::{self, Draft},
+        event,
+        history::{self, Wanted, Way},
+        redact, state,
+        timeline::{self, View},
+    },
+    store::WriteTx,
+};
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
+pub async fn send_message(
+    app: Arc<App>,
+    session: Session,
+    request: send_message_event::v3::Request,
+) -> Result<send_message_event::v3::Response> {
+    let kind = TimelineEventType::from(request.event_type.to_string());
+    let transaction = Transaction {
+        user: session.user.to_string(),
+        device: session.device.to_string(),
+        endpoint: format!("send/{}/{kind}", request.room_id),
+        id: request.txn_id.to_string(),
+    };
+    let draft = Draft::message(kind, request.body.into_json());
+    let id = send(&app, &session, request.room_id, (draft, transaction)).await?;
+    Ok(send_message_event::v3::Response::new(id))
+}
+
+/// Sends an event once: for a transaction ID that was used before, the answer is what it led to.
+pub async fn send(
+    app: &App,
+    session: &Session,
+    room: ruma::OwnedRoomId,
+    (draft, transaction): (Draft, Transaction),
+) -> Result<OwnedEventId> {
+    app.limits.take(Bucket::Message, &session.user)?;
+    let (me, user) = (app.me.clone(), session.user.clone());
+    let work = move |tx: &WriteTx| {
+        if let Some(id) = transaction.outcome(tx)? {
+            return OwnedEventId::try_from(id).map_err(Error::internal);
+        }
+        let mut room = Room::of_member(tx, &room, &user)?;
+        let sent_by = Some((transaction.device.clone(), transaction.id.clone()));
+        let id = draft::send(tx, &me, &mut room, &user, &draft, sent_by)?;
+        transaction.done(tx, id.as_str())?;
+        Ok(id)
+    };
+    app.store.write(work).await
+}
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}`
+pub async fn redact_event(
+    app: Arc<App>,
+    session: Session,
+    request: redact_event::v3::Request,
+) -> Result<redact_event::v3::Response> {
+    let transaction = Transaction {
+        user: session.user.to_string(),
+        device: session.device.to_string(),
+        endpoint: format!("redact/{}/{}", request.room_id, request.event_id),
+        id: request.txn_id.to_string(),
+    };
+    let content = request.reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+    let draft = Draft {
+        kind: TimelineEventType::RoomRedaction,
+        state_key: None,
+        content: crate::base::json::to_raw(&content)?,
+        redacts: Some(request.event_id.clone()),
+    };
+    app.store.read(|tx| {
+        let room = Room::of_member(tx, &request.room_id, &session.user)?;
+        redact::check(tx, &room, &session.user, &request.event_id)
+    })?;
+    let id = send(&app, &session, request.room_id, (draft, transaction)).await?;
+    Ok(redact_event::v3::Response::new(id))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/event/{eventId}`
+pub async fn room_event(
+    app: Arc<App>,
+    session: Session,
+    request: get_room_event::v3::Request,
+) -> Result<get_room_event::v3::Response> {
+    let event = app.store.read(|tx| {
+        let unknown = || Error::not_found("there is no such event, or you may not see it");
+        let room = Room::find(tx, &request.room_id)?.ok_or_else(unknown)?;
+        let (pos, row) = event::shown(tx, room.num, &request.event_id)?.ok_or_else(unknown)?;
+        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+        view.see_row(tx, pos, &row)?.ok_or_else(unknown)
+    })?;
+    Ok(get_room_event::v3::Response::new(Raw::from_json(event)))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/messages`
+pub async fn messages(
+    app: Arc<App>,
+    session: Session,
+    request: get_message_events::v3::Request,
+) -> Result<get_message_events::v3::Response> {
+    app.store.read(|tx| {
+        let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
+        let state = history::known_state(tx, &room, &session.user)?;
+        let way = if request.dir == Direction::Backward { Way::Back } else { Way::Forward };
+        let from = match &request.from {
+            Some(token) => timeline::parse_token(token)?,
+            None if way == Way::Back => timeline::last(tx, room.num, i64::MAX)?.map_or(0, |(order, _)| order),
+            None => i64::MIN,
+        };
+        let to = request.to.as_deref().map(timeline::parse_token).transpose()?;
+        let wanted = Wanted { way, from, to, limit: count(request.limit, 10), filter: &request.filter };
+        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+        let page = history::page(tx, &room, &mut view, &wanted)?;
+        let members = match history::is_lazy(&request.filter) {
+            true => history::members_of_senders(tx, &mut view, state, &page.senders)?,
+            false => Vec::new(),
+        };
+        let mut response = get_message_events::v3::Response::new();
+        response.start = timeline::token(from);
+        response.end = page.end.map(timeline::token);
+        response.chunk = raws(page.events);
+        response.state = raws(members);
+        Ok(response)
+    })
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/context/{eventId}`
+pub async fn context(
+    app: Arc<App>,
+    session: Session,
+    request: get_context::v3::Request,
+) -> Result<get_context::v3::Response> {
+    app.store.read(|tx| {
+        let unknown = || Error::not_found("there is no such event, or you may not see it");
+        let room = Room::find(tx, &request.room_id)?.ok_or_else(unknown)?;
+        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+        let limit = count(request.limit, 10);
+        let found = history::context(tx, &room, &mut view, &request.event_id, (limit, &request.filter))?;
+        let mut shown = Vec::new();
+        for (key, pos) in state::without_members(tx, found.state)? {
+            debug_assert!(!state::is_member(key));
+            shown.push(view.show_state(tx, pos)?);
+        }
+        let members = match history::is_lazy(&request.filter) {
+            true => {
+                let senders = [&found.before.senders[..], &found.after.senders[..]].concat();
+                history::members_of_senders(tx, &mut view, found.state, &senders)?
+            }
+            false => history::members_in(tx, &mut view, found.state, |_| true)?,
+        };
+        shown.extend(members);
+        let mut response = get_context::v3::Response::new();
+        response.start = Some(timeline::token(found.start));
+        response.end = Some(timeline::token(found.end));
+        response.events_before = raws(found.before.events);
+        response.event = Some(Raw::from_json(found.event));
+        response.events_after = raws(found.after.events);
+        response.state = raws(shown);
+        Ok(response)
+    })
+}
+
+fn count(limit: UInt, least: usize) -> usize {
+    usize::try_from(limit).unwrap_or(least)
+}
+
+/// Raw events as the types that ruma's answers want; no byte is touched.
+pub fn raws<T>(events: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
+    events.into_iter().map(Raw::from_json).collect()
+}

@@ -1,0 +1,98 @@
+//! Making rooms, listing one's own, upgrading them. spec: client-server-api#rooms-1
+
+use std::sync::Arc;
+
+use ruma::{
+    RoomAliasId,
+    api::client::{
+        membership::joined_rooms,
+        room::{Visibility, create_room, create_room::v3::RoomPreset, upgrade_room},
+    },
+};
+
+use crate::{
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Session},
+    rooms::{
+        Room,
+        create::{self, Wish},
+        members, room, upgrade,
+    },
+};
+
+/// People who may be invited while a room is made.
+const MAX_INVITES: usize = 100;
+
+/// `POST /_matrix/client/v3/createRoom`
+pub async fn create_room(
+    app: Arc<App>,
+    session: Session,
+    request: create_room::v3::Request,
+) -> Result<create_room::v3::Response> {
+    app.limits.take(Bucket::CreateRoom, &session.user)?;
+    let wish = wish(&app, request)?;
+    let me = app.me.clone();
+    let id = app.store.write(move |tx| create::create(tx, &me, &session.user, &wish)).await?;
+    Ok(create_room::v3::Response::new(id))
+}
+
+fn wish(app: &App, request: create_room::v3::Request) -> Result<Wish> {
+    if !request.invite_3pid.is_empty() {
+        return Err(Error::bad_request("M_THREEPID_NOT_FOUND", "this server can't invite by e-mail or telephone"));
+    }
+    if request.invite.len() > MAX_INVITES {
+        return Err(Error::invalid_param(format!("at most {MAX_INVITES} people can be invited at once")));
+    }
+    let alias = request.room_alias_name.map(|name| {
+        let alias = RoomAliasId::parse(format!("#{name}:{}", app.me.name));
+        alias.map_err(|_| Error::invalid_param("this can't be the name of an alias"))
+    });
+    let preset = request.preset.unwrap_or(match request.visibility {
+        Visibility::Public => RoomPreset::PublicChat,
+        _ => RoomPreset::PrivateChat,
+    });
+    let initial_state = request.initial_state.iter().map(|state| create::state_wish(state.json()));
+    Ok(Wish {
+        version: request.room_version.unwrap_or(room::DEFAULT_VERSION),
+        preset,
+        visibility: request.visibility,
+        creation_content: create::object(request.creation_content.as_ref())?,
+        power_levels: create::object(request.power_level_content_override.as_ref())?,
+        initial_state: initial_state.collect::<Result<_>>()?,
+        name: request.name,
+        topic: request.topic,
+        alias: alias.transpose()?,
+        invite: request.invite,
+        is_direct: request.is_direct,
+    })
+}
+
+/// `GET /_matrix/client/v3/joined_rooms`
+pub async fn joined_rooms(
+    app: Arc<App>,
+    session: Session,
+    _: joined_rooms::v3::Request,
+) -> Result<joined_rooms::v3::Response> {
+    let rooms = app.store.read(|tx| {
+        let rooms = members::joined_rooms(tx, &session.user)?.into_iter();
+        rooms.map(|num| Ok(Room::at(tx, num)?.id().to_owned())).collect()
+    })?;
+    Ok(joined_rooms::v3::Response::new(rooms))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/upgrade`
+pub async fn upgrade_room(
+    app: Arc<App>,
+    session: Session,
+    request: upgrade_room::v3::Request,
+) -> Result<upgrade_room::v3::Response> {
+    app.limits.take(Bucket::CreateRoom, &session.user)?;
+    let me = app.me.clone();
+    let wanted = upgrade::Wanted { version: request.new_version, additional_creators: request.additional_creators };
+    let work = move |tx: &_| {
+        let mut room = Room::of_member(tx, &request.room_id, &session.user)?;
+        upgrade::upgrade(tx, &me, &mut room, &session.user, &wanted)
+    };
+    Ok(upgrade_room::v3::Response::new(app.store.write(work).await?))
+}

@@ -1,0 +1,189 @@
+//! A room's state and its members. spec: client-server-api#getting-events-for-a-room
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedEventId, OwnedRoomId, UserId,
+    api::client::{
+        membership::{get_member_events, joined_members},
+        state::{get_state_event_for_key, get_state_events, send_state_event},
+    },
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::messages::raws;
+use crate::{
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Reply, Session, reply},
+    rooms::{
+        Room, aliases,
+        draft::{self, Draft},
+        event::{self, Slices},
+        history, state, timeline,
+        timeline::View,
+    },
+    store::{Read, WriteTx},
+};
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
+pub async fn set_state(
+    app: Arc<App>,
+    session: Session,
+    request: send_state_event::v3::Request,
+) -> Result<send_state_event::v3::Response> {
+    let kind = TimelineEventType::from(request.event_type.to_string());
+    let draft = Draft::state(kind, request.state_key, request.body.into_json());
+    let id = set(&app, &session, request.room_id, draft).await?;
+    Ok(send_state_event::v3::Response::new(id))
+}
+
+/// Sets state. What is so already is not said again: the answer is the event that said it.
+pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) -> Result<OwnedEventId> {
+    app.limits.take(Bucket::Message, &session.user)?;
+    let (me, user) = (app.me.clone(), session.user.clone());
+    let work = move |tx: &WriteTx| {
+        let mut room = Room::of_member(tx, &room, &user)?;
+        if draft.kind == TimelineEventType::RoomCanonicalAlias {
+            check_aliases(tx, &room, &draft.content)?;
+        }
+        match unchanged(tx, &room, &user, &draft)? {
+            Some(id) => Ok(id),
+            None => draft::send(tx, &me, &mut room, &user, &draft, None),
+        }
+    };
+    app.store.write(work).await
+}
+
+/// The event that says the same from the same sender already.
+fn unchanged(tx: &impl Read, room: &Room, sender: &UserId, draft: &Draft) -> Result<Option<OwnedEventId>> {
+    let kind = StateEventType::from(draft.kind.to_string());
+    let key = draft.state_key.as_deref().unwrap_or_default();
+    let Some(now) = room.state_event(tx, &kind, key)?.filter(|now| now.sender == sender) else {
+        return Ok(None);
+    };
+    let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(raw.get()).ok();
+    Ok((value(&now.content) == value(&draft.content)).then_some(now.id))
+}
+
+/// New aliases of a canonical alias event have to lead to the room. 400 `M_BAD_ALIAS`.
+/// spec: client-server-api#mroomcanonical_alias
+fn check_aliases(tx: &impl Read, room: &Room, content: &RawValue) -> Result<()> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Content {
+        alias: Option<String>,
+        alt_aliases: Vec<String>,
+    }
+    let all = |content: Content| content.alias.into_iter().chain(content.alt_aliases);
+    let bad = |alias: &str| Error::bad_request("M_BAD_ALIAS", format!("{alias} does not lead to this room"));
+    let wanted: Content = serde_json::from_str(content.get()).map_err(|error| Error::bad_json(error.to_string()))?;
+    let now: Content = room.state_content(tx, &StateEventType::RoomCanonicalAlias)?.unwrap_or_default();
+    let known: Vec<String> = all(now).collect();
+    for alias in all(wanted).filter(|alias| !alias.is_empty() && !known.contains(alias)) {
+        let parsed = <&ruma::RoomAliasId>::try_from(alias.as_str());
+        let parsed = parsed.map_err(|_| Error::invalid_param(format!("{alias} is not a room alias")))?;
+        if aliases::resolve(tx, parsed)?.is_none_or(|id| id != *room.id()) {
+            return Err(bad(&alias));
+        }
+    }
+    Ok(())
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/state`
+pub async fn all_state(
+    app: Arc<App>,
+    session: Session,
+    request: get_state_events::v3::Request,
+) -> Result<get_state_events::v3::Response> {
+    let events = app.store.read(|tx| {
+        let room = known(tx, &request.room_id)?;
+        let known = history::known_state(tx, &room, &session.user)?;
+        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+        let mut out = Vec::new();
+        for (_, pos) in state::all(tx, known)? {
+            out.push(view.show_state(tx, pos)?);
+        }
+        Ok(out)
+    })?;
+    Ok(get_state_events::v3::Response::new(raws(events)))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
+pub async fn state_for_key(
+    app: Arc<App>,
+    session: Session,
+    request: get_state_event_for_key::v3::Request,
+) -> Result<Reply> {
+    let whole = request.format == get_state_event_for_key::v3::StateEventFormat::Event;
+    let answer = app.store.read(|tx| {
+        let room = known(tx, &request.room_id)?;
+        let known = history::known_state(tx, &room, &session.user)?;
+        let pos = state::event(tx, known, &request.event_type, &request.state_key)?;
+        let pos = pos.ok_or_else(|| Error::not_found("the room has no such state"))?;
+        if whole {
+            return View::new(tx, &room, &session.user, Some(&session.device))?.show_state(tx, pos);
+        }
+        Ok(Slices::of(&event::row(tx, pos)?)?.content.to_owned())
+    })?;
+    reply::json(&answer)
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/members`
+pub async fn member_events(
+    app: Arc<App>,
+    session: Session,
+    request: get_member_events::v3::Request,
+) -> Result<get_member_events::v3::Response> {
+    let events = app.store.read(|tx| {
+        let room = known(tx, &request.room_id)?;
+        let mut at = history::known_state(tx, &room, &session.user)?;
+        if let Some(token) = &request.at {
+            let asked = timeline::parse_token(token)?;
+            if at == room.row.state {
+                at = timeline::state_at(tx, room.num, asked)?;
+            }
+        }
+        let wanted = |asked: &Option<MembershipState>, is: &str| asked.as_ref().map(|asked| asked.as_str() == is);
+        let keep = |is: &str| {
+            wanted(&request.membership, is).unwrap_or(true) && !wanted(&request.not_membership, is).unwrap_or(false)
+        };
+        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+        history::members_in(tx, &mut view, at, keep)
+    })?;
+    Ok(get_member_events::v3::Response::new(raws(events)))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
+pub async fn joined_members(
+    app: Arc<App>,
+    session: Session,
+    request: joined_members::v3::Request,
+) -> Result<joined_members::v3::Response> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Shown {
+        displayname: Option<String>,
+        avatar_url: Option<ruma::OwnedMxcUri>,
+    }
+    let joined = app.store.read(|tx| {
+        let room = Room::of_member(tx, &request.room_id, &session.user)?;
+        let mut out = std::collections::BTreeMap::new();
+        for user in crate::rooms::members::with(tx, room.num, "join")? {
+            let event = room.state_event(tx, &StateEventType::RoomMember, user.as_str())?;
+            let shown: Shown = event.and_then(|event| event.content_as()).unwrap_or_default();
+            let mut member = joined_members::v3::RoomMember::new();
+            member.display_name = shown.displayname;
+            member.avatar_url = shown.avatar_url;
+            out.insert(user, member);
+        }
+        Ok(out)
+    })?;
+    Ok(joined_members::v3::Response::new(joined))
+}
+
+fn known(tx: &impl Read, id: &ruma::RoomId) -> Result<Room> {
+    Room::find(tx, id)?.ok_or_else(|| Error::forbidden("you are not in this room"))
+}

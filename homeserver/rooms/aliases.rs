@@ -1,0 +1,55 @@
+//! Room aliases of this server: names that lead to rooms. spec: client-server-api#room-aliases
+
+use ruma::{OwnedRoomId, RoomAliasId, RoomId, UserId, events::TimelineEventType};
+
+use super::{members::LAST, power::Powers, room::Room};
+use crate::{
+    accounts::users,
+    base::signing::Identity,
+    error::{Error, Result},
+    store::{Read, WriteTx, rows::AliasRow, tables},
+};
+
+/// The room that an alias of ours leads to.
+pub fn resolve(tx: &impl Read, alias: &RoomAliasId) -> Result<Option<OwnedRoomId>> {
+    let row = tables::ALIASES.get(tx, alias.as_str())?;
+    row.map(|row| RoomId::parse(row.room_id).map_err(Error::internal)).transpose()
+}
+
+/// Refuses an alias that is not of this server or is taken.
+pub fn check_free(tx: &impl Read, me: &Identity, alias: &RoomAliasId) -> Result<()> {
+    if alias.server_name() != me.name {
+        return Err(Error::invalid_param(format!("aliases made here end with :{}", me.name)));
+    }
+    if tables::ALIASES.has(tx, alias.as_str())? {
+        return Err(Error::bad_request("M_ROOM_IN_USE", "this alias is taken"));
+    }
+    Ok(())
+}
+
+/// Makes an alias lead to a room.
+pub fn set(tx: &WriteTx, me: &Identity, alias: &RoomAliasId, room: &Room, creator: &UserId) -> Result<()> {
+    check_free(tx, me, alias)?;
+    let row = AliasRow { room_id: room.row.id.clone(), creator: creator.to_string() };
+    tables::ALIASES.put(tx, alias.as_str(), &row)?;
+    tables::ROOM_ALIASES.put(tx, (room.num, alias.as_str()), &())
+}
+
+/// Takes an alias away: its maker may, people who may set the room's aliases may, and administrators.
+pub fn remove(tx: &WriteTx, alias: &RoomAliasId, by: &UserId) -> Result<()> {
+    let unknown = || Error::not_found("there is no such alias");
+    let row = tables::ALIASES.get(tx, alias.as_str())?.ok_or_else(unknown)?;
+    let room = Room::named(tx, &RoomId::parse(&row.room_id).map_err(Error::internal)?)?;
+    let kind = TimelineEventType::RoomCanonicalAlias;
+    if row.creator != by.as_str() && !Powers::of(tx, &room)?.may_send(by, &kind, true) && !users::is_admin(tx, by)? {
+        return Err(Error::forbidden("this alias is somebody else's"));
+    }
+    tables::ALIASES.remove(tx, alias.as_str())?;
+    tables::ROOM_ALIASES.remove(tx, (room.num, alias.as_str()))?;
+    Ok(())
+}
+
+/// The aliases of ours that lead to a room.
+pub fn of(tx: &impl Read, room: &Room) -> Result<Vec<String>> {
+    tables::ROOM_ALIASES.collect(tx, (room.num, "")..=(room.num, LAST), |(_, alias), ()| alias.to_owned())
+}
