@@ -23,8 +23,12 @@ pub struct Session {
     pub device: OwnedDeviceId,
     /// Where the call comes from.
     pub ip: IpAddr,
-    _made_here: (),
+    proof: std::marker::PhantomData<Proof>,
 }
+
+/// Private to this file, and so is the making of what holds it.
+#[derive(Clone, Debug)]
+struct Proof;
 
 /// Somebody who has not said who they are.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +90,7 @@ impl Admit for NoAuthentication {
 pub fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
     let found = app.store.read(|tx| sessions::by_access_token(tx, token))?;
     app.last_seen.saw(&found, peer.0);
-    Ok(Session { user: found.user, device: found.device, ip: peer.0, _made_here: () })
+    Ok(Session { user: found.user, device: found.device, ip: peer.0, proof: std::marker::PhantomData })
 }
 
 /// The token of an `Authorization: Bearer` header. Query parameters never authenticate.

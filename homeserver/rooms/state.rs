@@ -207,7 +207,7 @@ mod tests {
         /// Stacked deltas say the same as full maps, for every state and every pair of states.
         #[test]
         fn layers_agree_with_full_maps(changes in prop::collection::vec(
-            (any::<prop::sample::Index>(), prop::collection::btree_map((0u64..40).prop_map(|key| key % 20 + 1 | (key / 20) << 63), 0u64..9, 1..5)), 1..60,
+            (any::<prop::sample::Index>(), prop::collection::btree_map((0u64..40).prop_map(|key| (key % 20 + 1) | ((key / 20) << 63)), 0u64..9, 1..5)), 1..60,
         )) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let dir = tempfile::tempdir().expect("a directory");
