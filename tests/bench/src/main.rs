@@ -1,1 +1,106 @@
-fn main() {}
+//! What a homeserver costs: sends, deliveries, syncs, paging, waiting people, start-up, disk.
+//!
+//! It starts a Hearth in a directory of its own, or takes any other Matrix homeserver by `--against`, does the same
+//! work through the client API, and prints one table. It knows nothing of any server's inside: processor time and
+//! memory are read from `/proc`, disk from the file system. One measure is one file, and shares with its siblings
+//! only what stands in `bench.rs`.
+//!
+//! The generator runs on one thread, so that it never takes more than one core from the server that it measures.
+
+mod bench;
+mod circles;
+mod deliveries;
+mod disk;
+mod hearth;
+mod http;
+mod listener;
+mod options;
+mod paging;
+mod parked;
+mod person;
+mod process;
+mod report;
+mod sends;
+mod server;
+mod startup;
+mod syncs;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use bench::Bench;
+use options::{Measure, Options};
+use report::Report;
+
+/// Why a measure, or the whole run, ended early: a sentence for the person who started it.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Failure>;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let outcome = match &options.compare {
+        Some(files) => compare(files),
+        None => process::raise_open_files().and_then(|()| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(run(&options))
+        }),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(files: &[std::path::PathBuf]) -> Result<()> {
+    let [a, b] = files else {
+        return Err("--compare takes two files".into());
+    };
+    print!("{}", table::compare(&Report::read(a)?, &Report::read(b)?));
+    Ok(())
+}
+
+/// Runs what was asked for, and prints what was measured even if one of the measures failed.
+async fn run(options: &Options) -> Result<()> {
+    let mut bench = Bench::open(options).await?;
+    let mut failed = Vec::new();
+    for measure in Measure::ALL {
+        if !options.wants(measure) {
+            continue;
+        }
+        eprintln!("bench: {measure}");
+        if let Err(failure) = take(&mut bench, measure).await {
+            eprintln!("bench: {measure}: {failure}");
+            failed.push(measure.to_string());
+        }
+    }
+    bench.server.stop().await?;
+    print!("{}", table::print(&bench.report));
+    if let Some(path) = &options.json {
+        bench.report.write(path)?;
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("these measures failed: {}", failed.join(", ")).into())
+    }
+}
+
+async fn take(bench: &mut Bench, measure: Measure) -> Result<()> {
+    match measure {
+        Measure::Start => startup::empty(bench).await,
+        Measure::Sends => sends::measure(bench).await,
+        Measure::Deliveries => deliveries::measure(bench).await,
+        Measure::Syncs => syncs::measure(bench).await,
+        Measure::Parked => parked::measure(bench).await,
+        Measure::Paging => paging::measure(bench).await,
+        Measure::Disk => disk::measure(bench).await,
+        Measure::StartFull => startup::full(bench).await,
+    }
+}

@@ -1,0 +1,135 @@
+//! What the measures share: the server, the people registered so far, work done in parallel, and the report.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::try_join_all;
+
+use crate::Result;
+use crate::circles::Circle;
+use crate::http::{Authority, Client};
+use crate::options::{Options, Scale};
+use crate::person::Person;
+use crate::process;
+use crate::report::Report;
+use crate::server::Server;
+
+/// Connections that set the scene for a measure: enough for a server to commit together, few enough to be polite.
+const WORKERS: usize = 16;
+
+pub struct Bench {
+    pub server: Server,
+    pub scale: Scale,
+    pub report: Report,
+    /// Events that this run has put into the store, as far as they are messages.
+    pub written: u64,
+    patience: Duration,
+    registration_token: Option<String>,
+    /// Tells this run's names from those of any run before it on the same server.
+    run: String,
+    names: usize,
+    messages: Cell<u64>,
+    people: Vec<Rc<Person>>,
+    pub circles: Vec<Rc<Circle>>,
+}
+
+impl Bench {
+    /// Prepares everything, and starts the server if it is ours.
+    pub async fn open(options: &Options) -> Result<Bench> {
+        let mut scale = options.scale.scale();
+        scale.events = options.events.unwrap_or(scale.events);
+        let mut server = Server::prepare(options)?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let what = options.against.as_deref().unwrap_or("Hearth");
+        let report = Report::new(what, &process::machine(), scale.name, since.as_secs());
+        if !options.wants(crate::options::Measure::Start) {
+            server.start(None).await?;
+        }
+        Ok(Bench {
+            server,
+            scale,
+            report,
+            written: 0,
+            patience: Duration::from_secs(options.patience),
+            registration_token: options.registration_token.clone(),
+            run: format!("{:x}", since.as_millis()),
+            names: 0,
+            messages: Cell::new(0),
+            people: Vec::new(),
+            circles: Vec::new(),
+        })
+    }
+
+    /// A number that no other message of this run has.
+    pub fn next_message(&self) -> u64 {
+        self.messages.replace(self.messages.get() + 1)
+    }
+
+    /// When filling something that begins now is given up.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.server.authority)
+    }
+
+    /// Somebody who has registered already, if there is anybody.
+    pub fn anybody(&self) -> Option<Rc<Person>> {
+        self.people.first().cloned()
+    }
+
+    /// The first `count` people, registering those who are missing. Hashing their passwords is what takes the time, so
+    /// all measures share them.
+    pub async fn people(&mut self, count: usize) -> Result<Vec<Rc<Person>>> {
+        let missing = count.saturating_sub(self.people.len());
+        let new = self.register(missing).await?;
+        self.people.extend(new);
+        Ok(self.people[..count].to_vec())
+    }
+
+    /// Somebody who is in no room.
+    pub async fn stranger(&mut self) -> Result<Rc<Person>> {
+        let mut new = self.register(1).await?;
+        new.pop().ok_or_else(|| "nobody was registered".into())
+    }
+
+    async fn register(&mut self, count: usize) -> Result<Vec<Rc<Person>>> {
+        if count >= 100 {
+            eprintln!("bench:   registering {count} people");
+        }
+        let names: Vec<String> = (self.names..self.names + count)
+            .map(|number| format!("bench-{}-{number}", self.run))
+            .collect();
+        self.names += count;
+        let token = self.registration_token.as_deref();
+        in_parallel(&self.server.authority, &names, async |client, name| {
+            Ok(Rc::new(Person::register(client, name, token).await?))
+        })
+        .await
+    }
+}
+
+/// Does the same for each item over a few connections; the results are in no particular order.
+pub async fn in_parallel<'t, T, R>(
+    authority: &Authority,
+    items: &'t [T],
+    work: impl AsyncFn(&mut Client, &'t T) -> Result<R>,
+) -> Result<Vec<R>> {
+    let workers = (0..WORKERS).map(async |worker| {
+        let mut client = Client::new(authority);
+        let mut results = Vec::new();
+        for item in items.iter().skip(worker).step_by(WORKERS) {
+            results.push(work(&mut client, item).await?);
+        }
+        Result::Ok(results)
+    });
+    Ok(try_join_all(workers).await?.into_iter().flatten().collect())
+}
+
+/// Processor time between two readings, divided among what was done in it, in milliseconds.
+pub fn cpu_each(before: Option<Duration>, after: Option<Duration>, count: usize) -> Option<f64> {
+    let used = after?.saturating_sub(before?);
+    (count > 0).then(|| used.as_secs_f64() * 1000.0 / count as f64)
+}

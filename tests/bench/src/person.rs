@@ -1,0 +1,220 @@
+//! What a simulated person can do: the few client API calls that the measures are made of.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hyper::Method;
+use hyper::header::HeaderValue;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use crate::Result;
+use crate::http::{Call, Client, escape, text};
+
+const API: &str = "/_matrix/client/v3";
+
+/// Transaction IDs are never used twice in a run.
+static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
+
+pub struct Person {
+    authorization: HeaderValue,
+}
+
+impl Person {
+    /// Registers by whatever the server asks for, as long as that is nothing or a token.
+    pub async fn register(client: &mut Client, name: &str, token: Option<&str>) -> Result<Person> {
+        let password = format!("{name} has a long password");
+        let first = match token {
+            Some(token) => json!({"type": "m.login.registration_token", "token": token}),
+            None => json!({"type": "m.login.dummy"}),
+        };
+        let mut auth = first;
+        // spec: c-s#user-interactive-authentication-api. Two more stages are the most that these two flows have.
+        for _ in 0..3 {
+            let body = json!({"username": name, "password": password, "auth": auth});
+            let path = format!("{API}/register");
+            let call = Call {
+                method: Method::POST,
+                path: &path,
+                authorization: None,
+                body: bytes(&body),
+            };
+            let answer = client.call(&call).await?;
+            if answer.status.is_success() {
+                return Person::with_token(&text(&answer.body, "access_token")?);
+            }
+            let why: Value = serde_json::from_slice(&answer.body)?;
+            let Some(session) = why.get("session").filter(|_| answer.status == 401) else {
+                return Err(format!("register: {} {why}", answer.status).into());
+            };
+            let proven = why["completed"].as_array().is_some_and(|stages| {
+                stages
+                    .iter()
+                    .any(|stage| stage == "m.login.registration_token")
+            });
+            auth = match token {
+                Some(token) if !proven => {
+                    json!({"type": "m.login.registration_token", "token": token, "session": session})
+                }
+                _ => json!({"type": "m.login.dummy", "session": session}),
+            };
+        }
+        Err("register: the server asks for more than the benchmark can give (is registration open?)".into())
+    }
+
+    fn with_token(token: &str) -> Result<Person> {
+        Ok(Person {
+            authorization: HeaderValue::from_str(&format!("Bearer {token}"))?,
+        })
+    }
+
+    pub fn authorization(&self) -> &HeaderValue {
+        &self.authorization
+    }
+
+    async fn ask(
+        &self,
+        client: &mut Client,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes> {
+        client
+            .ok(Call {
+                method,
+                path,
+                authorization: Some(&self.authorization),
+                body,
+            })
+            .await
+    }
+
+    /// The cheapest question that only an open store can answer.
+    pub async fn whoami(&self, client: &mut Client) -> Result<()> {
+        let path = format!("{API}/account/whoami");
+        self.ask(client, Method::GET, &path, Bytes::new()).await?;
+        Ok(())
+    }
+
+    /// Creates a room that anybody may join.
+    pub async fn create_room(&self, client: &mut Client, name: &str) -> Result<String> {
+        let body = json!({"preset": "public_chat", "name": name});
+        let path = format!("{API}/createRoom");
+        let answer = self.ask(client, Method::POST, &path, bytes(&body)).await?;
+        text(&answer, "room_id")
+    }
+
+    pub async fn join(&self, client: &mut Client, room: &str) -> Result<()> {
+        let path = format!("{API}/rooms/{}/join", escape(room));
+        self.ask(client, Method::POST, &path, bytes(&json!({})))
+            .await?;
+        Ok(())
+    }
+
+    pub async fn leave(&self, client: &mut Client, room: &str) -> Result<()> {
+        let path = format!("{API}/rooms/{}/leave", escape(room));
+        self.ask(client, Method::POST, &path, bytes(&json!({})))
+            .await?;
+        Ok(())
+    }
+
+    /// Sends a text message; the answer is its event ID.
+    pub async fn send(&self, client: &mut Client, room: &str, message: &str) -> Result<String> {
+        let transaction = TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
+        let path = format!(
+            "{API}/rooms/{}/send/m.room.message/{transaction}",
+            escape(room)
+        );
+        let body = json!({"msgtype": "m.text", "body": message});
+        let answer = self.ask(client, Method::PUT, &path, bytes(&body)).await?;
+        text(&answer, "event_id")
+    }
+
+    pub async fn sync(&self, client: &mut Client, ask: &Sync<'_>) -> Result<Bytes> {
+        self.ask(
+            client,
+            Method::GET,
+            &format!("{API}/sync?{}", ask.query()),
+            Bytes::new(),
+        )
+        .await
+    }
+
+    /// One page of 100 events backwards, and the token of the next.
+    pub async fn page_back(
+        &self,
+        client: &mut Client,
+        room: &str,
+        from: Option<&str>,
+    ) -> Result<(usize, String)> {
+        let mut path = format!("{API}/rooms/{}/messages?dir=b&limit=100", escape(room));
+        if let Some(from) = from {
+            path.push_str(&format!("&from={}", escape(from)));
+        }
+        let answer = self.ask(client, Method::GET, &path, Bytes::new()).await?;
+        let page: Page = serde_json::from_slice(&answer)?;
+        let Some(end) = page.end else {
+            return Err("the room's history ended before it should".into());
+        };
+        Ok((page.chunk.len(), end))
+    }
+
+    /// The pagination token just before an event.
+    pub async fn place_of(&self, client: &mut Client, room: &str, event: &str) -> Result<String> {
+        let path = format!(
+            "{API}/rooms/{}/context/{}?limit=0",
+            escape(room),
+            escape(event)
+        );
+        let answer = self.ask(client, Method::GET, &path, Bytes::new()).await?;
+        text(&answer, "start")
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    chunk: Vec<IgnoredAny>,
+    end: Option<String>,
+}
+
+/// The parameters of a sync. Presence stays out of it: it isn't what is measured.
+#[derive(Clone, Copy)]
+pub struct Sync<'a> {
+    pub since: Option<&'a str>,
+    pub timeout: u64,
+    /// The most timeline events for each room.
+    pub events: u32,
+}
+
+impl Sync<'_> {
+    pub fn query(&self) -> String {
+        let filter = json!({
+            "room": {"timeline": {"limit": self.events}, "state": {"lazy_load_members": true}},
+            "presence": {"types": []}
+        });
+        let mut query = format!(
+            "set_presence=offline&timeout={}&filter={}",
+            self.timeout,
+            escape(&filter.to_string())
+        );
+        if let Some(since) = self.since {
+            query.push_str("&since=");
+            query.push_str(&escape(since));
+        }
+        query
+    }
+}
+
+/// Where the next sync begins. Read without building the answer, since thousands of them share the generator's core.
+pub fn next_batch(answer: &[u8]) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Next {
+        next_batch: String,
+    }
+    Ok(serde_json::from_slice::<Next>(answer)?.next_batch)
+}
+
+fn bytes(body: &Value) -> Bytes {
+    Bytes::from(body.to_string())
+}

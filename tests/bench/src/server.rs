@@ -1,0 +1,234 @@
+//! The server under measurement: where it listens, which processes it is, and its start and stop if they are ours.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::http::{Authority, Call, Client};
+use crate::options::Options;
+use crate::person::Person;
+use crate::{Result, hearth, http, process};
+
+/// How long a server may take to start or to stop before the run is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a server is started.
+pub struct Launch {
+    pub program: OsString,
+    pub arguments: Vec<OsString>,
+    pub data: Option<PathBuf>,
+}
+
+pub struct Server {
+    pub authority: Authority,
+    launch: Option<Launch>,
+    child: Option<Child>,
+    /// Processes that somebody else started.
+    pids: Vec<i32>,
+    data: Option<PathBuf>,
+    /// Holds the log of a server that we start, and all of a Hearth's files.
+    home: TempDir,
+}
+
+impl Server {
+    /// The server that the command line names, not started yet if starting it is up to us.
+    pub fn prepare(options: &Options) -> Result<Server> {
+        // Beside our own binary, and not in a temporary directory that may be memory: the disk is part of what is measured.
+        let beside = std::env::current_exe()?;
+        let home = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(beside.parent().unwrap_or(Path::new(".")))?;
+        let (authority, launch) = match &options.against {
+            Some(url) => {
+                let launch = options.start.as_ref().map(|command| Launch {
+                    program: "sh".into(),
+                    arguments: vec!["-c".into(), format!("exec {command}").into()],
+                    data: None,
+                });
+                (http::authority(url)?, launch)
+            }
+            None => {
+                let binary = options.binary.clone().map_or_else(hearth::build, Ok)?;
+                let authority: Authority = free_address()?.into();
+                let launch = hearth::launch(&binary, home.path(), &authority)?;
+                (authority, Some(launch))
+            }
+        };
+        let data = launch
+            .as_ref()
+            .and_then(|launch| launch.data.clone())
+            .or(options.data_dir.clone());
+        Ok(Server {
+            authority,
+            launch,
+            child: None,
+            pids: options.pid.clone(),
+            data,
+            home,
+        })
+    }
+
+    pub fn can_restart(&self) -> bool {
+        self.launch.is_some()
+    }
+
+    /// Starts the server, and says how long it took until it answered. With a person, that is an answer which only an
+    /// open store can give. A server that isn't ours to start is only asked whether it is there.
+    pub async fn start(&mut self, person: Option<&Person>) -> Result<Duration> {
+        let began = Instant::now();
+        if let Some(launch) = &self.launch {
+            let log = File::options().create(true).append(true).open(self.log())?;
+            let child = Command::new(&launch.program)
+                .args(&launch.arguments)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()
+                .map_err(|error| format!("{}: {error}", launch.program.display()))?;
+            self.child = Some(child);
+        }
+        self.answer(person, began + PATIENCE).await?;
+        Ok(began.elapsed())
+    }
+
+    async fn answer(&mut self, person: Option<&Person>, deadline: Instant) -> Result<()> {
+        loop {
+            if TcpStream::connect(&*self.authority).await.is_ok() {
+                break;
+            }
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .map(Child::try_wait)
+                .transpose()?
+                .flatten()
+            {
+                self.child = None;
+                let log = fs::read_to_string(self.log()).unwrap_or_default();
+                return Err(format!("the server ended with {status}; it said:\n{log}").into());
+            }
+            if self.launch.is_none() || Instant::now() > deadline {
+                return Err(format!("nothing answers at {}", self.authority).into());
+            }
+            // Short beside what is measured, long enough to leave the core to the server.
+            sleep(Duration::from_micros(500)).await;
+        }
+        let mut client = Client::new(&self.authority);
+        match person {
+            Some(person) => person.whoami(&mut client).await,
+            None => self.versions().await.map(drop),
+        }
+    }
+
+    /// What the server says that it speaks.
+    pub async fn versions(&self) -> Result<Bytes> {
+        let path = "/_matrix/client/versions";
+        let call = Call {
+            method: Method::GET,
+            path,
+            authorization: None,
+            body: Bytes::new(),
+        };
+        Client::new(&self.authority).ok(call).await
+    }
+
+    /// Stops the server as an administrator would, if it is ours.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.end(Signal::TERM).await
+    }
+
+    /// Ends the server with no chance to tidy up, if it is ours.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.end(Signal::KILL).await
+    }
+
+    async fn end(&mut self, signal: Signal) -> Result<()> {
+        let Some(child) = &mut self.child else {
+            return Ok(());
+        };
+        kill_process(Pid::from_child(child), signal)?;
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err("the server doesn't stop".into());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.child = None;
+        Ok(())
+    }
+
+    /// A server with nothing in memory but what it starts with, and everything it writes at its end on disk. One that
+    /// isn't ours to restart stays as it is.
+    pub async fn restart(&mut self) -> Result<()> {
+        if self.can_restart() {
+            self.stop().await?;
+            self.start(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Processor time used so far, if we know which process to ask.
+    pub fn cpu(&self) -> Result<Option<Duration>> {
+        process::cpu(&self.processes())
+    }
+
+    /// Resident memory after the server has come to rest.
+    pub async fn memory_at_rest(&self) -> Result<Option<u64>> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut before = self.cpu()?;
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let now = self.cpu()?;
+            let worked = now
+                .zip(before)
+                .map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before));
+            if worked < Duration::from_millis(20) || Instant::now() > deadline {
+                return process::memory(&self.processes());
+            }
+            before = now;
+        }
+    }
+
+    /// Bytes on disk, if we know where to look.
+    pub fn disk(&self) -> Result<Option<u64>> {
+        self.data.as_deref().map(process::disk).transpose()
+    }
+
+    fn processes(&self) -> Vec<i32> {
+        let child = self
+            .child
+            .as_ref()
+            .map(|child| Pid::from_child(child).as_raw_nonzero().get());
+        child.map_or_else(|| self.pids.clone(), |child| vec![child])
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.path().join("server.log")
+    }
+}
+
+impl Drop for Server {
+    /// A run that ends early leaves no server behind.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only if it has ended already, which is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_address() -> Result<String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.to_string())
+}
