@@ -1,6 +1,5 @@
 //! What the measures share: the server, the people registered so far, work done in parallel, and the report.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +28,6 @@ pub struct Bench {
     /// Tells this run's names from those of any run before it on the same server.
     run: String,
     names: usize,
-    messages: Cell<u64>,
     people: Vec<Rc<Person>>,
     pub circles: Vec<Rc<Circle>>,
 }
@@ -41,7 +39,11 @@ impl Bench {
         scale.events = options.events.unwrap_or(scale.events);
         let mut server = Server::prepare(options)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let what = options.against.as_deref().unwrap_or("Hearth");
+        let what = options
+            .name
+            .as_ref()
+            .or(options.against.as_ref())
+            .map_or("Hearth", String::as_str);
         let report = Report::new(what, &process::machine(), scale.name, since.as_secs());
         if !options.wants(crate::options::Measure::Start) {
             server.start(None).await?;
@@ -55,15 +57,9 @@ impl Bench {
             registration_token: options.registration_token.clone(),
             run: format!("{:x}", since.as_millis()),
             names: 0,
-            messages: Cell::new(0),
             people: Vec::new(),
             circles: Vec::new(),
         })
-    }
-
-    /// A number that no other message of this run has.
-    pub fn next_message(&self) -> u64 {
-        self.messages.replace(self.messages.get() + 1)
     }
 
     /// When filling something that begins now is given up.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout_at};
 use crate::Result;
 use crate::bench::{Bench, cpu_each, in_parallel};
 use crate::listener::{Listener, Way};
-use crate::person::Person;
+use crate::person::{MARK, Person};
 use crate::report::Row;
 
 /// Messages before the clock starts.
@@ -25,9 +25,6 @@ const FEWEST: usize = 3;
 
 /// How long a message may be on its way to the last listener before the measure has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Stands before the number of a message in its text.
-const MARK: &str = "bench message ";
 
 /// Number of a message, and when a listener had it.
 type Arrival = (u64, Instant);
@@ -46,7 +43,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         .await?;
         joined = count;
         for way in Way::ALL {
-            let name = format!("deliveries to {count}, {}", way.name());
+            let name = format!("deliveries to {count} by {}", way.name());
             let row = if way.is_spoken_by(&bench.server).await? {
                 measure_way(bench, way, &sender, &room, count).await?
             } else {
@@ -125,10 +122,7 @@ async fn send_and_wait(
             before = bench.server.cpu()?;
         }
         let began = Instant::now();
-        let number = bench.next_message();
-        sender
-            .send(&mut client, room, &format!("{MARK}{number}."))
-            .await?;
+        let number = sender.send(&mut client, room).await?.number;
         written.set(written.get() + 1);
         let ended = wait_for(number, count, began, &mut arrivals, &mut times).await?;
         if message < WARM_UP {
@@ -182,7 +176,7 @@ mod tests {
 
     #[test]
     fn messages_are_found_in_an_answer() {
-        let answer = r#"{"body":"bench message 17."},{"body":"bench message 4."},{"body":"bench message x"}"#;
+        let answer = r#"{"body":"Message number 17."},{"body":"Message number 4."},{"body":"Message number x"}"#;
         assert_eq!(marks(answer).collect::<Vec<_>>(), [17, 4]);
         assert_eq!(marks("nothing").count(), 0);
     }

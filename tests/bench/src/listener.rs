@@ -1,7 +1,5 @@
 //! Somebody who listens, by long-poll or by WebSocket: the same three calls for both.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use hyper::header::AUTHORIZATION;
@@ -14,7 +12,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::Result;
 use crate::http::{Authority, Client};
-use crate::person::{Person, Sync, next_batch};
+use crate::person::{Person, Sync, next_batch, unequal};
 use crate::server::Server;
 
 /// How a person learns of what happens.
@@ -44,19 +42,12 @@ impl Way {
     }
 }
 
-/// The most timeline events in each room of an answer.
-const EVENTS: u32 = 20;
-
-/// Each waiting request gets its own timeout, of five minutes and a bit: a server may answer equal requests of one
-/// person from one computation, and then they would cost less than those of as many people.
-static TIMEOUT: AtomicU64 = AtomicU64::new(300_000);
-
 pub enum Listener<'a> {
     LongPoll {
         client: Client,
         person: &'a Person,
         since: String,
-        timeout: u64,
+        unequal: u64,
     },
     WebSocket {
         stream: Box<WebSocketStream<TcpStream>>,
@@ -76,7 +67,7 @@ impl<'a> Listener<'a> {
                 client: Client::new(authority),
                 person,
                 since: since.to_owned(),
-                timeout: TIMEOUT.fetch_add(1, Ordering::Relaxed),
+                unequal: unequal(),
             }),
             Way::WebSocket => {
                 let stream = Box::new(upgrade(authority, person, since).await?);
@@ -94,14 +85,10 @@ impl<'a> Listener<'a> {
                 client,
                 person,
                 since,
-                timeout,
+                unequal,
             } => {
-                let ask = Sync {
-                    since: Some(since),
-                    timeout: *timeout,
-                    events: EVENTS,
-                };
-                let answer = person.sync(client, &ask).await?;
+                let ask = Sync::waiting(since, *unequal);
+                let answer = person.sync(client, ask).await?;
                 *since = next_batch(&answer)?;
                 Ok(answer)
             }
@@ -117,12 +104,7 @@ impl<'a> Listener<'a> {
 
     /// Where a person stands now, to listen from.
     pub async fn since(client: &mut Client, person: &Person) -> Result<String> {
-        let ask = Sync {
-            since: None,
-            timeout: 0,
-            events: EVENTS,
-        };
-        next_batch(&person.sync(client, &ask).await?)
+        next_batch(&person.sync(client, Sync::initial()).await?)
     }
 }
 
@@ -141,11 +123,7 @@ async fn upgrade(
     person: &Person,
     since: &str,
 ) -> Result<WebSocketStream<TcpStream>> {
-    let ask = Sync {
-        since: Some(since),
-        timeout: 0,
-        events: EVENTS,
-    };
+    let ask = Sync::after(since);
     let url = format!(
         "ws://{authority}/_matrix/client/unstable/chat.hearth.ws/sync?{}",
         ask.query()

@@ -26,7 +26,8 @@ pub struct Options {
     #[arg(long, value_name = "COMMAND", requires = "against")]
     pub start: Option<String>,
 
-    /// The process whose processor time and memory are that homeserver's, if it runs already; repeat it for several
+    /// The process whose processor time and memory are that homeserver's, if it runs already; repeat it for several.
+    /// Memory that such a server has kept from earlier work hides some of what parked syncs cost: --start knows better
     #[arg(long, requires = "against", conflicts_with = "start")]
     pub pid: Vec<i32>,
 
@@ -57,6 +58,10 @@ pub struct Options {
     /// The most seconds spent on filling a store or a room; what was reached by then is measured, and said
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     pub patience: u64,
+
+    /// What to call that homeserver in the table
+    #[arg(long, value_name = "TEXT", requires = "against")]
+    pub name: Option<String>,
 
     /// Write what was measured to this file too
     #[arg(long, value_name = "FILE")]

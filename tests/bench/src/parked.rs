@@ -16,7 +16,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let people = bench.people(bench.scale.waiting_people).await?;
     for way in Way::ALL {
         for &count in bench.scale.parked {
-            let name = format!("memory of each of {count} parked syncs, {}", way.name());
+            let name = format!("each of {count} syncs parked by {}", way.name());
             let bytes = if way.is_spoken_by(&bench.server).await? {
                 measure_parked(bench, way, &people, count).await?
             } else {

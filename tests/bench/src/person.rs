@@ -14,11 +14,28 @@ use crate::http::{Call, Client, escape, text};
 
 const API: &str = "/_matrix/client/v3";
 
-/// Transaction IDs are never used twice in a run.
-static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
+/// The most timeline events in each room of a sync.
+const EVENTS: u32 = 20;
+
+/// What a person might type: messages have the length that chat messages have.
+const TEXT: &str =
+    "The bread is in the oven, and there will be soup at seven for whoever is in by then. ";
+
+/// Stands before the number of a message in its text.
+pub const MARK: &str = "Message number ";
+
+/// Every message of a run has its own number: so have transactions, and no two events are equal, for which a server
+/// may keep only one.
+static MESSAGES: AtomicU64 = AtomicU64::new(0);
 
 pub struct Person {
     authorization: HeaderValue,
+}
+
+/// A message that the server has accepted.
+pub struct Sent {
+    pub number: u64,
+    pub event: String,
 }
 
 impl Person {
@@ -119,19 +136,19 @@ impl Person {
         Ok(())
     }
 
-    /// Sends a text message; the answer is its event ID.
-    pub async fn send(&self, client: &mut Client, room: &str, message: &str) -> Result<String> {
-        let transaction = TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
-        let path = format!(
-            "{API}/rooms/{}/send/m.room.message/{transaction}",
-            escape(room)
-        );
-        let body = json!({"msgtype": "m.text", "body": message});
+    /// Sends a text message.
+    pub async fn send(&self, client: &mut Client, room: &str) -> Result<Sent> {
+        let number = MESSAGES.fetch_add(1, Ordering::Relaxed);
+        let path = format!("{API}/rooms/{}/send/m.room.message/{number}", escape(room));
+        let body = json!({"msgtype": "m.text", "body": format!("{TEXT}{MARK}{number}.")});
         let answer = self.ask(client, Method::PUT, &path, bytes(&body)).await?;
-        text(&answer, "event_id")
+        Ok(Sent {
+            number,
+            event: text(&answer, "event_id")?,
+        })
     }
 
-    pub async fn sync(&self, client: &mut Client, ask: &Sync<'_>) -> Result<Bytes> {
+    pub async fn sync(&self, client: &mut Client, ask: Sync<'_>) -> Result<Bytes> {
         self.ask(
             client,
             Method::GET,
@@ -181,16 +198,38 @@ struct Page {
 /// The parameters of a sync. Presence stays out of it: it isn't what is measured.
 #[derive(Clone, Copy)]
 pub struct Sync<'a> {
-    pub since: Option<&'a str>,
-    pub timeout: u64,
-    /// The most timeline events for each room.
-    pub events: u32,
+    since: Option<&'a str>,
+    timeout: u64,
 }
 
-impl Sync<'_> {
+impl<'a> Sync<'a> {
+    /// A first sync.
+    pub fn initial() -> Sync<'static> {
+        Sync {
+            since: None,
+            timeout: unequal(),
+        }
+    }
+
+    /// What is new, at once.
+    pub fn after(since: &'a str) -> Sync<'a> {
+        Sync {
+            since: Some(since),
+            timeout: 0,
+        }
+    }
+
+    /// What is new, as soon as there is something, for five minutes and a bit.
+    pub fn waiting(since: &'a str, unequal: u64) -> Sync<'a> {
+        Sync {
+            since: Some(since),
+            timeout: 300_000 + unequal,
+        }
+    }
+
     pub fn query(&self) -> String {
         let filter = json!({
-            "room": {"timeline": {"limit": self.events}, "state": {"lazy_load_members": true}},
+            "room": {"timeline": {"limit": EVENTS}, "state": {"lazy_load_members": true}},
             "presence": {"types": []}
         });
         let mut query = format!(
@@ -204,6 +243,13 @@ impl Sync<'_> {
         }
         query
     }
+}
+
+/// Milliseconds that make requests unequal: a server may answer equal requests of one person from one computation,
+/// and keep that answer for a while, and then the second would cost nothing.
+pub fn unequal() -> u64 {
+    static REQUESTS: AtomicU64 = AtomicU64::new(0);
+    REQUESTS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Where the next sync begins. Read without building the answer, since thousands of them share the generator's core.

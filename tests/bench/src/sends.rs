@@ -8,7 +8,7 @@ use tokio::time::sleep_until;
 
 use crate::Result;
 use crate::bench::{Bench, cpu_each};
-use crate::circles::{Circle, MESSAGE};
+use crate::circles::Circle;
 use crate::report::Row;
 
 /// Before the clock starts: connections are opened and caches warm.
@@ -36,7 +36,7 @@ async fn measure_senders(bench: &mut Bench, senders: usize) -> Result<()> {
         let mut sent = 0;
         while Instant::now() < until {
             let began = Instant::now();
-            person.send(&mut client, &circle.room, MESSAGE).await?;
+            person.send(&mut client, &circle.room).await?;
             sent += 1;
             let ended = Instant::now();
             if ended > from && ended <= until {

@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::person::Person;
 use crate::{Result, hearth, http, process};
 
-/// How long a server may take to start or to stop before the run is given up.
+/// How long is waited for a server to start, to stop or to come to rest.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How a server is started.
@@ -184,7 +184,7 @@ impl Server {
 
     /// Resident memory after the server has come to rest.
     pub async fn memory_at_rest(&self) -> Result<Option<u64>> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         let mut before = self.cpu()?;
         loop {
             sleep(Duration::from_secs(1)).await;

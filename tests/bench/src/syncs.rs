@@ -1,12 +1,15 @@
 //! Syncs: all of it, what one message changed, and nothing new, for somebody in 10, 100 and 1,000 rooms.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::Result;
 use crate::bench::{Bench, cpu_each, in_parallel};
-use crate::circles::MESSAGE;
 use crate::http::Client;
-use crate::person::{Person, Sync, next_batch};
+use crate::person::{Person, Sync};
 use crate::report::Row;
 
 /// Messages in each room, beside the events that create it.
@@ -22,7 +25,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
                 .create_room(client, &format!("Room {number}"))
                 .await?;
             for _ in 0..MESSAGES {
-                person.send(client, &room, MESSAGE).await?;
+                person.send(client, &room).await?;
             }
             Ok(room)
         })
@@ -35,22 +38,18 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn measure_rooms(bench: &mut Bench, person: &Person, rooms: &[String]) -> Result<()> {
-    let repeats = bench.scale.repeats;
+    let repeats = bench.scale.repeats as usize;
     let count = rooms.len();
     let mut client = bench.client();
 
     let mut initial = Timed::default();
     let before = bench.server.cpu()?;
-    for repeat in 0..repeats {
-        // A server may keep answers to give them again; another limit each time asks for another answer.
-        let ask = Sync {
-            since: None,
-            timeout: 0,
-            events: 20 + repeat,
-        };
-        initial.sync(&mut client, person, &ask).await?;
+    for _ in 0..repeats {
+        initial
+            .sync(&mut client, person, Sync::initial(), count)
+            .await?;
     }
-    let cpu = cpu_each(before, bench.server.cpu()?, repeats as usize);
+    let cpu = cpu_each(before, bench.server.cpu()?, repeats);
     bench
         .report
         .add(initial.row(format!("initial sync, {count} rooms")).cpu(cpu));
@@ -59,33 +58,15 @@ async fn measure_rooms(bench: &mut Bench, person: &Person, rooms: &[String]) -> 
     let mut nothing = Timed::default();
     let mut sender = bench.client();
     let mut since = initial.next_batch;
-    for room in rooms.iter().cycle().take(repeats as usize * 3) {
-        person.send(&mut sender, room, MESSAGE).await?;
+    for room in rooms.iter().cycle().take(repeats * 3) {
+        person.send(&mut sender, room).await?;
         bench.written += 1;
-        incremental
-            .sync(
-                &mut client,
-                person,
-                &Sync {
-                    since: Some(&since),
-                    timeout: 0,
-                    events: 20,
-                },
-            )
+        since = incremental
+            .sync(&mut client, person, Sync::after(&since), 1)
             .await?;
-        since.clone_from(&incremental.next_batch);
-        nothing
-            .sync(
-                &mut client,
-                person,
-                &Sync {
-                    since: Some(&since),
-                    timeout: 0,
-                    events: 20,
-                },
-            )
+        since = nothing
+            .sync(&mut client, person, Sync::after(&since), 0)
             .await?;
-        since.clone_from(&nothing.next_batch);
     }
     bench
         .report
@@ -105,13 +86,28 @@ struct Timed {
 }
 
 impl Timed {
-    async fn sync(&mut self, client: &mut Client, person: &Person, ask: &Sync<'_>) -> Result<()> {
+    /// An answer with fewer or more rooms than there is news of isn't the work that is measured.
+    async fn sync(
+        &mut self,
+        client: &mut Client,
+        person: &Person,
+        ask: Sync<'_>,
+        rooms: usize,
+    ) -> Result<String> {
         let began = Instant::now();
         let answer = person.sync(client, ask).await?;
         self.times.push(began.elapsed());
         self.bytes = answer.len();
-        self.next_batch = next_batch(&answer)?;
-        Ok(())
+        let answer: Answer = serde_json::from_slice(&answer)?;
+        if answer.rooms.join.len() != rooms {
+            return Err(format!(
+                "a sync of {} rooms instead of {rooms}",
+                answer.rooms.join.len()
+            )
+            .into());
+        }
+        self.next_batch.clone_from(&answer.next_batch);
+        Ok(answer.next_batch)
     }
 
     fn row(&mut self, name: String) -> Row {
@@ -119,4 +115,17 @@ impl Timed {
             .times(&mut self.times)
             .bytes(Some(self.bytes as f64))
     }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    next_batch: String,
+    #[serde(default)]
+    rooms: Rooms,
+}
+
+#[derive(Deserialize, Default)]
+struct Rooms {
+    #[serde(default)]
+    join: HashMap<String, IgnoredAny>,
 }
