@@ -17,6 +17,7 @@ use crate::server::Server;
 /// Connections that set the scene for a measure: enough for a server to commit together, few enough to be polite.
 const WORKERS: usize = 16;
 
+/// What every measure is given.
 pub struct Bench {
     pub server: Server,
     pub scale: Scale,
@@ -33,11 +34,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Prepares everything, and starts the server if it is ours.
-    pub async fn open(options: &Options) -> Result<Bench> {
+    /// Everything but the start of the server, which is itself something to measure.
+    pub fn prepare(options: &Options) -> Result<Bench> {
         let mut scale = options.scale.scale();
         scale.events = options.events.unwrap_or(scale.events);
-        let mut server = Server::prepare(options)?;
+        let server = Server::prepare(options)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let what = options
             .name
@@ -45,9 +46,6 @@ impl Bench {
             .or(options.against.as_ref())
             .map_or("Hearth", String::as_str);
         let report = Report::new(what, &process::machine(), scale.name, since.as_secs());
-        if !options.wants(crate::options::Measure::Start) {
-            server.start(None).await?;
-        }
         Ok(Bench {
             server,
             scale,
@@ -67,6 +65,7 @@ impl Bench {
         Instant::now() + self.patience
     }
 
+    /// A connection of its own.
     pub fn client(&self) -> Client {
         Client::new(&self.server.authority)
     }
@@ -124,8 +123,35 @@ pub async fn in_parallel<'t, T, R>(
     Ok(try_join_all(workers).await?.into_iter().flatten().collect())
 }
 
-/// Processor time between two readings, divided among what was done in it, in milliseconds.
-pub fn cpu_each(before: Option<Duration>, after: Option<Duration>, count: usize) -> Option<f64> {
-    let used = after?.saturating_sub(before?);
-    (count > 0).then(|| used.as_secs_f64() * 1000.0 / count as f64)
+/// Processor time of the server and of ourselves at one moment.
+pub struct Meter {
+    when: Instant,
+    server: Option<Duration>,
+    own: Option<Duration>,
+}
+
+impl Meter {
+    pub fn read(server: &Server) -> Result<Meter> {
+        let own = i32::try_from(std::process::id())?;
+        Ok(Meter {
+            when: Instant::now(),
+            server: server.cpu()?,
+            own: process::cpu(&[own])?,
+        })
+    }
+
+    /// The server's milliseconds for each of what was done since `before`. How busy the generator was is only said, for
+    /// whoever wonders which of the two was the limit.
+    pub fn each_since(&self, before: &Meter, count: usize) -> Option<f64> {
+        if let (Some(after), Some(before_own)) = (self.own, before.own) {
+            let share =
+                (after - before_own).as_secs_f64() / (self.when - before.when).as_secs_f64();
+            eprintln!(
+                "bench:   the generator used {:.0} % of a core",
+                share * 100.0
+            );
+        }
+        let used = self.server?.saturating_sub(before.server?);
+        (count > 0).then(|| used.as_secs_f64() * 1000.0 / count as f64)
+    }
 }

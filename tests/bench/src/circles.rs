@@ -15,6 +15,7 @@ const SIZE: usize = 8;
 /// Connections that fill rooms.
 const WRITERS: usize = 128;
 
+/// A room and its people.
 pub struct Circle {
     pub room: String,
     pub people: Vec<Rc<Person>>,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout_at};
 
 use crate::Result;
-use crate::bench::{Bench, cpu_each, in_parallel};
+use crate::bench::{Bench, Meter, in_parallel};
 use crate::listener::{Listener, Way};
 use crate::person::{MARK, Person};
 use crate::report::Row;
@@ -113,32 +113,28 @@ async fn send_and_wait(
     let mut client = bench.client();
     let mut times = Vec::new();
     let mut spent = Duration::ZERO;
-    let mut before = None;
-    let mut measured = 0;
     // Long-polls are asked for after the last answer was read: let them all be there.
     sleep(Duration::from_millis(500)).await;
-    for message in 0.. {
-        if message == WARM_UP {
-            before = bench.server.cpu()?;
-        }
+    let mut before = Meter::read(&bench.server)?;
+    for message in 1.. {
         let began = Instant::now();
         let number = sender.send(&mut client, room).await?.number;
         written.set(written.get() + 1);
         let ended = wait_for(number, count, began, &mut arrivals, &mut times).await?;
-        if message < WARM_UP {
-            times.clear();
-            continue;
-        }
-        measured += 1;
         spent += ended - began;
-        if measured >= FEWEST && spent > bench.scale.window {
+        if message == WARM_UP {
+            times.clear();
+            spent = Duration::ZERO;
+            before = Meter::read(&bench.server)?;
+        }
+        if message >= WARM_UP + FEWEST && spent > bench.scale.window {
             break;
         }
     }
-    let after = bench.server.cpu()?;
+    let after = Meter::read(&bench.server)?;
     let row = Row::new("")
         .rate(times.len(), spent)
-        .cpu(cpu_each(before, after, times.len()));
+        .cpu(after.each_since(&before, times.len()));
     Ok(row.times(&mut times))
 }
 

@@ -37,6 +37,7 @@ pub fn authority(url: &str) -> Result<Authority> {
     })
 }
 
+/// One request.
 pub struct Call<'a> {
     pub method: Method,
     pub path: &'a str,
@@ -44,6 +45,7 @@ pub struct Call<'a> {
     pub body: Bytes,
 }
 
+/// What came back, read to its end.
 pub struct Answer {
     pub status: StatusCode,
     pub body: Bytes,

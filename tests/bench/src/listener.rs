@@ -25,6 +25,7 @@ pub enum Way {
 impl Way {
     pub const ALL: [Way; 2] = [Way::LongPoll, Way::WebSocket];
 
+    /// As the table says it.
     pub fn name(self) -> &'static str {
         match self {
             Way::LongPoll => "long-poll",
@@ -42,6 +43,7 @@ impl Way {
     }
 }
 
+/// Somebody on a connection of their own, and where they stand.
 pub enum Listener<'a> {
     LongPoll {
         client: Client,

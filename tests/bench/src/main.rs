@@ -68,7 +68,12 @@ fn compare(files: &[std::path::PathBuf]) -> Result<()> {
 
 /// Runs what was asked for, and prints what was measured even if one of the measures failed.
 async fn run(options: &Options) -> Result<()> {
-    let mut bench = Bench::open(options).await?;
+    let mut bench = Bench::prepare(options)?;
+    if !options.wants(Measure::Start)
+        && let Err(failure) = bench.server.start(None).await
+    {
+        return Err(format!("{failure}\n{}", bench.server.last_words()).into());
+    }
     let mut failed = Vec::new();
     for measure in Measure::ALL {
         if !options.wants(measure) {
@@ -78,6 +83,13 @@ async fn run(options: &Options) -> Result<()> {
         if let Err(failure) = take(&mut bench, measure).await {
             eprintln!("bench: {measure}: {failure}");
             failed.push(measure.to_string());
+            if let Err(gone) = bench.server.versions().await {
+                eprintln!(
+                    "bench: the server is gone: {gone}\n{}",
+                    bench.server.last_words()
+                );
+                break;
+            }
         }
     }
     bench.server.stop().await?;

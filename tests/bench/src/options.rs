@@ -73,6 +73,7 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether this measure was asked for.
     pub fn wants(&self, measure: Measure) -> bool {
         self.only.is_empty() || self.only.contains(&measure)
     }
@@ -150,11 +151,12 @@ pub struct Scale {
 }
 
 impl Size {
+    /// The amounts.
     pub fn scale(self) -> Scale {
         match self {
             Size::Small => Scale {
                 name: "small",
-                window: Duration::from_secs(5),
+                window: Duration::from_secs(10),
                 senders: &[1, 16, 64],
                 listening: &[1, 10, 100],
                 rooms: &[10, 30, 100],
@@ -169,7 +171,7 @@ impl Size {
             },
             Size::Full => Scale {
                 name: "full",
-                window: Duration::from_secs(10),
+                window: Duration::from_secs(15),
                 senders: &[1, 16, 64],
                 listening: &[1, 100, 1_000],
                 rooms: &[10, 100, 1_000],

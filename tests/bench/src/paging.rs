@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::bench::{Bench, cpu_each};
+use crate::bench::{Bench, Meter};
 use crate::circles::{Circle, fill};
 use crate::report::Row;
 
@@ -26,7 +26,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         let mut from = from;
         let mut client = bench.client();
         let mut times: Vec<Duration> = Vec::new();
-        let before = bench.server.cpu()?;
+        let before = Meter::read(&bench.server)?;
         for _ in 0..PAGES {
             let began = Instant::now();
             let (events, next) = person
@@ -38,7 +38,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
             }
             from = Some(next);
         }
-        let cpu = cpu_each(before, bench.server.cpu()?, times.len());
+        let cpu = Meter::read(&bench.server)?.each_since(&before, times.len());
         bench.report.add(
             Row::new(format!("a page of {PAGE} at depth {depth}"))
                 .cpu(cpu)

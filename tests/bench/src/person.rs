@@ -28,6 +28,7 @@ pub const MARK: &str = "Message number ";
 /// may keep only one.
 static MESSAGES: AtomicU64 = AtomicU64::new(0);
 
+/// Somebody who has registered. It holds no connection: a person may have many.
 pub struct Person {
     authorization: HeaderValue,
 }
@@ -86,6 +87,7 @@ impl Person {
         })
     }
 
+    /// The header that proves who asks.
     pub fn authorization(&self) -> &HeaderValue {
         &self.authorization
     }
@@ -122,6 +124,7 @@ impl Person {
         text(&answer, "room_id")
     }
 
+    /// Joins a room that anybody may join.
     pub async fn join(&self, client: &mut Client, room: &str) -> Result<()> {
         let path = format!("{API}/rooms/{}/join", escape(room));
         self.ask(client, Method::POST, &path, bytes(&json!({})))
@@ -129,6 +132,7 @@ impl Person {
         Ok(())
     }
 
+    /// Leaves a room.
     pub async fn leave(&self, client: &mut Client, room: &str) -> Result<()> {
         let path = format!("{API}/rooms/{}/leave", escape(room));
         self.ask(client, Method::POST, &path, bytes(&json!({})))
@@ -148,6 +152,7 @@ impl Person {
         })
     }
 
+    /// The whole answer to a sync.
     pub async fn sync(&self, client: &mut Client, ask: Sync<'_>) -> Result<Bytes> {
         self.ask(
             client,
@@ -227,6 +232,7 @@ impl<'a> Sync<'a> {
         }
     }
 
+    /// The query string of it, by HTTP and by WebSocket alike.
     pub fn query(&self) -> String {
         let filter = json!({
             "room": {"timeline": {"limit": EVENTS}, "state": {"lazy_load_members": true}},

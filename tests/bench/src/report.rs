@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
+/// One run.
 #[derive(Serialize, Deserialize)]
 pub struct Report {
     /// Which server, on which machine, when.
@@ -51,6 +52,7 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// What an earlier run wrote.
     pub fn read(path: &Path) -> Result<Report> {
         let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(
@@ -59,6 +61,7 @@ impl Report {
         )
     }
 
+    /// Keeps it for a comparison.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(path, text + "\n")
@@ -75,11 +78,13 @@ impl Row {
         }
     }
 
+    /// So many in this time.
     pub fn rate(mut self, count: usize, time: Duration) -> Row {
         self.rate = Some(count as f64 / time.as_secs_f64());
         self
     }
 
+    /// What each of them took.
     pub fn times(mut self, times: &mut [Duration]) -> Row {
         times.sort_unstable();
         self.p50 = at(times, 0.50);

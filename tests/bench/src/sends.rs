@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use tokio::time::sleep_until;
 
 use crate::Result;
-use crate::bench::{Bench, cpu_each};
+use crate::bench::{Bench, Meter};
 use crate::circles::Circle;
 use crate::report::Row;
 
@@ -47,9 +47,9 @@ async fn measure_senders(bench: &mut Bench, senders: usize) -> Result<()> {
     });
     let costing = async {
         sleep_until(from.into()).await;
-        let before = server.cpu()?;
+        let before = Meter::read(server)?;
         sleep_until(until.into()).await;
-        Result::Ok((before, server.cpu()?))
+        Result::Ok((before, Meter::read(server)?))
     };
     let (sent, (before, after)) = tokio::try_join!(try_join_all(sending), costing)?;
     bench.written += sent.iter().map(|(count, _)| count).sum::<u64>();
@@ -57,7 +57,7 @@ async fn measure_senders(bench: &mut Bench, senders: usize) -> Result<()> {
     let people = if senders == 1 { "sender" } else { "senders" };
     let row = Row::new(format!("sends, {senders} {people}"))
         .rate(times.len(), bench.scale.window)
-        .cpu(cpu_each(before, after, times.len()))
+        .cpu(after.each_since(&before, times.len()))
         .times(&mut times);
     bench.report.add(row);
     Ok(())

@@ -28,6 +28,7 @@ pub struct Launch {
     pub data: Option<PathBuf>,
 }
 
+/// One homeserver, ours or not.
 pub struct Server {
     pub authority: Authority,
     launch: Option<Launch>,
@@ -77,6 +78,7 @@ impl Server {
         })
     }
 
+    /// Whether starting and stopping it is up to us.
     pub fn can_restart(&self) -> bool {
         self.launch.is_some()
     }
@@ -113,8 +115,7 @@ impl Server {
                 .flatten()
             {
                 self.child = None;
-                let log = fs::read_to_string(self.log()).unwrap_or_default();
-                return Err(format!("the server ended with {status}; it said:\n{log}").into());
+                return Err(format!("the server ended with {status}").into());
             }
             if self.launch.is_none() || Instant::now() > deadline {
                 return Err(format!("nothing answers at {}", self.authority).into());
@@ -210,6 +211,13 @@ impl Server {
             .as_ref()
             .map(|child| Pid::from_child(child).as_raw_nonzero().get());
         child.map_or_else(|| self.pids.clone(), |child| vec![child])
+    }
+
+    /// The end of what a server of ours has logged.
+    pub fn last_words(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let end = &log[log.len().saturating_sub(4096)..];
+        String::from_utf8_lossy(end).into_owned()
     }
 
     fn log(&self) -> PathBuf {

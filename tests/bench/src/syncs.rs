@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::Result;
-use crate::bench::{Bench, cpu_each, in_parallel};
+use crate::bench::{Bench, Meter, in_parallel};
 use crate::http::Client;
 use crate::person::{Person, Sync};
 use crate::report::Row;
@@ -43,13 +43,13 @@ async fn measure_rooms(bench: &mut Bench, person: &Person, rooms: &[String]) -> 
     let mut client = bench.client();
 
     let mut initial = Timed::default();
-    let before = bench.server.cpu()?;
+    let before = Meter::read(&bench.server)?;
     for _ in 0..repeats {
         initial
             .sync(&mut client, person, Sync::initial(), count)
             .await?;
     }
-    let cpu = cpu_each(before, bench.server.cpu()?, repeats);
+    let cpu = Meter::read(&bench.server)?.each_since(&before, repeats);
     bench
         .report
         .add(initial.row(format!("initial sync, {count} rooms")).cpu(cpu));
