@@ -40,11 +40,7 @@ impl Bench {
         scale.events = options.events.unwrap_or(scale.events);
         let server = Server::prepare(options)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let what = options
-            .name
-            .as_ref()
-            .or(options.against.as_ref())
-            .map_or("Hearth", String::as_str);
+        let what = options.name.as_ref().or(options.against.as_ref()).map_or("Hearth", String::as_str);
         let report = Report::new(what, &process::machine(), scale.name, since.as_secs());
         Ok(Bench {
             server,
@@ -94,9 +90,8 @@ impl Bench {
         if count >= 100 {
             eprintln!("bench:   registering {count} people");
         }
-        let names: Vec<String> = (self.names..self.names + count)
-            .map(|number| format!("bench-{}-{number}", self.run))
-            .collect();
+        let names: Vec<String> =
+            (self.names..self.names + count).map(|number| format!("bench-{}-{number}", self.run)).collect();
         self.names += count;
         let token = self.registration_token.as_deref();
         in_parallel(&self.server.authority, &names, async |client, name| {
@@ -133,23 +128,15 @@ pub struct Meter {
 impl Meter {
     pub fn read(server: &Server) -> Result<Meter> {
         let own = i32::try_from(std::process::id())?;
-        Ok(Meter {
-            when: Instant::now(),
-            server: server.cpu()?,
-            own: process::cpu(&[own])?,
-        })
+        Ok(Meter { when: Instant::now(), server: server.cpu()?, own: process::cpu(&[own])? })
     }
 
     /// The server's milliseconds for each of what was done since `before`. How busy the generator was is only said, for
     /// whoever wonders which of the two was the limit.
     pub fn each_since(&self, before: &Meter, count: usize) -> Option<f64> {
         if let (Some(after), Some(before_own)) = (self.own, before.own) {
-            let share =
-                (after - before_own).as_secs_f64() / (self.when - before.when).as_secs_f64();
-            eprintln!(
-                "bench:   the generator used {:.0} % of a core",
-                share * 100.0
-            );
+            let share = (after - before_own).as_secs_f64() / (self.when - before.when).as_secs_f64();
+            eprintln!("bench:   the generator used {:.0} % of a core", share * 100.0);
         }
         let used = self.server?.saturating_sub(before.server?);
         (count > 0).then(|| used.as_secs_f64() * 1000.0 / count as f64)

@@ -35,11 +35,9 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let mut joined = 0;
     for &count in bench.scale.listening {
         let people = bench.people(count).await?;
-        in_parallel(
-            &bench.server.authority,
-            &people[joined..],
-            async |client, person| person.join(client, &room).await,
-        )
+        in_parallel(&bench.server.authority, &people[joined..], async |client, person| {
+            person.join(client, &room).await
+        })
         .await?;
         joined = count;
         for way in Way::ALL {
@@ -55,13 +53,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-async fn measure_way(
-    bench: &mut Bench,
-    way: Way,
-    sender: &Person,
-    room: &str,
-    count: usize,
-) -> Result<Row> {
+async fn measure_way(bench: &mut Bench, way: Way, sender: &Person, room: &str, count: usize) -> Result<Row> {
     let people = bench.people(count).await?;
     let authority = &bench.server.authority;
     let listeners = in_parallel(authority, &people, async |client, person| {
@@ -70,9 +62,7 @@ async fn measure_way(
     })
     .await?;
     let (arrived, arrivals) = unbounded_channel();
-    let listening = listeners
-        .into_iter()
-        .map(|listener| listen(listener, arrived.clone()));
+    let listening = listeners.into_iter().map(|listener| listen(listener, arrived.clone()));
     let written = Cell::new(0);
     let row = tokio::select! {
         row = send_and_wait(bench, sender, room, count, arrivals, &written) => row,
@@ -132,9 +122,7 @@ async fn send_and_wait(
         }
     }
     let after = Meter::read(&bench.server)?;
-    let row = Row::new("")
-        .rate(times.len(), spent)
-        .cpu(after.each_since(&before, times.len()));
+    let row = Row::new("").rate(times.len(), spent).cpu(after.each_since(&before, times.len()));
     Ok(row.times(&mut times))
 }
 

@@ -22,11 +22,9 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
 async fn messages(bench: &mut Bench) -> Result<()> {
     let circle = Circle::fresh(bench).await?;
     let before = settled(bench).await?;
-    let (sent, _) = fill(bench, &[circle], bench.scale.disk_messages).await?;
+    let sent = fill(bench, &[circle], bench.scale.disk_messages).await?;
     let bytes = settled(bench).await? - before;
-    bench
-        .report
-        .add(Row::new("a message on disk").bytes(Some(bytes / sent as f64)));
+    bench.report.add(Row::new("a message on disk").bytes(Some(bytes / sent as f64)));
     Ok(())
 }
 
@@ -35,10 +33,7 @@ async fn memberships(bench: &mut Bench) -> Result<()> {
     let people = bench.people(members).await?;
     let room = people[0].create_room(&mut bench.client(), "Square").await?;
     let authority = bench.server.authority.clone();
-    in_parallel(&authority, &people[1..], async |client, person| {
-        person.join(client, &room).await
-    })
-    .await?;
+    in_parallel(&authority, &people[1..], async |client, person| person.join(client, &room).await).await?;
 
     let before = settled(bench).await?;
     let movers: &[Rc<Person>] = &people[1..members.min(bench.scale.membership_changes / 2 + 1)];
@@ -49,17 +44,12 @@ async fn memberships(bench: &mut Bench) -> Result<()> {
     .await?;
     let bytes = settled(bench).await? - before;
     let name = format!("a membership change on disk, {members} members");
-    bench
-        .report
-        .add(Row::new(name).bytes(Some(bytes / (movers.len() * 2) as f64)));
+    bench.report.add(Row::new(name).bytes(Some(bytes / (movers.len() * 2) as f64)));
     Ok(())
 }
 
 async fn settled(bench: &mut Bench) -> Result<f64> {
     bench.server.restart().await?;
-    let bytes = bench
-        .server
-        .disk()?
-        .ok_or("nobody says where the data is")?;
+    let bytes = bench.server.disk()?.ok_or("nobody says where the data is")?;
     Ok(bytes as f64)
 }

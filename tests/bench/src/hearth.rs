@@ -18,18 +18,14 @@ pub fn launch(binary: &Path, home: &Path, authority: &Authority) -> Result<Launc
         &config,
         format!(
             "server_name = \"localhost\"\n\
-             listen = [\"{authority}\"]\n\
+             listen = \"{authority}\"\n\
              data_dir = {data:?}\n\
              registration = \"open\"\n\
              rate_limits = false\n"
         ),
     )?;
     let arguments = vec!["serve".into(), "--config".into(), config.into()];
-    Ok(Launch {
-        program: binary.into(),
-        arguments,
-        data: Some(data),
-    })
+    Ok(Launch { program: binary.into(), arguments, data: Some(data) })
 }
 
 /// Builds the server in release mode with the Cargo that runs us, and says where the binary is.
@@ -37,14 +33,7 @@ pub fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--bin",
-            "hearth",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+        .args(["build", "--release", "--bin", "hearth", "--message-format", "json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(manifest)
         .stderr(Stdio::inherit())
@@ -52,11 +41,7 @@ pub fn build() -> Result<PathBuf> {
     if !output.status.success() {
         return Err("the server doesn't build".into());
     }
-    for line in output
-        .stdout
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let message: Value = serde_json::from_slice(line)?;
         if message["target"]["name"] == "hearth"
             && let Some(executable) = message["executable"].as_str()

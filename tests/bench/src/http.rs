@@ -19,22 +19,14 @@ pub type Authority = Arc<str>;
 /// The host and port of a plain `http://` address.
 pub fn authority(url: &str) -> Result<Authority> {
     let Some(rest) = url.strip_prefix("http://") else {
-        return Err(
-            format!("{url}: the address must begin with http:// (TLS is not measured)").into(),
-        );
+        return Err(format!("{url}: the address must begin with http:// (TLS is not measured)").into());
     };
     let host = rest.trim_end_matches('/');
     if host.is_empty() || host.contains('/') {
         return Err(format!("{url}: an address is http://HOST:PORT, with no path").into());
     }
-    let has_port = host
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Ok(if has_port {
-        host.into()
-    } else {
-        format!("{host}:80").into()
-    })
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Ok(if has_port { host.into() } else { format!("{host}:80").into() })
 }
 
 /// One request.
@@ -59,10 +51,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(authority: &Authority) -> Client {
-        Client {
-            authority: authority.clone(),
-            sender: None,
-        }
+        Client { authority: authority.clone(), sender: None }
     }
 
     /// The body of a successful answer; any other status is an error that says what was asked and answered.
@@ -83,10 +72,7 @@ impl Client {
     /// A server may close a connection that has been idle just as the next request is on its way: then one more
     /// attempt is made, unless the request might have been obeyed already and isn't safe to repeat.
     pub async fn call(&mut self, call: &Call<'_>) -> Result<Answer> {
-        let reused = self
-            .sender
-            .as_ref()
-            .is_some_and(|sender| !sender.is_closed());
+        let reused = self.sender.as_ref().is_some_and(|sender| !sender.is_closed());
         if !reused {
             self.connect().await?;
         }
@@ -113,10 +99,7 @@ impl Client {
         let sender = self.sender.as_mut().expect("the caller has connected");
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
-        *request.uri_mut() = call
-            .path
-            .parse()
-            .expect("paths are built from escaped parts");
+        *request.uri_mut() = call.path.parse().expect("paths are built from escaped parts");
         let headers = request.headers_mut();
         let host = HeaderValue::from_str(&self.authority).expect("it was part of an address");
         headers.insert(HOST, host);
@@ -161,10 +144,7 @@ mod tests {
 
     #[test]
     fn an_address_has_a_host_and_a_port() {
-        assert_eq!(
-            &*authority("http://127.0.0.1:8008/").unwrap(),
-            "127.0.0.1:8008"
-        );
+        assert_eq!(&*authority("http://127.0.0.1:8008/").unwrap(), "127.0.0.1:8008");
         assert_eq!(&*authority("http://localhost").unwrap(), "localhost:80");
         assert!(authority("https://localhost").is_err());
         assert!(authority("http://localhost/path").is_err());

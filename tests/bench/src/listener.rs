@@ -45,25 +45,13 @@ impl Way {
 
 /// Somebody on a connection of their own, and where they stand.
 pub enum Listener<'a> {
-    LongPoll {
-        client: Client,
-        person: &'a Person,
-        since: String,
-        unequal: u64,
-    },
-    WebSocket {
-        stream: Box<WebSocketStream<TcpStream>>,
-    },
+    LongPoll { client: Client, person: &'a Person, since: String, unequal: u64 },
+    WebSocket { stream: Box<WebSocketStream<TcpStream>> },
 }
 
 impl<'a> Listener<'a> {
     /// Listens from `since` on. A WebSocket answers that at once, and then is silent until something happens.
-    pub async fn open(
-        way: Way,
-        authority: &Authority,
-        person: &'a Person,
-        since: &str,
-    ) -> Result<Listener<'a>> {
+    pub async fn open(way: Way, authority: &Authority, person: &'a Person, since: &str) -> Result<Listener<'a>> {
         match way {
             Way::LongPoll => Ok(Listener::LongPoll {
                 client: Client::new(authority),
@@ -83,12 +71,7 @@ impl<'a> Listener<'a> {
     /// The next answer, whole; the one after it is asked for, or this one acknowledged, on the way.
     pub async fn next(&mut self) -> Result<Bytes> {
         match self {
-            Listener::LongPoll {
-                client,
-                person,
-                since,
-                unequal,
-            } => {
+            Listener::LongPoll { client, person, since, unequal } => {
                 let ask = Sync::waiting(since, *unequal);
                 let answer = person.sync(client, ask).await?;
                 *since = next_batch(&answer)?;
@@ -120,26 +103,15 @@ struct Body {
     next_batch: String,
 }
 
-async fn upgrade(
-    authority: &Authority,
-    person: &Person,
-    since: &str,
-) -> Result<WebSocketStream<TcpStream>> {
+async fn upgrade(authority: &Authority, person: &Person, since: &str) -> Result<WebSocketStream<TcpStream>> {
     let ask = Sync::after(since);
-    let url = format!(
-        "ws://{authority}/_matrix/client/unstable/chat.hearth.ws/sync?{}",
-        ask.query()
-    );
+    let url = format!("ws://{authority}/_matrix/client/unstable/chat.hearth.ws/sync?{}", ask.query());
     let mut request = url.into_client_request()?;
-    request
-        .headers_mut()
-        .insert(AUTHORIZATION, person.authorization().clone());
+    request.headers_mut().insert(AUTHORIZATION, person.authorization().clone());
     let stream = TcpStream::connect(&**authority).await?;
     stream.set_nodelay(true)?;
     // Frames are small, and thousands of sockets share the generator's memory.
-    let config = WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .write_buffer_size(0);
+    let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
     let (stream, _) = client_async_with_config(request, stream, Some(config)).await?;
     Ok(stream)
 }

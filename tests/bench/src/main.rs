@@ -43,9 +43,7 @@ fn main() -> ExitCode {
     let outcome = match &options.compare {
         Some(files) => compare(files),
         None => process::raise_open_files().and_then(|()| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run(&options))
         }),
     };
@@ -84,10 +82,7 @@ async fn run(options: &Options) -> Result<()> {
             eprintln!("bench: {measure}: {failure}");
             failed.push(measure.to_string());
             if let Err(gone) = bench.server.versions().await {
-                eprintln!(
-                    "bench: the server is gone: {gone}\n{}",
-                    bench.server.last_words()
-                );
+                eprintln!("bench: the server is gone: {gone}\n{}", bench.server.last_words());
                 break;
             }
         }
@@ -97,11 +92,7 @@ async fn run(options: &Options) -> Result<()> {
     if let Some(path) = &options.json {
         bench.report.write(path)?;
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("these measures failed: {}", failed.join(", ")).into())
-    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("these measures failed: {}", failed.join(", ")).into()) }
 }
 
 async fn take(bench: &mut Bench, measure: Measure) -> Result<()> {

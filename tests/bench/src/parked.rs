@@ -29,16 +29,9 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 /// The memory before is that of a server which has just started and has answered everybody once.
-async fn measure_parked(
-    bench: &mut Bench,
-    way: Way,
-    people: &[Rc<Person>],
-    count: usize,
-) -> Result<Option<f64>> {
+async fn measure_parked(bench: &mut Bench, way: Way, people: &[Rc<Person>], count: usize) -> Result<Option<f64>> {
     if count > process::connections() {
-        return Err(
-            format!("{count} connections are more than the limit on open files allows").into(),
-        );
+        return Err(format!("{count} connections are more than the limit on open files allows").into());
     }
     bench.server.restart().await?;
     let authority = &bench.server.authority;
@@ -51,19 +44,16 @@ async fn measure_parked(
     };
 
     let places: Vec<_> = places.iter().cycle().take(count).collect();
-    let listeners = in_parallel(authority, &places, async |_, (person, since)| {
-        Listener::open(way, authority, person, since).await
-    })
-    .await?;
+    let listeners =
+        in_parallel(authority, &places, async |_, (person, since)| Listener::open(way, authority, person, since).await)
+            .await?;
     let answers = Cell::new(0_usize);
-    let waiting = listeners
-        .into_iter()
-        .map(async |mut listener| -> Result<()> {
-            loop {
-                listener.next().await?;
-                answers.set(answers.get() + 1);
-            }
-        });
+    let waiting = listeners.into_iter().map(async |mut listener| -> Result<()> {
+        loop {
+            listener.next().await?;
+            answers.set(answers.get() + 1);
+        }
+    });
     let after = tokio::select! {
         after = bench.server.memory_at_rest() => after?,
         Err(failure) = try_join_all(waiting) => return Err(failure),

@@ -18,8 +18,7 @@ const API: &str = "/_matrix/client/v3";
 const EVENTS: u32 = 20;
 
 /// What a person might type: messages have the length that chat messages have.
-const TEXT: &str =
-    "The bread is in the oven, and there will be soup at seven for whoever is in by then. ";
+const TEXT: &str = "The bread is in the oven, and there will be soup at seven for whoever is in by then. ";
 
 /// Stands before the number of a message in its text.
 pub const MARK: &str = "Message number ";
@@ -52,12 +51,7 @@ impl Person {
         for _ in 0..3 {
             let body = json!({"username": name, "password": password, "auth": auth});
             let path = format!("{API}/register");
-            let call = Call {
-                method: Method::POST,
-                path: &path,
-                authorization: None,
-                body: bytes(&body),
-            };
+            let call = Call { method: Method::POST, path: &path, authorization: None, body: bytes(&body) };
             let answer = client.call(&call).await?;
             if answer.status.is_success() {
                 return Person::with_token(&text(&answer.body, "access_token")?);
@@ -66,11 +60,9 @@ impl Person {
             let Some(session) = why.get("session").filter(|_| answer.status == 401) else {
                 return Err(format!("register: {} {why}", answer.status).into());
             };
-            let proven = why["completed"].as_array().is_some_and(|stages| {
-                stages
-                    .iter()
-                    .any(|stage| stage == "m.login.registration_token")
-            });
+            let proven = why["completed"]
+                .as_array()
+                .is_some_and(|stages| stages.iter().any(|stage| stage == "m.login.registration_token"));
             auth = match token {
                 Some(token) if !proven => {
                     json!({"type": "m.login.registration_token", "token": token, "session": session})
@@ -82,9 +74,7 @@ impl Person {
     }
 
     fn with_token(token: &str) -> Result<Person> {
-        Ok(Person {
-            authorization: HeaderValue::from_str(&format!("Bearer {token}"))?,
-        })
+        Ok(Person { authorization: HeaderValue::from_str(&format!("Bearer {token}"))? })
     }
 
     /// The header that proves who asks.
@@ -92,21 +82,8 @@ impl Person {
         &self.authorization
     }
 
-    async fn ask(
-        &self,
-        client: &mut Client,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Bytes> {
-        client
-            .ok(Call {
-                method,
-                path,
-                authorization: Some(&self.authorization),
-                body,
-            })
-            .await
+    async fn ask(&self, client: &mut Client, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+        client.ok(Call { method, path, authorization: Some(&self.authorization), body }).await
     }
 
     /// The cheapest question that only an open store can answer.
@@ -127,16 +104,14 @@ impl Person {
     /// Joins a room that anybody may join.
     pub async fn join(&self, client: &mut Client, room: &str) -> Result<()> {
         let path = format!("{API}/rooms/{}/join", escape(room));
-        self.ask(client, Method::POST, &path, bytes(&json!({})))
-            .await?;
+        self.ask(client, Method::POST, &path, bytes(&json!({}))).await?;
         Ok(())
     }
 
     /// Leaves a room.
     pub async fn leave(&self, client: &mut Client, room: &str) -> Result<()> {
         let path = format!("{API}/rooms/{}/leave", escape(room));
-        self.ask(client, Method::POST, &path, bytes(&json!({})))
-            .await?;
+        self.ask(client, Method::POST, &path, bytes(&json!({}))).await?;
         Ok(())
     }
 
@@ -146,30 +121,16 @@ impl Person {
         let path = format!("{API}/rooms/{}/send/m.room.message/{number}", escape(room));
         let body = json!({"msgtype": "m.text", "body": format!("{TEXT}{MARK}{number}.")});
         let answer = self.ask(client, Method::PUT, &path, bytes(&body)).await?;
-        Ok(Sent {
-            number,
-            event: text(&answer, "event_id")?,
-        })
+        Ok(Sent { number, event: text(&answer, "event_id")? })
     }
 
     /// The whole answer to a sync.
     pub async fn sync(&self, client: &mut Client, ask: Sync<'_>) -> Result<Bytes> {
-        self.ask(
-            client,
-            Method::GET,
-            &format!("{API}/sync?{}", ask.query()),
-            Bytes::new(),
-        )
-        .await
+        self.ask(client, Method::GET, &format!("{API}/sync?{}", ask.query()), Bytes::new()).await
     }
 
     /// One page of 100 events backwards, and the token of the next.
-    pub async fn page_back(
-        &self,
-        client: &mut Client,
-        room: &str,
-        from: Option<&str>,
-    ) -> Result<(usize, String)> {
+    pub async fn page_back(&self, client: &mut Client, room: &str, from: Option<&str>) -> Result<(usize, String)> {
         let mut path = format!("{API}/rooms/{}/messages?dir=b&limit=100", escape(room));
         if let Some(from) = from {
             path.push_str(&format!("&from={}", escape(from)));
@@ -184,11 +145,7 @@ impl Person {
 
     /// The pagination token just before an event.
     pub async fn place_of(&self, client: &mut Client, room: &str, event: &str) -> Result<String> {
-        let path = format!(
-            "{API}/rooms/{}/context/{}?limit=0",
-            escape(room),
-            escape(event)
-        );
+        let path = format!("{API}/rooms/{}/context/{}?limit=0", escape(room), escape(event));
         let answer = self.ask(client, Method::GET, &path, Bytes::new()).await?;
         text(&answer, "start")
     }
@@ -210,26 +167,17 @@ pub struct Sync<'a> {
 impl<'a> Sync<'a> {
     /// A first sync.
     pub fn initial() -> Sync<'static> {
-        Sync {
-            since: None,
-            timeout: unequal(),
-        }
+        Sync { since: None, timeout: unequal() }
     }
 
     /// What is new, at once.
     pub fn after(since: &'a str) -> Sync<'a> {
-        Sync {
-            since: Some(since),
-            timeout: 0,
-        }
+        Sync { since: Some(since), timeout: 0 }
     }
 
     /// What is new, as soon as there is something, for five minutes and a bit.
     pub fn waiting(since: &'a str, unequal: u64) -> Sync<'a> {
-        Sync {
-            since: Some(since),
-            timeout: 300_000 + unequal,
-        }
+        Sync { since: Some(since), timeout: 300_000 + unequal }
     }
 
     /// The query string of it, by HTTP and by WebSocket alike.
@@ -238,11 +186,7 @@ impl<'a> Sync<'a> {
             "room": {"timeline": {"limit": EVENTS}, "state": {"lazy_load_members": true}},
             "presence": {"types": []}
         });
-        let mut query = format!(
-            "set_presence=offline&timeout={}&filter={}",
-            self.timeout,
-            escape(&filter.to_string())
-        );
+        let mut query = format!("set_presence=offline&timeout={}&filter={}", self.timeout, escape(&filter.to_string()));
         if let Some(since) = self.since {
             query.push_str("&since=");
             query.push_str(&escape(since));

@@ -33,9 +33,7 @@ pub fn memory(pids: &[i32]) -> Result<Option<u64>> {
     for pid in pids {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|line| line.split_whitespace().next())
-            .ok_or("no VmRSS in /proc/PID/status")?;
+        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS in /proc/PID/status")?;
         bytes += kib.parse::<u64>()? * 1024;
     }
     Ok((!pids.is_empty()).then_some(bytes))
@@ -47,11 +45,7 @@ pub fn disk(directory: &Path) -> Result<u64> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
-        bytes += if metadata.is_dir() {
-            disk(&entry.path())?
-        } else {
-            metadata.blocks() * 512
-        };
+        bytes += if metadata.is_dir() { disk(&entry.path())? } else { metadata.blocks() * 512 };
     }
     Ok(bytes)
 }
@@ -59,22 +53,14 @@ pub fn disk(directory: &Path) -> Result<u64> {
 /// Ten thousand waiting people are ten thousand sockets. The server we start inherits the limit.
 pub fn raise_open_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )?;
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(())
 }
 
 /// How many connections fit under the limit on open files, with some left for the rest of the work.
 pub fn connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(200)
+    usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(200)
 }
 
 /// The machine in one line: what the numbers depend on.
@@ -86,11 +72,8 @@ pub fn machine() -> String {
     };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let model = read("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".into());
-    let kib = read("/proc/meminfo", "MemTotal")
-        .and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+    let kib = read("/proc/meminfo", "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let gib = kib.map_or(String::new(), |kib| {
-        format!(", {} GiB", kib.div_ceil(1 << 20))
-    });
+    let gib = kib.map_or(String::new(), |kib| format!(", {} GiB", kib.div_ceil(1 << 20)));
     format!("{cores} cores of {model}{gib}, Linux {}", kernel.trim())
 }

@@ -37,13 +37,7 @@ pub struct Row {
 
 impl Report {
     pub fn new(what: &str, machine: &str, scale: &str, when: u64) -> Report {
-        Report {
-            what: what.into(),
-            machine: machine.into(),
-            scale: scale.into(),
-            when,
-            rows: Vec::new(),
-        }
+        Report { what: what.into(), machine: machine.into(), scale: scale.into(), when, rows: Vec::new() }
     }
 
     /// Adds a row, and tells the person who waits.
@@ -55,27 +49,20 @@ impl Report {
     /// What an earlier run wrote.
     pub fn read(path: &Path) -> Result<Report> {
         let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(
-            serde_json::from_slice(&text)
-                .map_err(|error| format!("{}: {error}", path.display()))?,
-        )
+        Ok(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?)
     }
 
     /// Keeps it for a comparison.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
-        std::fs::write(path, text + "\n")
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(())
     }
 }
 
 impl Row {
     pub fn new(name: impl Into<String>) -> Row {
-        Row {
-            name: name.into(),
-            ..Row::default()
-        }
+        Row { name: name.into(), ..Row::default() }
     }
 
     /// So many in this time.
@@ -106,9 +93,7 @@ impl Row {
 /// The nearest rank: the smallest time that at least this share of all is no longer than.
 fn at(sorted: &[Duration], share: f64) -> Option<f64> {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted
-        .get(rank.saturating_sub(1))
-        .map(|time| time.as_secs_f64() * 1000.0)
+    sorted.get(rank.saturating_sub(1)).map(|time| time.as_secs_f64() * 1000.0)
 }
 
 #[cfg(test)]

@@ -45,9 +45,7 @@ impl Server {
     pub fn prepare(options: &Options) -> Result<Server> {
         // Beside our own binary, and not in a temporary directory that may be memory: the disk is part of what is measured.
         let beside = std::env::current_exe()?;
-        let home = tempfile::Builder::new()
-            .prefix("bench-")
-            .tempdir_in(beside.parent().unwrap_or(Path::new(".")))?;
+        let home = tempfile::Builder::new().prefix("bench-").tempdir_in(beside.parent().unwrap_or(Path::new(".")))?;
         let (authority, launch) = match &options.against {
             Some(url) => {
                 let launch = options.start.as_ref().map(|command| Launch {
@@ -64,18 +62,8 @@ impl Server {
                 (authority, Some(launch))
             }
         };
-        let data = launch
-            .as_ref()
-            .and_then(|launch| launch.data.clone())
-            .or(options.data_dir.clone());
-        Ok(Server {
-            authority,
-            launch,
-            child: None,
-            pids: options.pid.clone(),
-            data,
-            home,
-        })
+        let data = launch.as_ref().and_then(|launch| launch.data.clone()).or(options.data_dir.clone());
+        Ok(Server { authority, launch, child: None, pids: options.pid.clone(), data, home })
     }
 
     /// Whether starting and stopping it is up to us.
@@ -107,13 +95,7 @@ impl Server {
             if TcpStream::connect(&*self.authority).await.is_ok() {
                 break;
             }
-            if let Some(status) = self
-                .child
-                .as_mut()
-                .map(Child::try_wait)
-                .transpose()?
-                .flatten()
-            {
+            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 self.child = None;
                 return Err(format!("the server ended with {status}").into());
             }
@@ -133,12 +115,7 @@ impl Server {
     /// What the server says that it speaks.
     pub async fn versions(&self) -> Result<Bytes> {
         let path = "/_matrix/client/versions";
-        let call = Call {
-            method: Method::GET,
-            path,
-            authorization: None,
-            body: Bytes::new(),
-        };
+        let call = Call { method: Method::GET, path, authorization: None, body: Bytes::new() };
         Client::new(&self.authority).ok(call).await
     }
 
@@ -190,9 +167,7 @@ impl Server {
         loop {
             sleep(Duration::from_secs(1)).await;
             let now = self.cpu()?;
-            let worked = now
-                .zip(before)
-                .map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before));
+            let worked = now.zip(before).map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before));
             if worked < Duration::from_millis(20) || Instant::now() > deadline {
                 return process::memory(&self.processes());
             }
@@ -206,10 +181,7 @@ impl Server {
     }
 
     fn processes(&self) -> Vec<i32> {
-        let child = self
-            .child
-            .as_ref()
-            .map(|child| Pid::from_child(child).as_raw_nonzero().get());
+        let child = self.child.as_ref().map(|child| Pid::from_child(child).as_raw_nonzero().get());
         child.map_or_else(|| self.pids.clone(), |child| vec![child])
     }
 

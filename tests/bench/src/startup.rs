@@ -12,20 +12,14 @@ use crate::report::Row;
 pub async fn empty(bench: &mut Bench) -> Result<()> {
     let first = bench.server.start(None).await?;
     if bench.server.can_restart() {
-        bench
-            .report
-            .add(Row::new("first start of all").times(&mut [first]));
+        bench.report.add(Row::new("first start of all").times(&mut [first]));
         let mut times = starts(bench, false).await?;
-        bench
-            .report
-            .add(Row::new("start, empty store").times(&mut times));
+        bench.report.add(Row::new("start, empty store").times(&mut times));
     } else {
         bench.report.add(Row::new("start, empty store"));
     }
     let memory = bench.server.memory_at_rest().await?;
-    bench
-        .report
-        .add(Row::new("memory idle, empty store").bytes(memory.map(|bytes| bytes as f64)));
+    bench.report.add(Row::new("memory idle, empty store").bytes(memory.map(|bytes| bytes as f64)));
     Ok(())
 }
 
@@ -35,35 +29,23 @@ pub async fn full(bench: &mut Bench) -> Result<()> {
     let missing = bench.scale.events.saturating_sub(bench.written);
     if missing > 0 {
         let began = std::time::Instant::now();
-        let (sent, _) = fill(bench, &circles, missing).await?;
-        let each = bench
-            .server
-            .disk()?
-            .zip(before)
-            .map(|(after, before)| (after as f64 - before as f64) / sent as f64);
+        let sent = fill(bench, &circles, missing).await?;
+        let each = bench.server.disk()?.zip(before).map(|(after, before)| (after as f64 - before as f64) / sent as f64);
         let row = Row::new(format!("filling up to {} messages", bench.written));
-        bench
-            .report
-            .add(row.rate(sent as usize, began.elapsed()).bytes(each));
+        bench.report.add(row.rate(sent as usize, began.elapsed()).bytes(each));
     }
     let events = bench.written;
     if bench.server.can_restart() {
         for (killed, after) in [(false, "a stop"), (true, "a kill")] {
             let mut times = starts(bench, killed).await?;
-            bench
-                .report
-                .add(Row::new(format!("start after {after}, {events} messages")).times(&mut times));
+            bench.report.add(Row::new(format!("start after {after}, {events} messages")).times(&mut times));
         }
     } else {
-        bench
-            .report
-            .add(Row::new(format!("start, {events} messages")));
+        bench.report.add(Row::new(format!("start, {events} messages")));
     }
     let memory = bench.server.memory_at_rest().await?;
     let row = Row::new(format!("memory idle, {events} messages"));
-    bench
-        .report
-        .add(row.bytes(memory.map(|bytes| bytes as f64)));
+    bench.report.add(row.bytes(memory.map(|bytes| bytes as f64)));
     Ok(())
 }
 

@@ -21,9 +21,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     for &count in bench.scale.rooms {
         let missing: Vec<usize> = (rooms.len()..count).collect();
         let new = in_parallel(&bench.server.authority, &missing, async |client, number| {
-            let room = person
-                .create_room(client, &format!("Room {number}"))
-                .await?;
+            let room = person.create_room(client, &format!("Room {number}")).await?;
             for _ in 0..MESSAGES {
                 person.send(client, &room).await?;
             }
@@ -45,14 +43,10 @@ async fn measure_rooms(bench: &mut Bench, person: &Person, rooms: &[String]) -> 
     let mut initial = Timed::default();
     let before = Meter::read(&bench.server)?;
     for _ in 0..repeats {
-        initial
-            .sync(&mut client, person, Sync::initial(), count)
-            .await?;
+        initial.sync(&mut client, person, Sync::initial(), count).await?;
     }
     let cpu = Meter::read(&bench.server)?.each_since(&before, repeats);
-    bench
-        .report
-        .add(initial.row(format!("initial sync, {count} rooms")).cpu(cpu));
+    bench.report.add(initial.row(format!("initial sync, {count} rooms")).cpu(cpu));
 
     let mut incremental = Timed::default();
     let mut nothing = Timed::default();
@@ -61,19 +55,11 @@ async fn measure_rooms(bench: &mut Bench, person: &Person, rooms: &[String]) -> 
     for room in rooms.iter().cycle().take(repeats * 3) {
         person.send(&mut sender, room).await?;
         bench.written += 1;
-        since = incremental
-            .sync(&mut client, person, Sync::after(&since), 1)
-            .await?;
-        since = nothing
-            .sync(&mut client, person, Sync::after(&since), 0)
-            .await?;
+        since = incremental.sync(&mut client, person, Sync::after(&since), 1).await?;
+        since = nothing.sync(&mut client, person, Sync::after(&since), 0).await?;
     }
-    bench
-        .report
-        .add(incremental.row(format!("sync of one message, {count} rooms")));
-    bench
-        .report
-        .add(nothing.row(format!("sync of nothing, {count} rooms")));
+    bench.report.add(incremental.row(format!("sync of one message, {count} rooms")));
+    bench.report.add(nothing.row(format!("sync of nothing, {count} rooms")));
     Ok(())
 }
 
@@ -87,33 +73,21 @@ struct Timed {
 
 impl Timed {
     /// An answer with fewer or more rooms than there is news of isn't the work that is measured.
-    async fn sync(
-        &mut self,
-        client: &mut Client,
-        person: &Person,
-        ask: Sync<'_>,
-        rooms: usize,
-    ) -> Result<String> {
+    async fn sync(&mut self, client: &mut Client, person: &Person, ask: Sync<'_>, rooms: usize) -> Result<String> {
         let began = Instant::now();
         let answer = person.sync(client, ask).await?;
         self.times.push(began.elapsed());
         self.bytes = answer.len();
         let answer: Answer = serde_json::from_slice(&answer)?;
         if answer.rooms.join.len() != rooms {
-            return Err(format!(
-                "a sync of {} rooms instead of {rooms}",
-                answer.rooms.join.len()
-            )
-            .into());
+            return Err(format!("a sync of {} rooms instead of {rooms}", answer.rooms.join.len()).into());
         }
         self.next_batch.clone_from(&answer.next_batch);
         Ok(answer.next_batch)
     }
 
     fn row(&mut self, name: String) -> Row {
-        Row::new(name)
-            .times(&mut self.times)
-            .bytes(Some(self.bytes as f64))
+        Row::new(name).times(&mut self.times).bytes(Some(self.bytes as f64))
     }
 }
 

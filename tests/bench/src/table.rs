@@ -11,36 +11,11 @@ struct Figure {
 }
 
 const FIGURES: [Figure; 5] = [
-    Figure {
-        name: "per second",
-        of: |row| row.rate,
-        write: number,
-        more_is_better: true,
-    },
-    Figure {
-        name: "p50 ms",
-        of: |row| row.p50,
-        write: number,
-        more_is_better: false,
-    },
-    Figure {
-        name: "p99 ms",
-        of: |row| row.p99,
-        write: number,
-        more_is_better: false,
-    },
-    Figure {
-        name: "CPU ms each",
-        of: |row| row.cpu,
-        write: number,
-        more_is_better: false,
-    },
-    Figure {
-        name: "size",
-        of: |row| row.bytes,
-        write: size,
-        more_is_better: false,
-    },
+    Figure { name: "per second", of: |row| row.rate, write: number, more_is_better: true },
+    Figure { name: "p50 ms", of: |row| row.p50, write: number, more_is_better: false },
+    Figure { name: "p99 ms", of: |row| row.p99, write: number, more_is_better: false },
+    Figure { name: "CPU ms each", of: |row| row.cpu, write: number, more_is_better: false },
+    Figure { name: "size", of: |row| row.bytes, write: size, more_is_better: false },
 ];
 
 impl Figure {
@@ -65,18 +40,8 @@ pub fn print(report: &Report) -> String {
 /// One row in words.
 pub fn line(row: &Row) -> String {
     let known = FIGURES.iter().filter(|figure| (figure.of)(row).is_some());
-    let words: Vec<String> = known
-        .map(|figure| format!("{} {}", figure.name, figure.cell(row)))
-        .collect();
-    format!(
-        "{}: {}",
-        row.name,
-        if words.is_empty() {
-            "–".into()
-        } else {
-            words.join(", ")
-        }
-    )
+    let words: Vec<String> = known.map(|figure| format!("{} {}", figure.name, figure.cell(row))).collect();
+    format!("{}: {}", row.name, if words.is_empty() { "–".into() } else { words.join(", ") })
 }
 
 /// Two runs side by side, figure by figure: how many times better the first is.
@@ -88,12 +53,7 @@ pub fn compare(a: &Report, b: &Report) -> String {
         rows.extend(compare_row(&of(a), &of(b), &row.name));
     }
     let heads = ["", "figure", "A", "B", "A is better"];
-    format!(
-        "A: {}\nB: {}\n\n{}",
-        title(a),
-        title(b),
-        grid(&heads, &rows)
-    )
+    format!("A: {}\nB: {}\n\n{}", title(a), title(b), grid(&heads, &rows))
 }
 
 fn find<'a>(report: &'a Report, name: &str) -> Option<&'a Row> {
@@ -113,46 +73,27 @@ fn compare_row(a: &Row, b: &Row, name: &str) -> Vec<Vec<String>> {
         };
         // The name stands on the first of its lines only.
         let name = if lines.is_empty() { name } else { "" };
-        lines.push(vec![
-            name.into(),
-            figure.name.into(),
-            figure.cell(a),
-            figure.cell(b),
-            ratio,
-        ]);
+        lines.push(vec![name.into(), figure.name.into(), figure.cell(a), figure.cell(b), ratio]);
     }
     lines
 }
 
 fn title(report: &Report) -> String {
-    format!(
-        "{}, scale {}, on {}, {}",
-        report.what,
-        report.scale,
-        report.machine,
-        date(report.when)
-    )
+    format!("{}, scale {}, on {}, {}", report.what, report.scale, report.machine, date(report.when))
 }
 
 /// Columns as wide as their widest cell, names to the left and figures to the right.
 fn grid(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells
-            .chain([heads[column].chars().count(), 3])
-            .max()
-            .unwrap_or(3)
+        cells.chain([heads[column].chars().count(), 3]).max().unwrap_or(3)
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
         let mut line = String::from("|");
         for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
             let width = *width;
-            line.push_str(&if column == 0 {
-                format!(" {cell:<width$} |")
-            } else {
-                format!(" {cell:>width$} |")
-            });
+            line.push_str(&if column == 0 { format!(" {cell:<width$} |") } else { format!(" {cell:>width$} |") });
         }
         line + "\n"
     };
@@ -160,11 +101,7 @@ fn grid(heads: &[&str], rows: &[Vec<String>]) -> String {
     table.push('|');
     for (column, width) in widths.iter().enumerate() {
         let dashes = "-".repeat(width + 1);
-        table.push_str(&if column == 0 {
-            format!(":{dashes}|")
-        } else {
-            format!("{dashes}:|")
-        });
+        table.push_str(&if column == 0 { format!(":{dashes}|") } else { format!("{dashes}:|") });
     }
     table.push('\n');
     for row in rows {
@@ -183,11 +120,7 @@ fn number(figure: f64) -> String {
         _ => 0,
     };
     let text = format!("{figure:.decimals$}");
-    let (whole, rest) = text
-        .split_once('.')
-        .map_or((text.as_str(), String::new()), |(a, b)| {
-            (a, format!(".{b}"))
-        });
+    let (whole, rest) = text.split_once('.').map_or((text.as_str(), String::new()), |(a, b)| (a, format!(".{b}")));
     let mut grouped = String::new();
     for (place, digit) in whole.chars().enumerate() {
         if place > 0 && (whole.len() - place).is_multiple_of(3) && !grouped.ends_with('-') {
@@ -211,28 +144,14 @@ fn size(bytes: f64) -> String {
 
 /// The day of a time in seconds since 1970, by counting years and months: no calendar crate for one line of output.
 fn date(seconds: u64) -> String {
-    let leap =
-        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    let leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
     let mut days = seconds / 86_400;
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));
         year += 1;
     }
-    let lengths = [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let mut month = 0;
     while days >= lengths[month] {
         days -= lengths[month];
@@ -247,23 +166,8 @@ mod tests {
 
     #[test]
     fn numbers_have_three_figures_and_are_grouped() {
-        let written = [
-            0.0, 0.0414, 0.9996, 3.1442, 33.333, 99.96, 1234.4, -1234567.0,
-        ]
-        .map(number);
-        assert_eq!(
-            written,
-            [
-                "0",
-                "0.041",
-                "1.00",
-                "3.14",
-                "33.3",
-                "100",
-                "1,234",
-                "-1,234,567"
-            ]
-        );
+        let written = [0.0, 0.0414, 0.9996, 3.1442, 33.333, 99.96, 1234.4, -1234567.0].map(number);
+        assert_eq!(written, ["0", "0.041", "1.00", "3.14", "33.3", "100", "1,234", "-1,234,567"]);
         assert_eq!(number(-123.0), "-123");
     }
 
@@ -284,23 +188,12 @@ mod tests {
     fn a_comparison_says_how_many_times_better_the_first_is() {
         let report = |rate, p50| {
             let mut report = Report::new("server", "machine", "small", 0);
-            report.rows.push(Row {
-                name: "sends".into(),
-                rate,
-                p50,
-                ..Row::default()
-            });
+            report.rows.push(Row { name: "sends".into(), rate, p50, ..Row::default() });
             report
         };
-        let text = compare(
-            &report(Some(3000.0), Some(2.0)),
-            &report(Some(30.0), Some(8.0)),
-        );
+        let text = compare(&report(Some(3000.0), Some(2.0)), &report(Some(30.0), Some(8.0)));
         assert!(text.contains("| sends | per second | 3,000 |"), "{text}");
-        assert!(
-            text.contains("100 × |") && text.contains("4.00 × |"),
-            "{text}"
-        );
+        assert!(text.contains("100 × |") && text.contains("4.00 × |"), "{text}");
         let text = compare(&report(Some(3000.0), None), &report(None, None));
         assert!(text.contains("3,000 |   – |           – |"), "{text}");
     }
