@@ -95,7 +95,7 @@ test("stores a filter and sees only what it lets through", async () => {
         room: {
             rooms: [room],
             timeline: { types: ["m.room.message"], limit: 1 },
-            state: { types: ["m.room.create"] },
+            state: { types: ["m.room.join_rules"] },
         },
     };
     const { filterId } = await bob.createFilter(definition);
@@ -107,7 +107,7 @@ test("stores a filter and sees only what it lets through", async () => {
     const { rooms, presence } = await syncOnce(bob, { filter: filterId });
     assert.deepEqual(Object.keys(rooms.join), [room]);
     assert.deepEqual(bodies(rooms.join[room]), ["shown"]);
-    assert.deepEqual(rooms.join[room].state.events.map(({ type }) => type), ["m.room.create"]);
+    assert.deepEqual(rooms.join[room].state.events.map(({ type }) => type), ["m.room.join_rules"]);
     assert.deepEqual(presence?.events ?? [], []);
 });
 
