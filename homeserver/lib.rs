@@ -28,6 +28,9 @@ pub async fn run(config: config::Config, stop: watch::Receiver<bool>) -> Result<
     let app = Arc::new(app::App {
         limits: http::Limits::new(config.rate_limits),
         last_seen: Default::default(),
+        hasher: Default::default(),
+        uia: Default::default(),
+        presence: Default::default(),
         me: Arc::new(base::signing::Identity { name: config.server_name.clone(), key }),
         store,
         config,
