@@ -137,6 +137,14 @@ impl Presence {
         });
     }
 
+    /// Notes that somebody's name or picture changed, which presence shows as well.
+    pub fn profile_changed(&self, user: &UserId) {
+        let mut people = self.people();
+        let Some(person) = people.known.get_mut(user) else { return };
+        person.shown = None;
+        people.settle(user, clock::now_ms());
+    }
+
     /// Somebody's presence now. None if nothing is known.
     pub fn of(&self, user: &UserId) -> Option<Status> {
         let now = clock::now_ms();

@@ -82,6 +82,15 @@ pub fn create(tx: &WriteTx, user: &UserId, password: Option<String>, admin: bool
     tables::USERS.put(tx, user.localpart(), &row)
 }
 
+/// Refuses if an account's password is no longer the one that was found right: between proving it and
+/// acting on it, it may have been changed or the account closed.
+pub fn check_password_is(tx: &impl Read, user: &UserId, hash: &str) -> Result<()> {
+    match lookup(tx, user)?.and_then(|row| row.password).as_deref() == Some(hash) {
+        true => Ok(()),
+        false => Err(Error::forbidden("the name or the password is wrong")),
+    }
+}
+
 /// Gives an account another password, by its hash.
 pub fn set_password(tx: &WriteTx, user: &UserId, password: String) -> Result<()> {
     let row = open(tx, user)?;

@@ -4,7 +4,7 @@ use std::{future::Future, net::IpAddr};
 
 use http::{HeaderMap, Request, header};
 use ruma::{
-    OwnedDeviceId, OwnedUserId,
+    OwnedDeviceId, OwnedUserId, UserId,
     api::auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
 };
 
@@ -24,6 +24,16 @@ pub struct Session {
     /// Where the call comes from.
     pub ip: IpAddr,
     proof: std::marker::PhantomData<Proof>,
+}
+
+impl Session {
+    /// Refuses what belongs to somebody else. 403 `M_FORBIDDEN`.
+    pub fn owns(&self, user: &UserId) -> Result<()> {
+        match self.user == user {
+            true => Ok(()),
+            false => Err(Error::forbidden("this is another person's")),
+        }
+    }
 }
 
 /// Private to this file, and so is the making of what holds it.

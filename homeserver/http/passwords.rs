@@ -73,6 +73,7 @@ pub async fn prove(app: &App, name: Option<&str>, password: String) -> Result<Pr
         None => name.unwrap_or_default().chars().take(MAX_LABEL).collect(),
     };
     app.limits.check_failures(Bucket::LoginFailure, &label)?;
+    app.limits.take(Bucket::LoginAccount, &label)?;
     let row = app.store.read(|tx| user.as_ref().map(|user| users::lookup(tx, user)).transpose())?.flatten();
     let hash = row.and_then(|row| row.password);
     let right = app.hasher.verify(password, hash.clone()).await?;
