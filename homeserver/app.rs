@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::{accounts::sessions::LastSeen, base::signing::Identity, config::Config, http::Limits, store::Store};
+use crate::{
+    accounts::{presence::Presence, sessions::LastSeen, uia},
+    base::signing::Identity,
+    config::Config,
+    http::{Limits, passwords::Hasher},
+    store::Store,
+};
 
 /// What there is one of in a server.
 pub struct App {
@@ -16,4 +22,10 @@ pub struct App {
     pub limits: Limits,
     /// When sessions were last seen, until that is written down.
     pub last_seen: LastSeen,
+    /// Where passwords are hashed.
+    pub hasher: Hasher,
+    /// User-interactive authentication under way.
+    pub uia: uia::Sessions,
+    /// Who is online.
+    pub presence: Arc<Presence>,
 }

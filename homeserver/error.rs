@@ -164,6 +164,10 @@ impl Error {
     pub fn errcode(&self) -> &'static str {
         self.0.errcode
     }
+    /// The sentence for people.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
     /// When to try again, if the error says so.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after

@@ -1,7 +1,27 @@
 //! Users without rooms: accounts, sessions, profiles, account data, filters, push rules, presence.
 //! Pure rules over transactions; knows nothing of rooms, the network or HTTP. Never async.
 
+pub mod account_data;
+pub mod filters;
+pub mod passwords;
+pub mod presence;
 pub mod profile;
+pub mod push_rules;
+pub mod registration;
 pub mod sessions;
 pub mod transactions;
+pub mod uia;
 pub mod users;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use crate::store::{Options, Store};
+
+    /// An empty store that lives as long as its directory.
+    pub fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
+        let store = Store::open(&dir.path().join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens");
+        (dir, store)
+    }
+}

@@ -36,3 +36,12 @@ impl Transaction {
         tables::TRANSACTIONS.put(tx, key, &outcome.to_owned())
     }
 }
+
+/// Forgets what a device sent: it has gone.
+pub fn forget(tx: &WriteTx, user: &str, device: &str) -> Result<()> {
+    let range = (user, device, "")..=(user, device, "\u{10FFFF}");
+    for scope in tables::TRANSACTIONS.collect(tx, range, |(_, _, scope), _| scope.to_owned())? {
+        tables::TRANSACTIONS.remove(tx, (user, device, scope.as_str()))?;
+    }
+    Ok(())
+}

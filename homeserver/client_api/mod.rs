@@ -1,11 +1,21 @@
 //! The client-server API: one file per chapter of the spec. A handler is three moves: parse, one
 //! call, answer. This file is the list of routes.
 
+pub mod absent;
+pub mod account;
+pub mod account_data;
+pub mod devices;
 pub mod directory;
 pub mod discovery;
+pub mod filters;
 pub mod membership;
 pub mod messages;
+pub mod presence;
+pub mod profile;
+pub mod push_rules;
+pub mod registration;
 pub mod rooms;
+pub mod session;
 pub mod state;
 
 use crate::http::Router;
@@ -14,8 +24,65 @@ use crate::http::Router;
 pub fn routes() -> Router {
     let mut router = Router::default();
     router.route(discovery::versions).route(discovery::well_known_client);
+    account_routes(&mut router);
+    personal_routes(&mut router);
     room_routes(&mut router);
     router
+}
+
+fn account_routes(router: &mut Router) {
+    router
+        .route(session::login_types)
+        .route(session::login)
+        .route(session::refresh)
+        .route(session::logout)
+        .route(session::logout_all)
+        .route(session::whoami)
+        .route(registration::register)
+        .route(registration::available)
+        .route(registration::token_validity)
+        .route(account::change_password)
+        .route(account::deactivate)
+        .route(account::third_party_ids)
+        .route_raw(account::capabilities)
+        .route(devices::devices)
+        .route(devices::device)
+        .route(devices::rename)
+        .route(devices::delete)
+        .route(devices::delete_many)
+        .route(absent::protocols)
+        .route_raw(absent::turn_server);
+}
+
+fn personal_routes(router: &mut Router) {
+    router
+        .route_raw(profile::profile)
+        .route_raw(profile::field)
+        .route(profile::set_field)
+        .route(profile::remove_field)
+        .route(presence::set)
+        .route(presence::status)
+        .route_raw(account_data::global)
+        .route_raw(account_data::of_room)
+        .route(account_data::set_global)
+        .route(account_data::set_of_room)
+        .route_raw(account_data::tags)
+        .route(account_data::tag)
+        .route(account_data::untag)
+        .route(filters::create)
+        .route_raw(filters::filter)
+        .route_raw(push_rules::all)
+        .alias_raw("/_matrix/client/v3/pushrules", push_rules::all)
+        .route_raw(push_rules::global)
+        .alias_raw("/_matrix/client/v3/pushrules/global", push_rules::global)
+        .route(push_rules::rule)
+        .route(push_rules::put)
+        .route(push_rules::remove)
+        .route(push_rules::enabled)
+        .route(push_rules::enable)
+        .route(push_rules::actions)
+        .route(push_rules::set_actions)
+        .route(push_rules::pushers);
 }
 
 fn room_routes(router: &mut Router) {

@@ -1,11 +1,11 @@
 //! Who is calling. A [`Session`] can be made nowhere else: whoever holds one has proved who they are.
 
-use std::net::IpAddr;
+use std::{future::Future, net::IpAddr};
 
 use http::{HeaderMap, Request, header};
 use ruma::{
-    OwnedDeviceId, OwnedUserId,
-    api::auth_scheme::{AccessToken, AccessTokenOptional, NoAccessToken, NoAuthentication},
+    OwnedDeviceId, OwnedUserId, UserId,
+    api::auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
 };
 
 use crate::{
@@ -24,6 +24,16 @@ pub struct Session {
     /// Where the call comes from.
     pub ip: IpAddr,
     proof: std::marker::PhantomData<Proof>,
+}
+
+impl Session {
+    /// Refuses what belongs to somebody else. 403 `M_FORBIDDEN`.
+    pub fn owns(&self, user: &UserId) -> Result<()> {
+        match self.user == user {
+            true => Ok(()),
+            false => Err(Error::forbidden("this is another person's")),
+        }
+    }
 }
 
 /// Private to this file, and so is the making of what holds it.
@@ -53,42 +63,59 @@ pub trait Admit {
     /// Who the handler is told is calling.
     type Caller: Send;
     /// Proves it, or refuses.
-    fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Self::Caller>;
+    fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> impl Future<Output = Result<Self::Caller>> + Send;
 }
 
 impl Admit for AccessToken {
     type Caller = Session;
-    fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Session> {
+    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Session> {
         let token = bearer(headers).ok_or_else(Error::missing_token)?;
-        session(app, token, peer)
+        session(app, token, peer).await
     }
 }
 
 impl Admit for AccessTokenOptional {
     type Caller = (Caller, Option<Session>);
-    fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Self::Caller> {
-        let session = bearer(headers).map(|token| session(app, token, peer)).transpose()?;
+    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Self::Caller> {
+        let session = match bearer(headers) {
+            Some(token) => Some(session(app, token, peer).await?),
+            None => None,
+        };
         Ok((Caller { ip: peer.0 }, session))
+    }
+}
+
+/// Signing in and registering: no application service is known to this server, so its token would
+/// prove nothing, and everybody comes as a stranger.
+impl Admit for AppserviceTokenOptional {
+    type Caller = Caller;
+    async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
+        Ok(Caller { ip: peer.0 })
     }
 }
 
 impl Admit for NoAccessToken {
     type Caller = Caller;
-    fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
+    async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller { ip: peer.0 })
     }
 }
 
 impl Admit for NoAuthentication {
     type Caller = Caller;
-    fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
+    async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller { ip: peer.0 })
     }
 }
 
-/// The session that an access token stands for. 401 `M_UNKNOWN_TOKEN` if there is none.
-pub fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
-    let found = app.store.read(|tx| sessions::by_access_token(tx, token))?;
+/// The session that an access token stands for. 401 `M_UNKNOWN_TOKEN` if there is none. The first use
+/// of a token that came by refreshing ends the tokens from before, which has to be on disk first.
+pub async fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
+    let (found, first_use) = app.store.read(|tx| sessions::by_access_token(tx, token))?;
+    if first_use {
+        let token = token.to_owned();
+        app.store.write(move |tx| sessions::confirm(tx, &token)).await?;
+    }
     app.last_seen.saw(&found, peer.0);
     Ok(Session { user: found.user, device: found.device, ip: peer.0, proof: std::marker::PhantomData })
 }

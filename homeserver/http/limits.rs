@@ -3,7 +3,13 @@
 //! The rates follow what the field has found bearable, with enough burst for a call starting in a
 //! room. Memory is bounded: buckets that are full again are forgotten once a minute.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -12,6 +18,14 @@ use governor::{
 };
 
 use crate::error::{Error, Result};
+
+/// An address as a bucket counts it: whoever has one IPv6 address has the other 2^64 of its network.
+pub fn address(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).to_string(),
+    }
+}
 
 /// What is limited. Each kind has its own rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,12 +74,18 @@ const KINDS: [(Bucket, f64, u32); 13] = [
     (Bucket::Other, 20.0, 200),
 ];
 
+/// Failures remembered at most; beyond it the oldest are forgiven, which an attacker pays for with as
+/// many attempts that the other buckets limit.
+const MAX_BLOCKED: usize = 100_000;
+
 type Keyed = RateLimiter<String, HashMapStateStore<String>, DefaultClock>;
 
 /// All buckets of the server.
 pub struct Limits {
     kinds: Vec<Keyed>,
     enabled: bool,
+    /// Who failed too often, until when.
+    blocked: Mutex<HashMap<(Bucket, String), Instant>>,
 }
 
 impl Limits {
@@ -76,7 +96,7 @@ impl Limits {
             let quota = Quota::with_period(Duration::from_secs_f64(1.0 / per_second)).expect("rates are positive");
             RateLimiter::hashmap(quota.allow_burst(burst))
         });
-        Self { kinds: kinds.collect(), enabled }
+        Self { kinds: kinds.collect(), enabled, blocked: Mutex::default() }
     }
 
     /// Takes one from a bucket. 429 `M_LIMIT_EXCEEDED` if it is empty.
@@ -90,8 +110,35 @@ impl Limits {
             .map_err(|not_until| Error::limited(not_until.wait_time_from(DefaultClock::default().now())))
     }
 
+    /// Refuses who has failed too often and should wait. Takes nothing. 429 `M_LIMIT_EXCEEDED`.
+    pub fn check_failures(&self, bucket: Bucket, who: &str) -> Result<()> {
+        let until = self.blocked().get(&(bucket, who.to_owned())).copied();
+        match until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            Some(wait) => Err(Error::limited(wait)),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes a failure. Once the bucket is empty, [`Self::check_failures`] refuses for a while.
+    pub fn failed(&self, bucket: Bucket, who: &str) {
+        let Err(error) = self.take(bucket, who) else { return };
+        let (mut blocked, now) = (self.blocked(), Instant::now());
+        if blocked.len() >= MAX_BLOCKED {
+            blocked.retain(|_, until| *until > now + Duration::from_secs(10));
+        }
+        if blocked.len() < MAX_BLOCKED {
+            blocked.insert((bucket, who.to_owned()), now + error.retry_after().unwrap_or_default());
+        }
+    }
+
+    fn blocked(&self) -> MutexGuard<'_, HashMap<(Bucket, String), Instant>> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets the buckets that are full again.
     pub fn sweep(&self) {
+        let now = Instant::now();
+        self.blocked().retain(|_, until| *until > now);
         for kind in &self.kinds {
             kind.retain_recent();
             kind.shrink_to_fit();
@@ -113,5 +160,30 @@ mod tests {
         assert_eq!(error.errcode(), "M_LIMIT_EXCEEDED");
         assert!(error.retry_after().is_some_and(|after| after <= Duration::from_secs(20)));
         limits.take(Bucket::LoginFailure, "@c:b").expect("somebody else");
+    }
+
+    #[test]
+    fn who_fails_too_often_waits_even_with_the_right_password() {
+        let limits = Limits::new(true);
+        for _ in 0..5 {
+            limits.failed(Bucket::LoginFailure, "alice");
+            limits.check_failures(Bucket::LoginFailure, "alice").expect("a few are forgiven");
+        }
+        limits.failed(Bucket::LoginFailure, "alice");
+        let error = limits.check_failures(Bucket::LoginFailure, "alice").expect_err("too many");
+        assert_eq!(error.errcode(), "M_LIMIT_EXCEEDED");
+        limits.check_failures(Bucket::LoginFailure, "bob").expect("somebody else");
+        let off = Limits::new(false);
+        (0..9).for_each(|_| off.failed(Bucket::LoginFailure, "alice"));
+        off.check_failures(Bucket::LoginFailure, "alice").expect("limits are off");
+    }
+
+    #[test]
+    fn neighbours_in_an_ipv6_network_are_one() {
+        let of = |text: &str| address(text.parse().expect("an address"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
     }
 }

@@ -3,11 +3,15 @@
 
 pub mod admit;
 pub mod limits;
+pub mod passwords;
 pub mod reply;
 pub mod router;
 pub mod server;
+pub mod shape;
+pub mod uia;
 
 pub use admit::{Caller, Session};
 pub use limits::{Bucket, Limits};
 pub use reply::{Body, Reply};
 pub use router::Router;
+pub use shape::{Guarded, Loose};

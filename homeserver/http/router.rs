@@ -192,8 +192,9 @@ where
 {
     Arc::new(move |app, request, arguments| {
         Box::pin(async move {
-            let caller = R::Authentication::admit(&app, request.headers(), Peer::of(&request))?;
+            let peer = Peer::of(&request);
             let (head, body) = request.into_parts();
+            let caller = R::Authentication::admit(&app, &head.headers, peer).await?;
             let body = collect(body, MAX_BODY).await?;
             let parsed = parse::<R>(head, &body, &arguments)?;
             drop((body, arguments));

@@ -274,6 +274,9 @@ pub struct DeviceRow {
     /// The hashes of its tokens (unpadded base64), so that they die with it.
     #[serde(default)]
     pub tokens: Vec<String>,
+    /// The hashes of tokens that replace those as soon as one of them is used.
+    #[serde(default)]
+    pub next: Vec<String>,
 }
 impl JsonRow for DeviceRow {}
 
@@ -287,6 +290,9 @@ pub struct TokenRow {
     /// A refresh token, not an access token.
     #[serde(default)]
     pub refresh: bool,
+    /// Not used yet: its first use retires the session's tokens from before.
+    #[serde(default)]
+    pub next: bool,
     /// When it stops working, milliseconds.
     pub expires: Option<u64>,
 }

@@ -1,0 +1,239 @@
+//! Account data: what clients keep on the server for themselves, for the account or for one of its
+//! rooms; and tags, which are the room type `m.tag`. Owns the log of what changed when.
+//! spec: client-server-api#client-config, #room-tagging
+
+use ruma::UserId;
+use serde_json::{Map, Value};
+
+use crate::{
+    base::Pos,
+    error::{Error, Result},
+    store::{Flow, Read, WriteTx, rows::Dated, tables},
+};
+
+/// Bytes of one entry at most.
+const MAX_JSON: usize = 256 * 1024;
+/// Types of one account or of one of its rooms at most.
+const MAX_TYPES: usize = 1000;
+/// Bytes of a type or tag at most.
+const MAX_NAME: usize = 255;
+/// Tags of a room at most.
+const MAX_TAGS: usize = 200;
+/// Types that only the server sets, through other endpoints.
+const SERVER_MANAGED: [&str; 2] = ["m.fully_read", "m.push_rules"];
+/// The room type that holds tags.
+const TAGS: &str = "m.tag";
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The room it is for, or nothing.
+    pub room: String,
+    /// Its type.
+    pub kind: String,
+    /// Its content, a JSON object.
+    pub json: String,
+}
+
+/// An entry's content. `room` is empty for what belongs to the account as a whole.
+pub fn get(tx: &impl Read, user: &UserId, room: &str, kind: &str) -> Result<Option<String>> {
+    Ok(tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))?.map(|row| row.json))
+}
+
+/// Sets an entry for a client. 405 for what only the server may set.
+pub fn set_by_client(tx: &WriteTx, user: &UserId, room: &str, kind: &str, content: &Map<String, Value>) -> Result<()> {
+    if SERVER_MANAGED.contains(&kind) {
+        return Err(Error::server_managed(format!("{kind} is set through its own endpoint")));
+    }
+    set(tx, user, room, kind, serde_json::to_string(content).map_err(Error::internal)?)
+}
+
+/// Sets an entry, and tells the account's other sessions.
+pub fn set(tx: &WriteTx, user: &UserId, room: &str, kind: &str, json: String) -> Result<()> {
+    if kind.is_empty() || kind.len() > MAX_NAME {
+        return Err(Error::invalid_param(format!("a type has 1 to {MAX_NAME} bytes")));
+    }
+    if json.len() > MAX_JSON {
+        return Err(Error::too_large(format!("account data has at most {MAX_JSON} bytes")));
+    }
+    match tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))? {
+        Some(old) if old.json == json => return Ok(()),
+        Some(old) => {
+            tables::ACCOUNT_DATA_LOG.remove(tx, (user.as_str(), old.pos))?;
+        }
+        None => check_room(tx, user, room)?,
+    }
+    let pos = tx.next_pos();
+    tables::ACCOUNT_DATA.put(tx, (user.as_str(), room, kind), &Dated { pos, json })?;
+    tables::ACCOUNT_DATA_LOG.put(tx, (user.as_str(), pos), &format!("{room}\n{kind}"))?;
+    tx.wake(|wake| {
+        wake.users.insert(user.to_owned());
+    });
+    Ok(())
+}
+
+/// The entries that changed after `since` up to `upto`, each as it is now.
+pub fn changes(tx: &impl Read, user: &UserId, since: Pos, upto: Pos) -> Result<Vec<Entry>> {
+    let range = (user.as_str(), since + 1)..=(user.as_str(), upto);
+    let names = tables::ACCOUNT_DATA_LOG.collect(tx, range, |_, name| name)?;
+    let mut entries = Vec::with_capacity(names.len());
+    for name in names {
+        let (room, kind) = name.split_once('\n').ok_or_else(|| Error::internal("damaged account data log"))?;
+        let json = get(tx, user, room, kind)?.ok_or_else(|| Error::internal("account data log without data"))?;
+        entries.push(Entry { room: room.to_owned(), kind: kind.to_owned(), json });
+    }
+    Ok(entries)
+}
+
+/// All entries: those of the account first, then room by room.
+pub fn all(tx: &impl Read, user: &UserId) -> Result<Vec<Entry>> {
+    let range = (user.as_str(), "", "")..=(user.as_str(), "\u{10FFFF}", "");
+    tables::ACCOUNT_DATA.collect(tx, range, |(_, room, kind), row| Entry {
+        room: room.to_owned(),
+        kind: kind.to_owned(),
+        json: row.json,
+    })
+}
+
+/// The tags of a room, by name.
+pub fn tags(tx: &impl Read, user: &UserId, room: &str) -> Result<Map<String, Value>> {
+    Ok(match tag_content(tx, user, room)?.remove("tags") {
+        Some(Value::Object(tags)) => tags,
+        _ => Map::new(),
+    })
+}
+
+/// Tags a room.
+pub fn tag(tx: &WriteTx, user: &UserId, room: &str, tag: &str, info: Map<String, Value>) -> Result<()> {
+    if tag.is_empty() || tag.len() > MAX_NAME {
+        return Err(Error::invalid_param(format!("a tag has 1 to {MAX_NAME} bytes")));
+    }
+    let mut tags = tags(tx, user, room)?;
+    tags.insert(tag.to_owned(), Value::Object(info));
+    if tags.len() > MAX_TAGS {
+        return Err(Error::invalid_param(format!("a room has at most {MAX_TAGS} tags")));
+    }
+    set_tags(tx, user, room, tags)
+}
+
+/// Takes a tag from a room. Nothing happens if it has no such tag.
+pub fn untag(tx: &WriteTx, user: &UserId, room: &str, tag: &str) -> Result<()> {
+    let mut tags = tags(tx, user, room)?;
+    match tags.remove(tag) {
+        Some(_) => set_tags(tx, user, room, tags),
+        None => Ok(()),
+    }
+}
+
+/// Removes all entries of an account.
+pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
+    for entry in all(tx, user)? {
+        tables::ACCOUNT_DATA.remove(tx, (user.as_str(), &*entry.room, &*entry.kind))?;
+    }
+    let log = (user.as_str(), 0)..=(user.as_str(), Pos::MAX);
+    for pos in tables::ACCOUNT_DATA_LOG.collect(tx, log, |(_, pos), _| pos)? {
+        tables::ACCOUNT_DATA_LOG.remove(tx, (user.as_str(), pos))?;
+    }
+    Ok(())
+}
+
+fn tag_content(tx: &impl Read, user: &UserId, room: &str) -> Result<Map<String, Value>> {
+    let json = get(tx, user, room, TAGS)?;
+    json.map_or_else(|| Ok(Map::new()), |json| serde_json::from_str(&json).map_err(Error::internal))
+}
+
+fn set_tags(tx: &WriteTx, user: &UserId, room: &str, tags: Map<String, Value>) -> Result<()> {
+    let mut content = tag_content(tx, user, room)?;
+    content.insert("tags".into(), Value::Object(tags));
+    set(tx, user, room, TAGS, Value::Object(content).to_string())
+}
+
+/// Refuses a further type where there are too many.
+fn check_room(tx: &impl Read, user: &UserId, room: &str) -> Result<()> {
+    let mut types = 0;
+    tables::ACCOUNT_DATA.scan(tx, (user.as_str(), room, "").., |(owner, of, _), _| {
+        types += usize::from(owner == user.as_str() && of == room);
+        Ok(if owner == user.as_str() && of == room && types < MAX_TYPES { Flow::Next } else { Flow::Stop })
+    })?;
+    match types < MAX_TYPES {
+        true => Ok(()),
+        false => Err(Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there is too much account data here already")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{accounts::testing, store::Store};
+
+    fn alice() -> &'static UserId {
+        user_id!("@alice:b.c")
+    }
+
+    async fn put(store: &Store, room: &'static str, kind: &'static str, content: Value) -> Result<()> {
+        let Value::Object(content) = content else { panic!("an object is wanted") };
+        store.write(move |tx| set_by_client(tx, alice(), room, kind, &content)).await
+    }
+
+    #[tokio::test]
+    async fn the_log_has_each_entry_once_where_it_changed_last() {
+        let (_dir, store) = testing::store();
+        put(&store, "", "m.direct", json!({})).await.expect("sets");
+        put(&store, "!r:b.c", "x", json!({ "n": 1 })).await.expect("sets");
+        let since = store.read(|tx| tx.pos()).expect("reads");
+        put(&store, "", "m.direct", json!({ "@bob:b.c": ["!r:b.c"] })).await.expect("sets");
+        put(&store, "!r:b.c", "x", json!({ "n": 1 })).await.expect("sets the same");
+        let upto = store.read(|tx| tx.pos()).expect("reads");
+        let changed = store.read(|tx| changes(tx, alice(), since, upto)).expect("reads");
+        let json = r#"{"@bob:b.c":["!r:b.c"]}"#.to_owned();
+        assert_eq!(changed, [Entry { room: String::new(), kind: "m.direct".into(), json }]);
+        assert_eq!(store.read(|tx| changes(tx, alice(), 0, upto)).expect("reads").len(), 2);
+        assert_eq!(store.read(|tx| changes(tx, alice(), 0, since)).expect("reads").len(), 1);
+        assert!(store.read(|tx| changes(tx, user_id!("@bob:b.c"), 0, upto)).expect("reads").is_empty());
+        let everything = store.read(|tx| all(tx, alice())).expect("reads");
+        assert_eq!(everything.iter().map(|entry| &*entry.kind).collect::<Vec<_>>(), ["m.direct", "x"]);
+    }
+
+    #[tokio::test]
+    async fn rule_20_what_the_server_manages_is_refused_to_clients() {
+        let (_dir, store) = testing::store();
+        for kind in ["m.fully_read", "m.push_rules"] {
+            let error = put(&store, "", kind, json!({})).await.expect_err("refused");
+            assert_eq!((error.status().as_u16(), error.errcode()), (405, "M_BAD_JSON"));
+        }
+        let long = "x".repeat(MAX_JSON);
+        let error = put(&store, "", "x", json!({ "text": long })).await.expect_err("refused");
+        assert_eq!(error.errcode(), "M_TOO_LARGE");
+    }
+
+    #[tokio::test]
+    async fn a_room_holds_many_types_and_not_endlessly_many() {
+        let (_dir, store) = testing::store();
+        let fill =
+            |tx: &WriteTx| (0..MAX_TYPES).try_for_each(|n| set(tx, alice(), "!r:b.c", &format!("t{n}"), "{}".into()));
+        store.write(fill).await.expect("fills");
+        let error = put(&store, "!r:b.c", "more", json!({})).await.expect_err("full");
+        assert_eq!(error.errcode(), "M_RESOURCE_LIMIT_EXCEEDED");
+        put(&store, "!r:b.c", "t7", json!({ "changed": true })).await.expect("what is there can change");
+        put(&store, "!s:b.c", "more", json!({})).await.expect("another room has its own");
+    }
+
+    #[tokio::test]
+    async fn tags_come_and_go_and_keep_what_else_is_there() {
+        let (_dir, store) = testing::store();
+        put(&store, "!r:b.c", TAGS, json!({ "tags": { "u.work": {} }, "other": 1 })).await.expect("sets");
+        let order = json!({ "order": 0.25 }).as_object().cloned().expect("an object");
+        store.write(move |tx| tag(tx, alice(), "!r:b.c", "m.favourite", order.clone())).await.expect("tags");
+        store.write(|tx| untag(tx, alice(), "!r:b.c", "u.work")).await.expect("untags");
+        store.write(|tx| untag(tx, alice(), "!r:b.c", "u.none")).await.expect("nothing to do");
+        let json = store.read(|tx| get(tx, alice(), "!r:b.c", TAGS)).expect("reads").expect("there");
+        let content: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(content, json!({ "tags": { "m.favourite": { "order": 0.25 } }, "other": 1 }));
+        store.write(|tx| forget(tx, alice())).await.expect("forgets");
+        assert!(store.read(|tx| all(tx, alice())).expect("reads").is_empty());
+        assert_eq!(store.read(|tx| tables::ACCOUNT_DATA_LOG.len(tx)).expect("reads"), 0);
+    }
+}

@@ -1,0 +1,340 @@
+//! User-interactive authentication: what a client may do to prove itself, and the sessions in which it
+//! does. A session is bound to one operation (endpoint, arguments, body) of one caller: what was
+//! proved for one thing can't be used for another. Sessions live in memory, for a while, and there is
+//! a bound on how many. Who checks a password or a token is `http/uia.rs`.
+//! spec: client-server-api#user-interactive-authentication-api
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ring::hmac;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::base::random;
+
+/// A session lasts this long.
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Sessions at once at most; beyond it the oldest goes.
+const MAX_SESSIONS: usize = 10_000;
+
+/// One step of authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing but asking again.
+    Dummy,
+    /// The account's password.
+    Password,
+    /// A token that allows one to register.
+    RegistrationToken,
+}
+
+/// Stages that are enough together.
+pub type Flow = &'static [Stage];
+
+/// The flow for changes to one's own account.
+pub const BY_PASSWORD: &[Flow] = &[&[Stage::Password]];
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dummy => "m.login.dummy",
+            Self::Password => "m.login.password",
+            Self::RegistrationToken => "m.login.registration_token",
+        }
+    }
+}
+
+/// What a client submits as `auth`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The session it goes on with.
+    pub session: Option<String>,
+    /// What it tries; none if it only asks whether the session is complete.
+    pub attempt: Option<Attempt>,
+}
+
+/// An attempt at a stage.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// [`Stage::Dummy`].
+    Dummy,
+    /// [`Stage::Password`], with the name that was given, if it is a Matrix name.
+    Password {
+        /// The localpart or user ID.
+        name: Option<String>,
+        /// The password.
+        password: String,
+    },
+    /// [`Stage::RegistrationToken`].
+    RegistrationToken(String),
+    /// A stage that this server does not have.
+    Unknown,
+}
+
+impl Attempt {
+    /// The stage that is tried.
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Dummy => Some(Stage::Dummy),
+            Self::Password { .. } => Some(Stage::Password),
+            Self::RegistrationToken(_) => Some(Stage::RegistrationToken),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// A user identifier, as signing in and authentication have it.
+#[derive(Clone, Deserialize)]
+pub struct Identifier {
+    /// `m.id.user` or another.
+    #[serde(rename = "type")]
+    kind: String,
+    user: Option<String>,
+}
+
+impl Identifier {
+    /// The localpart or user ID. None for e-mail addresses and telephone numbers, which belong to no
+    /// account here. spec: client-server-api#identifier-types
+    pub fn name(self) -> Option<String> {
+        self.user.filter(|_| self.kind == "m.id.user")
+    }
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Fields {
+            #[serde(rename = "type")]
+            kind: Option<String>,
+            session: Option<String>,
+            identifier: Option<Identifier>,
+            /// How older clients say who they are.
+            user: Option<String>,
+            password: Option<String>,
+            token: Option<String>,
+        }
+        let missing = serde::de::Error::missing_field;
+        let fields = Fields::deserialize(from)?;
+        let attempt = match fields.kind.as_deref() {
+            None => None,
+            Some("m.login.dummy") => Some(Attempt::Dummy),
+            Some("m.login.password") => {
+                let name = fields.identifier.and_then(Identifier::name).or(fields.user);
+                Some(Attempt::Password { name, password: fields.password.ok_or_else(|| missing("password"))? })
+            }
+            Some("m.login.registration_token") => {
+                Some(Attempt::RegistrationToken(fields.token.ok_or_else(|| missing("token"))?))
+            }
+            Some(_) => Some(Attempt::Unknown),
+        };
+        Ok(Self { session: fields.session, attempt })
+    }
+}
+
+/// What a session is bound to: a digest of an operation and its caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Bound([u8; 32]);
+
+/// Where a session stands.
+#[derive(Clone, Default)]
+pub struct Progress {
+    /// Stages that are done.
+    pub completed: Vec<Stage>,
+    /// The registration token that one of them was.
+    pub registration_token: Option<String>,
+}
+
+impl Progress {
+    /// Whether the stages of one flow are all done.
+    pub fn satisfies(&self, flows: &[Flow]) -> bool {
+        flows.iter().any(|flow| flow.iter().all(|stage| self.completed.contains(stage)))
+    }
+}
+
+/// All sessions under way.
+pub struct Sessions {
+    /// Digests are keyed, as bodies may hold passwords.
+    key: hmac::Key,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    by_id: HashMap<String, Session>,
+    /// From the oldest to the newest.
+    ends: VecDeque<(Instant, String)>,
+}
+
+struct Session {
+    bound: Bound,
+    ends: Instant,
+    progress: Progress,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>());
+        Self { key, open: Mutex::default() }
+    }
+}
+
+impl Sessions {
+    /// The digest of an operation by a caller: (user, device) or, while registering, nobody.
+    pub fn bind(&self, caller: Option<(&str, &str)>, operation: &Value) -> Bound {
+        let text = json!([caller, sorted(operation)]).to_string();
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hmac::sign(&self.key, text.as_bytes()).as_ref());
+        Bound(digest)
+    }
+
+    /// Begins a session.
+    pub fn begin(&self, bound: Bound) -> String {
+        self.begin_at(bound, Instant::now())
+    }
+
+    fn begin_at(&self, bound: Bound, now: Instant) -> String {
+        let id = random::id::<24>();
+        let mut open = self.open();
+        while open.ends.front().is_some_and(|(end, _)| *end <= now) || open.ends.len() >= MAX_SESSIONS {
+            let Some((_, oldest)) = open.ends.pop_front() else { break };
+            open.by_id.remove(&oldest);
+        }
+        let session = Session { bound, ends: now + LIFETIME, progress: Progress::default() };
+        open.ends.push_back((session.ends, id.clone()));
+        open.by_id.insert(id.clone(), session);
+        id
+    }
+
+    /// Where a session stands. None if there is none of that ID for this operation and caller.
+    pub fn progress(&self, id: &str, bound: Bound) -> Option<Progress> {
+        self.progress_at(id, bound, Instant::now())
+    }
+
+    fn progress_at(&self, id: &str, bound: Bound, now: Instant) -> Option<Progress> {
+        let open = self.open();
+        let session = open.by_id.get(id).filter(|session| session.bound == bound && session.ends > now)?;
+        Some(session.progress.clone())
+    }
+
+    /// Notes how far a session has come.
+    pub fn advance(&self, id: &str, progress: &Progress) {
+        if let Some(session) = self.open().by_id.get_mut(id) {
+            session.progress = progress.clone();
+        }
+    }
+
+    /// Ends a session that has served.
+    pub fn end(&self, id: &str) {
+        let mut open = self.open();
+        open.by_id.remove(id);
+        open.ends.retain(|(_, other)| other != id);
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body that asks a client for more.
+pub fn challenge(flows: &[Flow], session: &str, progress: &Progress) -> Map<String, Value> {
+    let names = |stages: &[Stage]| stages.iter().map(|stage| stage.name()).collect::<Vec<_>>();
+    let flows: Vec<_> = flows.iter().map(|flow| json!({ "stages": names(flow) })).collect();
+    let mut body = Map::new();
+    body.insert("flows".into(), flows.into());
+    body.insert("params".into(), json!({}));
+    body.insert("session".into(), session.into());
+    if !progress.completed.is_empty() {
+        body.insert("completed".into(), names(&progress.completed).into());
+    }
+    body
+}
+
+/// The same value with the members of objects in order, so that equal bodies have equal digests.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut pairs: Vec<_> = members.iter().collect();
+            pairs.sort_by_key(|(name, _)| *name);
+            pairs.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_serves_only_what_it_was_begun_for() {
+        let sessions = Sessions::default();
+        let alice = Some(("@alice:b.c", "PHONE"));
+        let operation = json!(["DELETE /devices", ["OLD"], { "a": 1, "b": { "c": 2, "d": 3 } }]);
+        let bound = sessions.bind(alice, &operation);
+        let id = sessions.begin(bound);
+        let same = json!(["DELETE /devices", ["OLD"], { "b": { "d": 3, "c": 2 }, "a": 1 }]);
+        assert!(sessions.progress(&id, sessions.bind(alice, &same)).is_some());
+        for (caller, other) in [
+            (alice, json!(["POST /deactivate", ["OLD"], { "a": 1, "b": { "c": 2, "d": 3 } }])),
+            (alice, json!(["DELETE /devices", ["NEW"], { "a": 1, "b": { "c": 2, "d": 3 } }])),
+            (alice, json!(["DELETE /devices", ["OLD"], { "a": 2, "b": { "c": 2, "d": 3 } }])),
+            (Some(("@bob:b.c", "PHONE")), operation.clone()),
+            (Some(("@alice:b.c", "LAPTOP")), operation.clone()),
+            (None, operation.clone()),
+        ] {
+            assert!(sessions.progress(&id, sessions.bind(caller, &other)).is_none(), "{caller:?} {other}");
+        }
+    }
+
+    #[test]
+    fn sessions_end_by_use_by_time_and_by_number() {
+        let sessions = Sessions::default();
+        let bound = sessions.bind(None, &json!([]));
+        let (start, used) = (Instant::now(), sessions.begin(bound));
+        sessions.end(&used);
+        assert!(sessions.progress(&used, bound).is_none());
+        let old = sessions.begin_at(bound, start);
+        assert!(sessions.progress_at(&old, bound, start + LIFETIME - Duration::from_secs(1)).is_some());
+        assert!(sessions.progress_at(&old, bound, start + LIFETIME).is_none());
+        let first = sessions.begin_at(bound, start + LIFETIME);
+        for _ in 0..MAX_SESSIONS {
+            sessions.begin_at(bound, start + LIFETIME);
+        }
+        assert!(sessions.progress_at(&first, bound, start + LIFETIME).is_none());
+        assert_eq!(sessions.open().by_id.len(), MAX_SESSIONS);
+        assert_eq!(sessions.open().ends.len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn auth_is_read_in_its_old_and_new_forms() {
+        let name = |value: Value| match serde_json::from_value::<Auth>(value).expect("parses").attempt {
+            Some(Attempt::Password { name, .. }) => name,
+            _ => panic!("a password is meant"),
+        };
+        let new = json!({ "type": "m.login.password", "password": "x",
+            "identifier": { "type": "m.id.user", "user": "alice" } });
+        assert_eq!(name(new).as_deref(), Some("alice"));
+        assert_eq!(name(json!({ "type": "m.login.password", "password": "x", "user": "bob" })).as_deref(), Some("bob"));
+        let mail = json!({ "type": "m.login.password", "password": "x",
+            "identifier": { "type": "m.id.thirdparty", "medium": "email", "address": "a@b.c" } });
+        assert_eq!(name(mail), None);
+        assert!(serde_json::from_value::<Auth>(json!({ "type": "m.login.password" })).is_err());
+        let poll: Auth = serde_json::from_value(json!({ "session": "s" })).expect("parses");
+        assert!(poll.attempt.is_none() && poll.session.as_deref() == Some("s"));
+    }
+
+    #[test]
+    fn a_flow_wants_all_of_its_stages() {
+        const FLOWS: &[Flow] = &[&[Stage::RegistrationToken, Stage::Dummy]];
+        let mut progress = Progress { completed: vec![Stage::Dummy], ..Progress::default() };
+        assert!(!progress.satisfies(FLOWS));
+        assert_eq!(challenge(FLOWS, "s", &progress)["completed"], json!(["m.login.dummy"]));
+        progress.completed.push(Stage::RegistrationToken);
+        assert!(progress.satisfies(FLOWS));
+    }
+}

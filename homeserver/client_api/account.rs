@@ -1,0 +1,99 @@
+//! The account itself: its password and its end; and what the server offers it.
+//! spec: client-server-api#account-management, #capabilities-negotiation
+
+use std::sync::Arc;
+
+use ruma::api::client::{
+    account::{ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids},
+    discovery::get_capabilities,
+};
+use serde_json::{Map, Value, json};
+
+use super::devices;
+use crate::{
+    accounts::{passwords, sessions, users},
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Caller, Guarded, Reply, Session, reply, uia},
+    rooms::{Room, members, room},
+};
+
+/// `POST /_matrix/client/v3/account/password`
+pub async fn change_password(
+    app: Arc<App>,
+    (_, session): (Caller, Option<Session>),
+    asked: Guarded<change_password::v3::Request>,
+) -> Result<change_password::v3::Response> {
+    // Without a session it would take an e-mail address to prove who one is.
+    let session = session.ok_or_else(Error::missing_token)?;
+    app.limits.take(Bucket::Other, &session.user)?;
+    passwords::check_new(&asked.request.new_password)?;
+    uia::require(&app, &session, &asked).await?;
+    let hash = app.hasher.hash(asked.request.new_password).await?;
+    let change = move |tx: &_| {
+        users::set_password(tx, &session.user, hash.clone())?;
+        if asked.request.logout_devices {
+            let ended = sessions::end_all(tx, &session.user, Some(session.device.as_str()))?;
+            devices::ended(tx, &session.user, &ended)?;
+        }
+        Ok(())
+    };
+    app.store.write(change).await?;
+    Ok(change_password::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/account/deactivate`
+pub async fn deactivate(
+    app: Arc<App>,
+    (_, session): (Caller, Option<Session>),
+    asked: Guarded<deactivate::v3::Request>,
+) -> Result<deactivate::v3::Response> {
+    let session = session.ok_or_else(Error::missing_token)?;
+    app.limits.take(Bucket::Other, &session.user)?;
+    uia::require(&app, &session, &asked).await?;
+    leave_rooms(&app, &session).await?;
+    let close = move |tx: &_| {
+        let ended = users::deactivate(tx, &session.user, asked.request.erase)?;
+        devices::ended(tx, &session.user, &ended)
+    };
+    app.store.write(close).await?;
+    Ok(deactivate::v3::Response::new(ThirdPartyIdRemovalStatus::Success))
+}
+
+/// Leaves every room, each in a job of its own, as there may be many. An interruption leaves an open
+/// account in fewer rooms, and its owner can try again.
+async fn leave_rooms(app: &App, session: &Session) -> Result<()> {
+    let rooms = app.store.read(|tx| members::rooms_of(tx, &session.user))?;
+    for (num, row) in rooms {
+        if !matches!(row.membership.as_str(), "join" | "invite" | "knock") {
+            continue;
+        }
+        let (me, user) = (app.me.clone(), session.user.clone());
+        app.store.write(move |tx| members::leave(tx, &me, &mut Room::at(tx, num)?, &user, None)).await?;
+    }
+    Ok(())
+}
+
+/// `GET /_matrix/client/v3/account/3pid`
+pub async fn third_party_ids(_: Arc<App>, _: Session, _: get_3pids::v3::Request) -> Result<get_3pids::v3::Response> {
+    Ok(get_3pids::v3::Response::new(Vec::new()))
+}
+
+/// `GET /_matrix/client/v3/capabilities`
+///
+/// Written out in full, as clients differ in what they take a missing one for.
+pub async fn capabilities(app: Arc<App>, session: Session, _: get_capabilities::v3::Request) -> Result<Reply> {
+    app.limits.take(Bucket::Other, &session.user)?;
+    let versions: Map<String, Value> =
+        room::stability().map(|(version, stability)| (version.to_string(), stability.as_str().into())).collect();
+    reply::json(&json!({ "capabilities": {
+        "m.room_versions": { "default": room::DEFAULT_VERSION.as_str(), "available": versions },
+        "m.change_password": { "enabled": true },
+        "m.set_displayname": { "enabled": true },
+        "m.set_avatar_url": { "enabled": true },
+        "m.profile_fields": { "enabled": true },
+        "m.3pid_changes": { "enabled": false },
+        "m.get_login_token": { "enabled": false },
+        "m.forget_forced_upon_leave": { "enabled": false },
+    }}))
+}

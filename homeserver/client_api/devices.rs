@@ -1,0 +1,118 @@
+//! Somebody's sessions, as a list to look at and to thin out. spec: client-server-api#device-management
+
+use std::sync::Arc;
+
+use ruma::{
+    MilliSecondsSinceUnixEpoch, UInt, UserId,
+    api::client::device::{Device, delete_device, delete_devices, get_device, get_devices, update_device},
+};
+
+use crate::{
+    accounts::{
+        sessions::{self, Found},
+        transactions,
+    },
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Guarded, Session, uia},
+    store::{WriteTx, rows::DeviceRow},
+};
+
+/// Devices that can be deleted at once.
+const MAX_DELETED: usize = 500;
+
+/// Removes what belonged to sessions that ended. Every job that ends sessions calls this.
+pub fn ended(tx: &WriteTx, user: &UserId, devices: &[String]) -> Result<()> {
+    devices.iter().try_for_each(|device| transactions::forget(tx, user.as_str(), device))
+}
+
+/// `GET /_matrix/client/v3/devices`
+pub async fn devices(
+    app: Arc<App>,
+    session: Session,
+    _: get_devices::v3::Request,
+) -> Result<get_devices::v3::Response> {
+    let rows = app.store.read(|tx| sessions::devices(tx, &session.user))?;
+    let devices = rows.into_iter().map(|(id, row)| shown(&app, &session.user, id, row));
+    Ok(get_devices::v3::Response::new(devices.collect()))
+}
+
+/// `GET /_matrix/client/v3/devices/{deviceId}`
+pub async fn device(
+    app: Arc<App>,
+    session: Session,
+    request: get_device::v3::Request,
+) -> Result<get_device::v3::Response> {
+    let id = request.device_id.to_string();
+    let row = app.store.read(|tx| sessions::device(tx, &session.user, &id))?;
+    let row = row.ok_or_else(|| Error::not_found("you have no such device"))?;
+    Ok(get_device::v3::Response::new(shown(&app, &session.user, id, row)))
+}
+
+fn shown(app: &App, user: &UserId, id: String, row: DeviceRow) -> Device {
+    let found = Found { user: user.to_owned(), device: id.into() };
+    let (at, ip) = match app.last_seen.of(&found) {
+        Some(seen) => (seen.at, seen.ip.to_string()),
+        None => (row.last_seen, row.last_ip),
+    };
+    let mut device = Device::new(found.device);
+    device.display_name = row.display_name;
+    device.last_seen_ip = Some(ip).filter(|ip| !ip.is_empty());
+    device.last_seen_ts = UInt::try_from(at).ok().map(MilliSecondsSinceUnixEpoch);
+    device
+}
+
+/// `PUT /_matrix/client/v3/devices/{deviceId}`
+pub async fn rename(
+    app: Arc<App>,
+    session: Session,
+    request: update_device::v3::Request,
+) -> Result<update_device::v3::Response> {
+    app.limits.take(Bucket::Other, &session.user)?;
+    let rename = move |tx: &_| {
+        let (user, id) = (&session.user, request.device_id.as_str());
+        match &request.display_name {
+            Some(name) => sessions::rename(tx, user, id, name),
+            None => {
+                sessions::device(tx, user, id)?.map(drop).ok_or_else(|| Error::not_found("you have no such device"))
+            }
+        }
+    };
+    app.store.write(rename).await?;
+    Ok(update_device::v3::Response::new())
+}
+
+/// `DELETE /_matrix/client/v3/devices/{deviceId}`
+pub async fn delete(
+    app: Arc<App>,
+    session: Session,
+    asked: Guarded<delete_device::v3::Request>,
+) -> Result<delete_device::v3::Response> {
+    uia::require(&app, &session, &asked).await?;
+    end(&app, session, vec![asked.request.device_id.to_string()]).await?;
+    Ok(delete_device::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/delete_devices`
+pub async fn delete_many(
+    app: Arc<App>,
+    session: Session,
+    asked: Guarded<delete_devices::v3::Request>,
+) -> Result<delete_devices::v3::Response> {
+    if asked.request.devices.len() > MAX_DELETED {
+        return Err(Error::invalid_param(format!("at most {MAX_DELETED} devices can be deleted at once")));
+    }
+    uia::require(&app, &session, &asked).await?;
+    end(&app, session, asked.request.devices.iter().map(ToString::to_string).collect()).await?;
+    Ok(delete_devices::v3::Response::new())
+}
+
+async fn end(app: &App, session: Session, ids: Vec<String>) -> Result<()> {
+    let end = move |tx: &_| {
+        for id in &ids {
+            sessions::end(tx, &session.user, id)?;
+        }
+        ended(tx, &session.user, &ids)
+    };
+    app.store.write(end).await
+}

@@ -1,0 +1,100 @@
+//! Profiles. spec: client-server-api#profiles
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedUserId, UserId,
+    api::client::profile::{delete_profile_field, get_profile, get_profile_field, set_profile_field},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    accounts::{profile, users},
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Caller, Loose, Reply, Session, reply},
+    rooms::members,
+    store::WriteTx,
+};
+
+/// `GET /_matrix/client/v3/profile/{userId}`
+pub async fn profile(app: Arc<App>, _: Caller, request: get_profile::v3::Request) -> Result<Reply> {
+    reply::json(&app.store.read(|tx| {
+        check_known(&app, tx, &request.user_id)?;
+        profile::of(tx, &request.user_id)
+    })?)
+}
+
+/// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
+pub async fn field(app: Arc<App>, _: Caller, request: get_profile_field::v3::Request) -> Result<Reply> {
+    let key = request.field.as_str();
+    let value = app.store.read(|tx| {
+        check_known(&app, tx, &request.user_id)?;
+        profile::field(tx, &request.user_id, key)
+    })?;
+    let value = value.ok_or_else(|| Error::not_found("this profile has no such field"))?;
+    reply::json(&Map::from_iter([(key.to_owned(), value)]))
+}
+
+fn check_known(app: &App, tx: &impl crate::store::Read, user: &UserId) -> Result<()> {
+    match app.me.owns(user) && users::lookup(tx, user)?.is_some() {
+        true => Ok(()),
+        false => Err(Error::not_found("this server knows no such user")),
+    }
+}
+
+/// `PUT /_matrix/client/v3/profile/{userId}/{keyName}`
+pub async fn set_field(
+    app: Arc<App>,
+    session: Session,
+    request: Loose<set_profile_field::v3::Request, Map<String, Value>>,
+) -> Result<set_profile_field::v3::Response> {
+    let Loose { mut body, path, .. } = request;
+    let [user, key] = <[String; 2]>::try_from(path).map_err(|_| Error::unrecognized())?;
+    let user = UserId::parse(user).map_err(|_| Error::invalid_param("this is no user ID"))?;
+    let value = body.remove(&key).ok_or_else(|| Error::missing_param(format!("the body has no {key:?}")))?;
+    change(&app, &session, user, move |tx, user| {
+        profile::set(tx, user, &key, &value)?;
+        Ok(matches!(key.as_str(), "displayname" | "avatar_url"))
+    })
+    .await?;
+    Ok(set_profile_field::v3::Response::new())
+}
+
+/// `DELETE /_matrix/client/v3/profile/{userId}/{keyName}`
+pub async fn remove_field(
+    app: Arc<App>,
+    session: Session,
+    request: delete_profile_field::v3::Request,
+) -> Result<delete_profile_field::v3::Response> {
+    let key = request.field.as_str().to_owned();
+    change(&app, &session, request.user_id, move |tx, user| {
+        profile::remove(tx, user, &key)?;
+        Ok(matches!(key.as_str(), "displayname" | "avatar_url"))
+    })
+    .await?;
+    Ok(delete_profile_field::v3::Response::new())
+}
+
+/// Changes one's own profile; `edit` says whether the change shows in rooms.
+async fn change(
+    app: &App,
+    session: &Session,
+    user: OwnedUserId,
+    edit: impl Fn(&WriteTx, &UserId) -> Result<bool> + Send + 'static,
+) -> Result<()> {
+    session.owns(&user)?;
+    app.limits.take(Bucket::Other, &user)?;
+    let (me, owner) = (app.me.clone(), user.clone());
+    let work = move |tx: &WriteTx| {
+        let shows = edit(tx, &owner)?;
+        if shows {
+            members::profile_changed(tx, &me, &owner)?;
+        }
+        Ok(shows)
+    };
+    if app.store.write(work).await? {
+        app.presence.profile_changed(&user);
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Making accounts. spec: client-server-api#legacy-account-registration
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedUserId,
+    api::client::account::{
+        check_registration_token_validity, get_username_availability,
+        register::{
+            self, LoginType, RegistrationKind,
+            v3::{Request, Response},
+        },
+    },
+};
+
+use super::devices;
+use crate::{
+    accounts::{
+        passwords, registration,
+        sessions::{self, Wish},
+        users,
+    },
+    app::App,
+    base::random,
+    error::{Error, Result},
+    http::{Bucket, Caller, Guarded, limits, uia},
+};
+
+/// `POST /_matrix/client/v3/register`
+pub async fn register(app: Arc<App>, caller: Caller, asked: Guarded<Request>) -> Result<register::v3::Response> {
+    // Asking for the flows makes nothing, so it may be done more often than registering.
+    let bucket = if asked.auth.is_some() { Bucket::Registration } else { Bucket::Validity };
+    app.limits.take(bucket, limits::address(caller.ip))?;
+    let user = wished(&app, &asked.request)?;
+    let policy = registration::policy(&app.config);
+    let flows = app.store.read(|tx| {
+        let flows = registration::flows(tx, policy)?;
+        users::check_free(tx, &user)?;
+        Ok(flows)
+    })?;
+    let proved = uia::prove(&app, None, &asked, flows).await?;
+    let password = asked.request.password.ok_or_else(|| Error::missing_param("a password is missing"))?;
+    let hash = app.hasher.hash(password).await?;
+    let wish = Wish {
+        device: asked.request.device_id.map(|id| id.to_string()),
+        display_name: asked.request.initial_device_display_name,
+        refresh: asked.request.refresh_token,
+        ip: caller.ip.to_string(),
+    };
+    let (id, stay_out) = (user.clone(), asked.request.inhibit_login);
+    let make = move |tx: &_| {
+        registration::register(tx, policy, &user, Some(hash.clone()), proved.registration_token.as_deref())?;
+        if stay_out {
+            return Ok(None);
+        }
+        let issued = sessions::start(tx, &user, &wish)?;
+        devices::ended(tx, &user, &issued.ended)?;
+        Ok(Some(issued))
+    };
+    Ok(answer(id, app.store.write(make).await?))
+}
+
+/// The user ID that is asked for; a made-up one if none is.
+fn wished(app: &App, request: &Request) -> Result<OwnedUserId> {
+    match request.kind {
+        RegistrationKind::User => {}
+        RegistrationKind::Guest => {
+            return Err(Error::forbidden_as("M_GUEST_ACCESS_FORBIDDEN", "this server has no guest accounts"));
+        }
+        _ => return Err(Error::invalid_param("there is no such kind of account")),
+    }
+    if let Some(LoginType::ApplicationService) = request.login_type {
+        return Err(Error::unknown_token(false));
+    }
+    if let Some(password) = &request.password {
+        passwords::check_new(password)?;
+    }
+    let made_up = || random::device_id().to_ascii_lowercase();
+    let name = request.username.clone().unwrap_or_else(made_up);
+    users::wished(&name, &app.me.name)
+}
+
+fn answer(user: OwnedUserId, issued: Option<sessions::Issued>) -> Response {
+    let mut response = Response::new(user);
+    if let Some(issued) = issued {
+        response.access_token = Some(issued.access);
+        response.device_id = Some(issued.device);
+        (response.refresh_token, response.expires_in) = (issued.refresh, issued.lifetime);
+    }
+    response
+}
+
+/// `GET /_matrix/client/v3/register/available`
+pub async fn available(
+    app: Arc<App>,
+    caller: Caller,
+    request: get_username_availability::v3::Request,
+) -> Result<get_username_availability::v3::Response> {
+    app.limits.take(Bucket::Validity, limits::address(caller.ip))?;
+    let user = users::wished(&request.username, &app.me.name)?;
+    let policy = registration::policy(&app.config);
+    app.store.read(|tx| {
+        registration::flows(tx, policy)?;
+        users::check_free(tx, &user)
+    })?;
+    Ok(get_username_availability::v3::Response::new(true))
+}
+
+/// `GET /_matrix/client/v1/register/m.login.registration_token/validity`
+pub async fn token_validity(
+    app: Arc<App>,
+    caller: Caller,
+    request: check_registration_token_validity::v1::Request,
+) -> Result<check_registration_token_validity::v1::Response> {
+    app.limits.take(Bucket::Validity, limits::address(caller.ip))?;
+    let policy = registration::policy(&app.config);
+    let valid = app.store.read(|tx| {
+        registration::flows(tx, policy)?;
+        registration::token_is_valid(tx, policy, &request.token)
+    })?;
+    Ok(check_registration_token_validity::v1::Response::new(valid))
+}

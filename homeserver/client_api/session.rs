@@ -1,0 +1,139 @@
+//! Signing in and out. spec: client-server-api#legacy-login, #refreshing-access-tokens
+
+use std::sync::Arc;
+
+use ruma::api::client::{
+    account::whoami,
+    session::{
+        get_login_types::{
+            self,
+            v3::{LoginType, PasswordLoginType},
+        },
+        login, logout, logout_all, refresh_token,
+    },
+};
+use serde::Deserialize;
+
+use super::devices;
+use crate::{
+    accounts::{
+        sessions::{self, Wish},
+        uia::Identifier,
+        users,
+    },
+    app::App,
+    error::{Error, Result},
+    http::{Bucket, Caller, Loose, Session, limits, passwords},
+};
+
+/// `GET /_matrix/client/v3/login`
+pub async fn login_types(
+    _: Arc<App>,
+    _: Caller,
+    _: get_login_types::v3::Request,
+) -> Result<get_login_types::v3::Response> {
+    Ok(get_login_types::v3::Response::new(vec![LoginType::Password(PasswordLoginType::new())]))
+}
+
+/// What somebody who signs in sends, in the forms of now and of old.
+#[derive(Deserialize)]
+pub struct Login {
+    #[serde(rename = "type")]
+    kind: String,
+    identifier: Option<Identifier>,
+    user: Option<String>,
+    password: Option<String>,
+    device_id: Option<String>,
+    initial_device_display_name: Option<String>,
+    #[serde(default)]
+    refresh_token: bool,
+}
+
+impl Login {
+    /// The name and the password. A telephone number or an e-mail address is no name, but goes the way
+    /// of one that nobody has.
+    fn credentials(&mut self) -> Result<(Option<String>, String)> {
+        if self.kind != "m.login.password" {
+            return Err(Error::unknown("this server only knows m.login.password"));
+        }
+        let password = self.password.take().ok_or_else(|| Error::missing_param("a password is missing"))?;
+        match (self.identifier.take(), self.user.take()) {
+            (Some(identifier), user) => Ok((identifier.name().or(user), password)),
+            (None, Some(user)) => Ok((Some(user), password)),
+            (None, None) => Err(Error::missing_param("an identifier is missing")),
+        }
+    }
+}
+
+/// `POST /_matrix/client/v3/login`
+pub async fn login(
+    app: Arc<App>,
+    caller: Caller,
+    request: Loose<login::v3::Request, Login>,
+) -> Result<login::v3::Response> {
+    app.limits.take(Bucket::LoginAddress, limits::address(caller.ip))?;
+    let mut login = request.body;
+    let (name, password) = login.credentials()?;
+    let proven = passwords::prove(&app, name.as_deref(), password).await?;
+    let wish = Wish {
+        device: login.device_id,
+        display_name: login.initial_device_display_name,
+        refresh: login.refresh_token,
+        ip: caller.ip.to_string(),
+    };
+    let sign_in = move |tx: &_| {
+        users::check_password_is(tx, &proven.user, &proven.hash)?;
+        let issued = sessions::start(tx, &proven.user, &wish)?;
+        devices::ended(tx, &issued.user, &issued.ended)?;
+        Ok(issued)
+    };
+    let issued = app.store.write(sign_in).await?;
+    let mut response = login::v3::Response::new(issued.user, issued.access, issued.device);
+    (response.refresh_token, response.expires_in) = (issued.refresh, issued.lifetime);
+    Ok(response)
+}
+
+/// `POST /_matrix/client/v3/refresh`
+pub async fn refresh(
+    app: Arc<App>,
+    caller: Caller,
+    request: refresh_token::v3::Request,
+) -> Result<refresh_token::v3::Response> {
+    app.limits.take(Bucket::Other, limits::address(caller.ip))?;
+    let issued = app.store.write(move |tx| sessions::refresh(tx, &request.refresh_token)).await?;
+    let mut response = refresh_token::v3::Response::new(issued.access);
+    (response.refresh_token, response.expires_in_ms) = (issued.refresh, issued.lifetime);
+    Ok(response)
+}
+
+/// `POST /_matrix/client/v3/logout`
+pub async fn logout(app: Arc<App>, session: Session, _: logout::v3::Request) -> Result<logout::v3::Response> {
+    let end = move |tx: &_| {
+        sessions::end(tx, &session.user, session.device.as_str())?;
+        devices::ended(tx, &session.user, &[session.device.to_string()])
+    };
+    app.store.write(end).await?;
+    Ok(logout::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/logout/all`
+pub async fn logout_all(
+    app: Arc<App>,
+    session: Session,
+    _: logout_all::v3::Request,
+) -> Result<logout_all::v3::Response> {
+    let end = move |tx: &_| {
+        let ended = sessions::end_all(tx, &session.user, None)?;
+        devices::ended(tx, &session.user, &ended)
+    };
+    app.store.write(end).await?;
+    Ok(logout_all::v3::Response::new())
+}
+
+/// `GET /_matrix/client/v3/account/whoami`
+pub async fn whoami(app: Arc<App>, session: Session, _: whoami::v3::Request) -> Result<whoami::v3::Response> {
+    app.limits.take(Bucket::Other, &session.user)?;
+    let mut response = whoami::v3::Response::new(session.user, false);
+    response.device_id = Some(session.device);
+    Ok(response)
+}

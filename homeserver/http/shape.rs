@@ -1,0 +1,119 @@
+//! Requests of endpoints whose ruma type doesn't fit as it is: [`Guarded`], for user-interactive
+//! authentication, which has to know what exactly is asked for; and [`Loose`], where clients send more
+//! or other than the type takes. Path, method and authentication stay those of the type.
+
+use std::marker::PhantomData;
+
+use http::{Method, Request};
+use ruma::api::{IncomingRequest, Metadata, error::DeserializationError, path_builder::PathBuilder};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::accounts::uia::Auth;
+
+/// A request that needs user-interactive authentication.
+pub struct Guarded<R> {
+    /// What is asked for.
+    pub request: R,
+    /// How the client proves itself.
+    pub auth: Option<Auth>,
+    /// What a proof is good for: this endpoint with these arguments and this body, less `auth`.
+    pub operation: Value,
+}
+
+/// A request to the endpoint of `R` whose body is read as `T`.
+pub struct Loose<R, T> {
+    /// The body. A missing one is an empty object.
+    pub body: T,
+    /// The arguments in the path, decoded.
+    pub path: Vec<String>,
+    endpoint: PhantomData<fn() -> R>,
+}
+
+impl<R: Metadata> Metadata for Guarded<R> {
+    const METHOD: Method = R::METHOD;
+    const RATE_LIMITED: bool = R::RATE_LIMITED;
+    type Authentication = R::Authentication;
+    type PathBuilder = R::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest> IncomingRequest for Guarded<R> {
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(request: Request<&[u8]>, arguments: &[&str]) -> Result<Self, DeserializationError> {
+        let (head, body) = request.into_parts();
+        let mut body: Map<String, Value> = serde_json::from_slice(or_object(body))?;
+        let auth = body.remove("auth").filter(|auth| !auth.is_null()).map(serde_json::from_value).transpose()?;
+        let bytes = serde_json::to_vec(&body)?;
+        let path = R::PATH_BUILDER.all_paths().next();
+        Ok(Self {
+            request: R::try_from_http_request_inner(Request::from_parts(head, &bytes), arguments)?,
+            auth,
+            operation: json!([R::METHOD.as_str(), path, arguments, body]),
+        })
+    }
+}
+
+impl<R: Metadata, T> Metadata for Loose<R, T> {
+    const METHOD: Method = R::METHOD;
+    const RATE_LIMITED: bool = R::RATE_LIMITED;
+    type Authentication = R::Authentication;
+    type PathBuilder = R::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest, T: DeserializeOwned> IncomingRequest for Loose<R, T> {
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(request: Request<&[u8]>, arguments: &[&str]) -> Result<Self, DeserializationError> {
+        let body = serde_json::from_slice(or_object(request.body()))?;
+        let path = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Ok(Self { body, path, endpoint: PhantomData })
+    }
+}
+
+fn or_object(body: &[u8]) -> &[u8] {
+    match body.is_empty() {
+        true => b"{}",
+        false => body,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::api::{
+        IncomingRequestExt,
+        client::{account::change_password, device::delete_device},
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_operation_is_all_that_is_asked_for_and_not_how_it_is_proved() {
+        let ask = |device: &str, body: &str| {
+            let request = Request::delete("/x").body(body.as_bytes()).expect("a request");
+            Guarded::<delete_device::v3::Request>::try_from_http_request(request, &[device]).expect("parses")
+        };
+        let plain = ask("OLD", "");
+        assert!(plain.auth.is_none());
+        assert_eq!(plain.request.device_id, "OLD");
+        let proved = ask("OLD", r#"{"auth":{"type":"m.login.dummy","session":"s"}}"#);
+        assert_eq!(proved.auth.and_then(|auth| auth.session).as_deref(), Some("s"));
+        assert_eq!(proved.operation, plain.operation);
+        assert_ne!(ask("NEW", "").operation, plain.operation);
+        assert_ne!(ask("OLD", r#"{"x":1}"#).operation, plain.operation);
+        assert!(ask("OLD", r#"{"auth":null}"#).auth.is_none());
+    }
+
+    #[test]
+    fn bodies_of_the_wrong_form_are_refused() {
+        for body in ["[]", "3", "{\"new_password\":7}", "{\"new_password\":\"x\",\"auth\":{\"type\":1}}", "{"] {
+            let request = Request::post("/x").body(body.as_bytes()).expect("a request");
+            let parsed = Guarded::<change_password::v3::Request>::try_from_http_request(request, &[]);
+            assert!(parsed.is_err(), "{body}");
+        }
+    }
+}
