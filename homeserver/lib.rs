@@ -5,6 +5,7 @@ pub mod app;
 pub mod base;
 pub mod client_api;
 pub mod config;
+pub mod e2ee;
 pub mod error;
 pub mod http;
 pub mod rooms;

@@ -1,10 +1,12 @@
 //! What everything else stands on and what knows nothing of Hearth: time, randomness, canonical
-//! JSON, and the server's own signing key.
+//! JSON and signatures on it, sync tokens, and the server's own signing key.
 
 pub mod clock;
 pub mod json;
 pub mod random;
+pub mod signed_json;
 pub mod signing;
+pub mod token;
 
 /// The server's single order. Every committed thing that somebody might wait for takes the next
 /// position: it is the sync token, the pagination anchor and the number of rows in the store.

@@ -8,6 +8,7 @@ pub mod devices;
 pub mod directory;
 pub mod discovery;
 pub mod filters;
+pub mod keys;
 pub mod membership;
 pub mod messages;
 pub mod presence;
@@ -17,8 +18,12 @@ pub mod registration;
 pub mod rooms;
 pub mod session;
 pub mod state;
+pub mod to_device;
 
-use crate::http::Router;
+use crate::{
+    error::{Error, Result},
+    http::Router,
+};
 
 /// All endpoints that clients use.
 pub fn routes() -> Router {
@@ -27,6 +32,7 @@ pub fn routes() -> Router {
     account_routes(&mut router);
     personal_routes(&mut router);
     room_routes(&mut router);
+    key_routes(&mut router);
     router
 }
 
@@ -119,4 +125,21 @@ fn room_routes(router: &mut Router) {
         .route(directory::set_visibility)
         .route(directory::public_rooms)
         .route(directory::search_public_rooms);
+}
+
+fn key_routes(router: &mut Router) {
+    router
+        .route(keys::upload)
+        .route(keys::query)
+        .route(keys::claim)
+        .route(keys::changes)
+        .route(keys::upload_cross_signing)
+        .route(keys::sign)
+        .route(keys::backup_version)
+        .route(to_device::send);
+}
+
+/// Runs what takes more than a moment where it keeps no other request waiting.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }

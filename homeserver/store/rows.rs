@@ -368,18 +368,18 @@ pub struct AliasRow {
 }
 impl JsonRow for AliasRow {}
 
-/// A one-time or fallback key.
+/// A fallback key, which is handed out when a device has no one-time key left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeyRow {
-    /// When it was uploaded, in the server's order: the oldest is claimed first.
-    pub pos: Pos,
+pub struct FallbackKeyRow {
+    /// Its ID, with its algorithm.
+    pub id: String,
     /// The key's JSON.
     pub json: String,
-    /// A fallback key that has been handed out.
+    /// Whether it has been handed out.
     #[serde(default)]
     pub used: bool,
 }
-impl JsonRow for KeyRow {}
+impl JsonRow for FallbackKeyRow {}
 
 /// A media file.
 #[derive(Clone, Debug, Serialize, Deserialize)]

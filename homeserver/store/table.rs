@@ -120,4 +120,13 @@ impl<K: Key + 'static, V: Row> Table<K, V> {
         let mut table = tx.open_for_write(self.definition)?;
         Ok(table.remove(key).map_err(storage)?.is_some())
     }
+
+    /// Takes all rows of a range away.
+    pub fn remove_range<'k, R>(&self, tx: &WriteTx, range: impl RangeBounds<R> + 'k) -> Result<()>
+    where
+        R: Borrow<K::SelfType<'k>> + 'k,
+    {
+        let mut table = tx.open_for_write(self.definition)?;
+        table.retain_in::<R, _>(range, |_, _| false).map_err(storage)
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     rows::{
-        AliasRow, Dated, DeviceRow, EventRow, KeyRow, Layer, MediaRow, MemberRow, Place, ReceiptRow,
+        AliasRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Place, ReceiptRow,
         RegistrationTokenRow, RoomRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
@@ -97,16 +97,21 @@ tables! {
     CROSS_SIGNING_KEYS: (Str, Str) => String;
     /// Signatures on keys: (signed user, signed key or device ID, signer's user ID, signer's key ID).
     KEY_SIGNATURES: (Str, Str, Str, Str) => String;
-    /// One-time keys: (user ID, device ID, key ID with its algorithm).
-    ONE_TIME_KEYS: (Str, Str, Str) => KeyRow;
-    /// Fallback keys: (user ID, device ID, algorithm), the JSON holding the one key with its ID.
-    FALLBACK_KEYS: (Str, Str, Str) => KeyRow;
+    /// One-time keys as JSON: (user ID, device ID, algorithm, position of the upload, key ID with its
+    /// algorithm), so that the oldest comes first.
+    ONE_TIME_KEYS: (Str, Str, Str, Pos, Str) => String;
+    /// How many one-time keys there are: (user ID, device ID, algorithm).
+    ONE_TIME_KEY_COUNTS: (Str, Str, Str) => u64;
+    /// Fallback keys: (user ID, device ID, algorithm).
+    FALLBACK_KEYS: (Str, Str, Str) => FallbackKeyRow;
     /// Messages for a device: (user ID, device ID, position).
     TO_DEVICE: (Str, Str, Pos) => String;
     /// Whose devices changed, each person once, at the last time.
     DEVICE_LOG: Pos => String;
     /// Where in that log a person is.
     DEVICE_LOG_POS: Str => Pos;
+    /// Whose keys somebody has signed, which only the signer sees: (signer's user ID, position).
+    SIGNING_LOG: (Str, Pos) => String;
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;

@@ -1,0 +1,31 @@
+//! Messages from device to device. spec: client-server-api#send-to-device-messaging
+
+use std::sync::Arc;
+
+use ruma::api::client::to_device::send_event_to_device::v3::{Request, Response};
+
+use crate::{
+    accounts::transactions::Transaction,
+    app::App,
+    e2ee::to_device,
+    error::Result,
+    http::Session,
+};
+
+/// `PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}`
+pub async fn send(app: Arc<App>, session: Session, request: Request) -> Result<Response> {
+    let kind = request.event_type.to_string();
+    let jobs = to_device::check(&app.config.server_name, &kind, request.messages)?;
+    for (part, messages) in jobs.into_iter().enumerate() {
+        // A retry of the request divides alike, so each part is a transaction of its own.
+        let transaction = Transaction {
+            user: session.user.to_string(),
+            device: session.device.to_string(),
+            endpoint: format!("sendToDevice/{kind}/{part}"),
+            id: request.txn_id.to_string(),
+        };
+        let (sender, kind) = (session.user.clone(), kind.clone());
+        app.store.write(move |tx| to_device::send(tx, &transaction, &sender, &kind, &messages)).await?;
+    }
+    Ok(Response::new())
+}

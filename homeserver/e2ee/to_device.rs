@@ -1,0 +1,310 @@
+//! Messages from device to device: each waits in its device's queue until the device has said, by the
+//! token of its next sync, that it came. Contents are sealed and pass through as they were sent.
+//! spec: client-server-api#send-to-device-messaging
+
+use std::{collections::BTreeMap, mem};
+
+use ruma::{
+    OwnedUserId, ServerName, UserId, api::client::to_device::send_event_to_device::v3::Messages,
+    to_device::DeviceIdOrAllDevices,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::LAST;
+use crate::{
+    accounts::transactions::Transaction,
+    base::{Pos, json},
+    error::{Error, Result},
+    store::{Flow, Read, WriteTx, tables},
+};
+
+/// A message's content at most.
+const MAX_CONTENT: usize = 64 * 1024;
+/// Messages in one request at most, with `*` as one.
+const MAX_MESSAGES: usize = 10_000;
+/// Messages that one job writes, more or less: a bound on how long it keeps others waiting.
+const PER_JOB: usize = 250;
+/// Messages in one sync answer at most. spec: client-server-api#server-behaviour-1
+const PER_SYNC: usize = 100;
+/// Messages and bytes that wait for a device at most, more or less: the oldest give way.
+const MAX_QUEUE: (usize, usize) = (20_000, 64 << 20);
+/// Queues are measured at every so many-th position.
+const MEASURED_EVERY: Pos = 256;
+
+/// What one person's devices are sent: for each device, or for all that are not named, the content.
+type ForUser = (OwnedUserId, BTreeMap<DeviceIdOrAllDevices, String>);
+
+/// Checks the messages of a request and divides them into what one job each should write. Messages for
+/// people of other servers are left out.
+pub fn check(me: &ServerName, kind: &str, messages: Messages) -> Result<Vec<Vec<ForUser>>> {
+    if kind.len() > 255 {
+        return Err(Error::invalid_param("the event type is longer than 255 bytes"));
+    }
+    if messages.values().map(BTreeMap::len).sum::<usize>() > MAX_MESSAGES {
+        return Err(Error::too_large(format!("send {MAX_MESSAGES} messages at once at most")));
+    }
+    let (mut jobs, mut job, mut size) = (Vec::new(), Vec::new(), 0);
+    for (user, devices) in messages {
+        let mut contents = BTreeMap::new();
+        for (device, content) in devices {
+            let content = content.json().get();
+            if content.len() > MAX_CONTENT {
+                return Err(Error::too_large(format!("a message's content is larger than {MAX_CONTENT} bytes")));
+            }
+            if !content.starts_with('{') {
+                return Err(Error::bad_json("a message's content must be an object"));
+            }
+            contents.insert(device, content.to_owned());
+        }
+        if user.server_name() != me {
+            continue;
+        }
+        size += contents.len();
+        job.push((user, contents));
+        if size >= PER_JOB {
+            jobs.push(mem::take(&mut job));
+            size = 0;
+        }
+    }
+    if !job.is_empty() {
+        jobs.push(job);
+    }
+    Ok(jobs)
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    content: &'a RawValue,
+    sender: &'a UserId,
+    #[serde(rename = "type")]
+    kind: &'a str,
+}
+
+/// Puts messages into the queues of the devices that there are. The same transaction again does nothing.
+pub fn send(tx: &WriteTx, transaction: &Transaction, sender: &UserId, kind: &str, messages: &[ForUser]) -> Result<()> {
+    if transaction.outcome(tx)?.is_some() {
+        return Ok(());
+    }
+    let pos = tx.next_pos();
+    for (user, contents) in messages {
+        let devices = devices(tx, user)?;
+        let mut woken = false;
+        for device in &devices {
+            let named = DeviceIdOrAllDevices::DeviceId(device.as_str().into());
+            let content = contents.get(&named).or_else(|| contents.get(&DeviceIdOrAllDevices::AllDevices));
+            let Some(content) = content else { continue };
+            let content: &RawValue = serde_json::from_str(content).map_err(Error::internal)?;
+            let event = json::to_raw(&Event { content, sender, kind })?;
+            tables::TO_DEVICE.put(tx, (user.as_str(), device.as_str(), pos), &event.get().to_owned())?;
+            if pos % MEASURED_EVERY == 0 {
+                trim(tx, user, device, MAX_QUEUE)?;
+            }
+            woken = true;
+        }
+        if woken {
+            tx.wake(|wake| {
+                wake.users.insert(user.clone());
+            });
+        }
+    }
+    transaction.done(tx, "")
+}
+
+/// The devices of a person.
+fn devices(tx: &impl Read, user: &UserId) -> Result<Vec<String>> {
+    let range = (user.as_str(), "")..=(user.as_str(), LAST);
+    tables::DEVICES.collect(tx, range, |(_, device), _| device.to_owned())
+}
+
+/// Takes the oldest messages away until a queue is within its bounds.
+fn trim(tx: &WriteTx, user: &UserId, device: &str, (most, bytes): (usize, usize)) -> Result<()> {
+    let (mut count, mut size, mut last_too_old) = (0, 0, None);
+    tables::TO_DEVICE.scan_back(tx, queue(user, device, 0, Pos::MAX), |(_, _, pos), event| {
+        (count, size) = (count + 1, size + event.len());
+        last_too_old = (count > most || size > bytes).then_some(pos);
+        Ok(if last_too_old.is_some() { Flow::Stop } else { Flow::Next })
+    })?;
+    match last_too_old {
+        Some(pos) => tables::TO_DEVICE.remove_range(tx, queue(user, device, 0, pos)),
+        None => Ok(()),
+    }
+}
+
+type Key<'a> = (&'a str, &'a str, Pos);
+
+fn queue<'a>(user: &'a UserId, device: &'a str, from: Pos, to: Pos) -> std::ops::RangeInclusive<Key<'a>> {
+    (user.as_str(), device, from)..=(user.as_str(), device, to)
+}
+
+/// What a sync delivers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Messages as JSON, the oldest first.
+    pub events: Vec<String>,
+    /// How far they go: the `to_device` of the answer's token.
+    pub upto: Pos,
+}
+
+/// The messages that wait for a device after `after` up to `upto`, as many as one answer takes.
+pub fn pending(tx: &impl Read, user: &UserId, device: &str, after: Pos, upto: Pos) -> Result<Pending> {
+    let mut pending = Pending { events: Vec::new(), upto };
+    let mut last = after;
+    tables::TO_DEVICE.scan(tx, queue(user, device, after.saturating_add(1), upto), |(_, _, pos), event| {
+        if pending.events.len() == PER_SYNC {
+            pending.upto = last;
+            return Ok(Flow::Stop);
+        }
+        pending.events.push(event);
+        last = pos;
+        Ok(Flow::Next)
+    })?;
+    Ok(pending)
+}
+
+/// Whether a device has delivered messages that are still kept: whether to call [`acknowledge`].
+pub fn unacknowledged(tx: &impl Read, user: &UserId, device: &str, upto: Pos) -> Result<bool> {
+    let mut found = false;
+    tables::TO_DEVICE.scan(tx, queue(user, device, 0, upto), |_, _| {
+        found = true;
+        Ok(Flow::Stop)
+    })?;
+    Ok(found)
+}
+
+/// Takes away what a device has received.
+pub fn acknowledge(tx: &WriteTx, user: &UserId, device: &str, upto: Pos) -> Result<()> {
+    tables::TO_DEVICE.remove_range(tx, queue(user, device, 0, upto))
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::serde::Raw;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        e2ee::testing::{alice, bob, open},
+        store::rows::DeviceRow,
+    };
+
+    fn messages(value: Value) -> Messages {
+        serde_json::from_value(value).expect("messages")
+    }
+
+    fn checked(value: Value) -> Vec<ForUser> {
+        check(alice().server_name(), "m.test", messages(value)).expect("good").concat()
+    }
+
+    fn transaction(id: &str) -> Transaction {
+        Transaction {
+            user: alice().to_string(),
+            device: "PHONE".into(),
+            endpoint: "sendToDevice/m.test".into(),
+            id: id.into(),
+        }
+    }
+
+    fn with_devices(tx: &WriteTx) -> Result<()> {
+        for device in ["ONE", "TWO"] {
+            tables::DEVICES.put(tx, (bob().as_str(), device), &DeviceRow::default())?;
+        }
+        Ok(())
+    }
+
+    fn waiting(tx: &impl Read, device: &str) -> Vec<Value> {
+        let pending = pending(tx, bob(), device, 0, u64::MAX).expect("read");
+        pending.events.iter().map(|event| serde_json::from_str(event).expect("JSON")).collect()
+    }
+
+    #[tokio::test]
+    async fn messages_reach_named_devices_and_all_and_unknown_ones_nowhere() {
+        let (_dir, store) = open();
+        let sent = store.write(|tx| {
+            with_devices(tx)?;
+            let all = checked(json!({ bob().as_str(): { "*": { "n": 1 }, "TWO": { "n": 2 }, "GONE": { "n": 3 } } }));
+            send(tx, &transaction("a"), alice(), "m.test", &all)?;
+            let event = |n| vec![json!({ "sender": alice(), "type": "m.test", "content": { "n": n } })];
+            assert_eq!(waiting(tx, "ONE"), event(1));
+            assert_eq!(waiting(tx, "TWO"), event(2), "the device's own message goes before that for all");
+            assert!(waiting(tx, "GONE").is_empty());
+            Ok(())
+        });
+        sent.await.expect("written");
+    }
+
+    #[tokio::test]
+    async fn the_same_transaction_again_sends_nothing() {
+        let (_dir, store) = open();
+        let sent = store.write(|tx| {
+            with_devices(tx)?;
+            let one = checked(json!({ bob().as_str(): { "ONE": {} } }));
+            for id in ["a", "a", "b"] {
+                send(tx, &transaction(id), alice(), "m.test", &one)?;
+            }
+            Ok(waiting(tx, "ONE").len())
+        });
+        assert_eq!(sent.await.expect("written"), 2);
+    }
+
+    #[tokio::test]
+    async fn a_sync_delivers_a_hundred_and_acknowledges_those_alone() {
+        let (_dir, store) = open();
+        let sent = store.write(|tx| {
+            with_devices(tx)?;
+            let one = checked(json!({ bob().as_str(): { "ONE": {} } }));
+            for n in 0..150 {
+                send(tx, &transaction(&n.to_string()), alice(), "m.test", &one)?;
+            }
+            let now = tx.pos()?;
+            let first = pending(tx, bob(), "ONE", 0, now)?;
+            assert_eq!((first.events.len(), first.upto), (100, 100));
+            assert!(unacknowledged(tx, bob(), "ONE", first.upto)?);
+            acknowledge(tx, bob(), "ONE", first.upto)?;
+            assert!(!unacknowledged(tx, bob(), "ONE", first.upto)?);
+            let second = pending(tx, bob(), "ONE", first.upto, now)?;
+            assert_eq!((second.events.len(), second.upto), (50, now));
+            Ok(())
+        });
+        sent.await.expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_queue_has_bounds_in_messages_and_in_bytes() {
+        let (_dir, store) = open();
+        let sent = store.write(|tx| {
+            for pos in 1..=20 {
+                tables::TO_DEVICE.put(tx, (bob().as_str(), "ONE", pos), &"x".repeat(10))?;
+            }
+            trim(tx, bob(), "ONE", (20, 200))?;
+            assert_eq!(pending(tx, bob(), "ONE", 0, 99)?.events.len(), 20);
+            trim(tx, bob(), "ONE", (15, 200))?;
+            assert_eq!(pending(tx, bob(), "ONE", 0, 99)?.events.len(), 15);
+            trim(tx, bob(), "ONE", (15, 49))?;
+            assert_eq!(pending(tx, bob(), "ONE", 0, 99)?.events.len(), 4);
+            assert_eq!(pending(tx, bob(), "ONE", 19, 99)?.events.len(), 1, "the newest are kept");
+            Ok(())
+        });
+        sent.await.expect("written");
+    }
+
+    #[test]
+    fn what_is_too_large_or_no_object_is_refused_and_much_is_divided() {
+        let me = alice().server_name();
+        let long = messages(json!({ bob().as_str(): { "ONE": { "x": "x".repeat(MAX_CONTENT) } } }));
+        assert_eq!(check(me, "m.test", long).expect_err("too large").errcode(), "M_TOO_LARGE");
+        let text = messages(json!({ bob().as_str(): { "ONE": "x" } }));
+        assert_eq!(check(me, "m.test", text).expect_err("no object").errcode(), "M_BAD_JSON");
+        let elsewhere = messages(json!({ "@c:elsewhere": { "ONE": {} } }));
+        assert!(check(me, "m.test", elsewhere).expect("good").is_empty());
+        let many: Messages = (0..600)
+            .map(|n| {
+                let content = Raw::from_json(json::raw("{}".into()).expect("JSON"));
+                let user = format!("@u{n}:here").try_into().expect("an ID");
+                (user, BTreeMap::from([(DeviceIdOrAllDevices::AllDevices, content)]))
+            })
+            .collect();
+        let sizes: Vec<_> = check(me, "m.test", many).expect("good").iter().map(Vec::len).collect();
+        assert_eq!(sizes, [250, 250, 100]);
+    }
+}
