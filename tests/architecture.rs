@@ -148,8 +148,11 @@ fn imports_upwards(path: &str, code: &str) -> Vec<String> {
         return vec![format!("{path}: {own} is no layer: give it a place in LAYERS")];
     };
     let upwards = |used: &&str| rank(used).is_some_and(|rank| rank > own_rank);
-    let mut out: Vec<String> =
-        modules_used(code).iter().filter(upwards).map(|used| format!("{path}: uses {used}, which is above")).collect();
+    let mut out: Vec<String> = modules_used(code)
+        .into_iter()
+        .filter(upwards)
+        .map(|used| format!("{path}: uses {used}, which is above"))
+        .collect();
     // At the root of a layer `super` is the whole crate.
     let at_root = path == format!("{own}.rs") || path == format!("{own}/mod.rs");
     if own != "lib" && (code.contains("super::super::") || (at_root && code.contains("super::"))) {

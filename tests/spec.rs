@@ -36,8 +36,9 @@ fn spoken() -> Endpoints {
 }
 
 fn rows(endpoints: &Endpoints, but: &Endpoints) -> String {
-    let rest = endpoints.iter().filter(|(key, who)| but.get(*key) != Some(who));
-    rest.map(|((method, path), who)| format!("| {method} | `{path}` | {who} | |\n")).collect()
+    let mut rest: Vec<_> = endpoints.iter().filter(|(key, who)| but.get(*key) != Some(who)).collect();
+    rest.sort_by_key(|((method, path), _)| (path, method));
+    rest.into_iter().map(|((method, path), who)| format!("| {method} | `{path}` | {who} | |\n")).collect()
 }
 
 #[test]

@@ -109,8 +109,15 @@ impl<'a> Reader<'a> {
 
     /// The known key that a wrong one is likest to, in words.
     fn nearest(&self, wrong: &str) -> String {
-        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-        let likeness = |key: &str| strsim::jaro_winkler(key, wrong).max(strsim::jaro_winkler(&last(key), &last(wrong)));
+        let split = |key: &str| {
+            let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+            (section.to_owned(), name.to_owned())
+        };
+        let (section, name) = split(wrong);
+        let likeness = |key: &str| {
+            let (other_section, other) = split(key);
+            strsim::jaro_winkler(&name, &other) + if section == other_section { 0.1 } else { 0.0 }
+        };
         let nearest = self.known.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
         match nearest.and_then(|key| key.split_once('.')) {
             Some((section, key)) => format!("{key:?} in [{section}]"),
