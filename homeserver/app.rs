@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::{
     accounts::{presence::Presence, sessions::LastSeen, uia},
     base::signing::Identity,
     config::Config,
-    http::{Limits, passwords::Hasher},
+    http::passwords::Hasher,
+    limits::Limits,
     store::Store,
 };
 
@@ -28,4 +31,6 @@ pub struct App {
     pub uia: uia::Sessions,
     /// Who is online.
     pub presence: Arc<Presence>,
+    /// Says true once the server is to stop: parked requests and open sockets then end.
+    pub stop: watch::Receiver<bool>,
 }

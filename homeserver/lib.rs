@@ -8,70 +8,85 @@ pub mod config;
 pub mod e2ee;
 pub mod error;
 pub mod http;
+pub mod limits;
 pub mod rooms;
+pub mod start;
 pub mod store;
 
 use std::{sync::Arc, time::Duration};
 
-use accounts::{registration, sessions};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    accounts::sessions,
+    app::App,
+    base::signing::Identity,
+    config::Config,
+    http::{Files, server, tls::Certificate},
+};
 
 /// How often sessions that called are written down and full buckets forgotten.
 const UPKEEP: Duration = Duration::from_secs(60);
 /// Sessions written down in one job at most.
 const SEEN_BATCH: usize = 1000;
 
-/// Opens everything and serves until `stop` says true.
-pub async fn run(config: config::Config, stop: watch::Receiver<bool>) -> Result<(), String> {
-    std::fs::create_dir_all(&config.data_dir).map_err(|error| format!("can't make the data directory: {error}"))?;
-    let options = store::Options {
-        page_cache: usize::try_from(config.memory / 2).unwrap_or(usize::MAX),
-        state_cache: config.memory / 4,
-        min_free: config.min_free_disk,
+/// Opens everything and serves until `stop` says true; then ends what is under way and closes.
+pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), String> {
+    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
+    let files = Files::new(config.web_root.as_deref())?;
+    let plain = start::bind(&mut config.listen).await?;
+    let secure = match &mut config.tls {
+        Some(tls) => start::bind(&mut tls.listen).await?,
+        None => Vec::new(),
     };
-    let store = store::Store::open(&config.data_dir.join("hearth.redb"), options, Box::new(|_, _| {}))?;
-    let key = base::signing::SigningKey::load_or_create(&config.data_dir.join("signing.key"))?;
-    let listen = config.listen;
-    let app = Arc::new(app::App {
-        limits: http::Limits::new(config.rate_limits),
+    let store = start::open_store(&config).await?;
+    let app = Arc::new(App {
+        limits: limits::Limits::new(config.rate_limits),
         last_seen: Default::default(),
         hasher: Default::default(),
         uia: Default::default(),
         presence: Default::default(),
-        me: Arc::new(base::signing::Identity { name: config.server_name.clone(), key }),
-        store,
+        me: Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? }),
+        store: store.clone(),
+        stop: stop.clone(),
         config,
     });
-    let listener = TcpListener::bind(listen).await.map_err(|error| format!("can't listen on {listen}: {error}"))?;
-    println!("Hearth is at http://{listen}");
-    greet_first_admin(&app).await?;
-    let upkeep = tokio::spawn(upkeep(app.clone()));
-    let service = http::server::Service {
-        max_connections: app.config.max_connections,
+    let mut router = client_api::routes();
+    router.serve_files(files);
+    let service = Arc::new(server::Service {
+        places: Arc::new(Semaphore::new(app.config.max_connections)),
         behind_proxy: app.config.behind_proxy,
-        app,
-        router: client_api::routes(),
-        tls: None,
-    };
-    let last = service.app.clone();
-    http::server::serve(listener, Arc::new(service), stop).await;
-    upkeep.abort();
-    write_seen(&last).await;
-    Ok(())
-}
+        app: app.clone(),
+        router,
+    });
 
-/// Says, on a server that nobody administers yet, how the first administrator registers.
-async fn greet_first_admin(app: &app::App) -> Result<(), String> {
-    let policy = registration::policy(&app.config);
-    let token = app.store.write(move |tx| registration::ensure_first_admin_token(tx, policy)).await;
-    if let Some(token) = token.map_err(|error| error.to_string())? {
-        println!("Nobody administers this server yet. Who registers with this token will, once: {token}");
+    let mut listeners = JoinSet::new();
+    for listener in plain {
+        listeners.spawn(server::serve(listener, None, service.clone(), stop.clone()));
     }
+    for listener in secure {
+        let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+        listeners.spawn(server::serve(listener, acceptor, service.clone(), stop.clone()));
+    }
+    let mut helpers = JoinSet::new();
+    helpers.spawn(upkeep(app.clone()));
+    if let Some(certificate) = certificate {
+        helpers.spawn(async move { certificate.follow().await });
+    }
+    start::greet(&app.config, &store).await;
+    while listeners.join_next().await.is_some() {}
+    helpers.shutdown().await;
+    write_seen(&app).await;
+    store.close().await;
+    tracing::info!("stopped");
     Ok(())
 }
 
 /// What has to be done now and then, for as long as the server runs.
-async fn upkeep(app: Arc<app::App>) {
+async fn upkeep(app: Arc<App>) {
     let mut quarters = tokio::time::interval(UPKEEP / 4);
     quarters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for turn in 0u64.. {
@@ -85,7 +100,7 @@ async fn upkeep(app: Arc<app::App>) {
 }
 
 /// Writes down when sessions were last seen, in jobs that don't hold the writer for long.
-async fn write_seen(app: &app::App) {
+async fn write_seen(app: &App) {
     for batch in app.last_seen.take().chunks(SEEN_BATCH) {
         let batch = batch.to_vec();
         if let Err(error) = app.store.write(move |tx| sessions::write_seen(tx, &batch)).await {

@@ -1,16 +1,187 @@
-//! The command line.
+//! The command line: what a person can ask the binary to do, and how its errors reach them.
 
-use tokio::sync::watch;
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use hearth::{
+    config::{self, Config},
+    http::{Files, tls::Certificate},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> Result<(), String> {
+const EXAMPLES: &str = "\
+Examples:
+  hearth                          try it: only this machine can reach it
+  hearth init example.org         prepare a server for a real domain
+  hearth check hearth.toml        find mistakes in a configuration
+  hearth --config /etc/hearth.toml
+                                  serve with another configuration
+
+Everything is kept in one folder, ./hearth-data unless the configuration says otherwise.";
+
+/// Hearth, a Matrix homeserver in one binary, with its own web client.
+///
+/// Without a command it serves: with ./hearth.toml if that is there, or else with defaults that
+/// anybody on this machine can try at once. It says where to point a browser.
+#[derive(Parser)]
+#[command(name = "hearth", version, about, after_help = EXAMPLES, subcommand_help_heading = "Commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration file. Default: ./hearth.toml, if it is there
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Args, Default)]
+struct Serve {
+    /// Serve the web client from this folder, for working on it, instead of the one in the binary
+    #[arg(long, value_name = "DIR")]
+    web_root: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until stopped by Ctrl-C or SIGTERM. The same as no command at all
+    Serve(Serve),
+    /// Prepare a server for a real domain: write a commented configuration and make the signing key
+    ///
+    /// Nothing that exists is overwritten.
+    Init {
+        /// The domain that user IDs end with, such as example.org
+        name: String,
+    },
+    /// Check a configuration file, and say all that is wrong with it and what would be right
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => serve(cli.config.as_deref(), cli.serve),
+        Some(Command::Serve(also)) => {
+            serve(cli.config.as_deref(), Serve { web_root: also.web_root.or(cli.serve.web_root) })
+        }
+        Some(Command::Init { name }) => init(&name, cli.config.as_deref().unwrap_or(Path::new(config::FILE))),
+        Some(Command::Check { file }) => check(&file),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Option<&Path>, options: Serve) -> Result<(), String> {
+    let mut config = load(config)?;
+    config.web_root = options.web_root.or(config.web_root);
+    log_to_stderr(&config.log)?;
+    runtime()?.block_on(async { hearth::run(config, until_signal()?).await })
+}
+
+fn init(name: &str, path: &Path) -> Result<(), String> {
+    let text = Config::written_for(name);
+    let config = Config::parse(&text, path).map_err(|_| {
+        format!("{name:?} can't be the name of a server: a domain is wanted, such as example.org, without https://")
+    })?;
+    write_new(path, &text)?;
+    hearth::signing_key(&config)?;
+    let (file, data) = (path.display(), config.data_dir.display());
+    println!("Wrote {file}, with every setting explained, and the signing key in {data}.");
+    println!("Next: look it over, point a reverse proxy for https://{name} at http://127.0.0.1:8008, and run");
+    match path == Path::new(config::FILE) {
+        true => println!("  hearth"),
+        false => println!("  hearth --config {file}"),
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, text: &str) -> Result<(), String> {
+    let file = path.display();
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    made.and_then(|mut made| std::io::Write::write_all(&mut made, text.as_bytes())).map_err(|error| {
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                format!("{file} exists already and was left as it is: name another file by --config, or move it away")
+            }
+            _ => format!("can't write {file}: {error}"),
+        }
+    })
+}
+
+fn check(file: &Path) -> Result<(), String> {
+    let config = Config::load(file).map_err(|problems| problems.to_string())?;
+    let tls = config.tls.as_ref().map(|tls| Certificate::load(tls).map(drop)).unwrap_or(Ok(()));
+    let web = Files::new(config.web_root.as_deref()).map(drop);
+    let problems: Vec<String> = [tls, web].into_iter().filter_map(Result::err).collect();
+    if !problems.is_empty() {
+        let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", file.display())).collect();
+        return Err(lines.join("\n"));
+    }
+    println!("{} is fine: the server {}, called at {}.", file.display(), config.server_name, config.base_url());
+    Ok(())
+}
+
+/// The settings of a file, of ./hearth.toml if none is named, or the defaults.
+fn load(file: Option<&Path>) -> Result<Config, String> {
+    let usual = Path::new(config::FILE);
+    match file.or_else(|| usual.exists().then_some(usual)) {
+        Some(file) => Config::load(file).map_err(|problems| problems.to_string()),
+        None => Ok(Config::default()),
+    }
+}
+
+fn log_to_stderr(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| format!("log: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| format!("can't start: {error}"))
+}
+
+/// Says true at the first SIGINT or SIGTERM. At the second the process ends at once: what was
+/// acknowledged is on disk in any case.
+fn until_signal() -> Result<watch::Receiver<bool>, String> {
+    let handler = |kind| signal(kind).map_err(|error| format!("can't listen for signals: {error}"));
+    let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {
-        let _ = tokio::signal::ctrl_c().await;
-        stop.send_replace(true);
+        for round in 0.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if round > 0 {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping; a second signal stops at once");
+            stop.send_replace(true);
+        }
     });
-    hearth::run(hearth::config::Config::default(), stopping).await
+    Ok(stopping)
 }

@@ -1,1 +1,12 @@
+//! The integration tests: one binary, one file for each thing that is tested.
 
+// Each file uses the part of it that it needs, and features bring their tests one by one.
+#[allow(dead_code, unused_imports)]
+mod common;
+
+mod architecture;
+mod cli;
+mod http;
+mod spec;
+mod store;
+mod tls;

@@ -33,8 +33,7 @@ pub struct Policy {
 
 /// The stance that the config says.
 pub fn policy(config: &Config) -> Policy {
-    // Behind a proxy everybody comes from loopback.
-    Policy { mode: config.registration, local: config.listen.ip().is_loopback() && !config.behind_proxy }
+    Policy { mode: config.registration, local: config.is_private() }
 }
 
 /// The ways in which one may register now. 403 `M_FORBIDDEN` if there are none. A token for the first

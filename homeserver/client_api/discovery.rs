@@ -33,6 +33,6 @@ pub async fn well_known_client(
     _: Caller,
     _: discover_homeserver::Request,
 ) -> Result<discover_homeserver::Response> {
-    let url = format!("http://{}", app.config.listen);
-    Ok(discover_homeserver::Response::new(discover_homeserver::HomeserverInfo::new(url)))
+    let base = discover_homeserver::HomeserverInfo::new(app.config.base_url());
+    Ok(discover_homeserver::Response::new(base))
 }

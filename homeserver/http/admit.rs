@@ -60,6 +60,8 @@ impl Peer {
 
 /// What the spec's authentication scheme gives a handler.
 pub trait Admit {
+    /// The scheme in a word, for the table in `spec/`.
+    const WHO: &'static str;
     /// Who the handler is told is calling.
     type Caller: Send;
     /// Proves it, or refuses.
@@ -67,6 +69,7 @@ pub trait Admit {
 }
 
 impl Admit for AccessToken {
+    const WHO: &'static str = "token";
     type Caller = Session;
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Session> {
         let token = bearer(headers).ok_or_else(Error::missing_token)?;
@@ -75,6 +78,7 @@ impl Admit for AccessToken {
 }
 
 impl Admit for AccessTokenOptional {
+    const WHO: &'static str = "optional";
     type Caller = (Caller, Option<Session>);
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Self::Caller> {
         let session = match bearer(headers) {
@@ -88,6 +92,7 @@ impl Admit for AccessTokenOptional {
 /// Signing in and registering: no application service is known to this server, so its token would
 /// prove nothing, and everybody comes as a stranger.
 impl Admit for AppserviceTokenOptional {
+    const WHO: &'static str = "none";
     type Caller = Caller;
     async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller { ip: peer.0 })
@@ -95,6 +100,7 @@ impl Admit for AppserviceTokenOptional {
 }
 
 impl Admit for NoAccessToken {
+    const WHO: &'static str = "none";
     type Caller = Caller;
     async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller { ip: peer.0 })
@@ -102,6 +108,7 @@ impl Admit for NoAccessToken {
 }
 
 impl Admit for NoAuthentication {
+    const WHO: &'static str = "none";
     type Caller = Caller;
     async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller { ip: peer.0 })

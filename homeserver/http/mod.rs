@@ -2,16 +2,19 @@
 //! says hyper; knows no Matrix rule beyond authentication and the shape of errors.
 
 pub mod admit;
-pub mod limits;
+pub mod files;
 pub mod passwords;
 pub mod reply;
 pub mod router;
 pub mod server;
 pub mod shape;
+pub mod tls;
 pub mod uia;
 
 pub use admit::{Caller, Session};
-pub use limits::{Bucket, Limits};
+pub use files::Files;
 pub use reply::{Body, Reply};
-pub use router::Router;
+pub use router::{Call, Router};
 pub use shape::{Guarded, Loose};
+
+pub use crate::limits::{Bucket, Limits};

@@ -1,7 +1,7 @@
 //! From a request to its handler. A typed route takes its method, paths and authentication from the
 //! endpoint's ruma type, so that a handler that forgets to authenticate doesn't compile.
 
-use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -15,6 +15,7 @@ use ruma::api::{
 use serde::de::IgnoredAny;
 
 use super::{
+    Files,
     admit::{Admit, Peer},
     reply::{self, Reply},
 };
@@ -28,15 +29,19 @@ pub const MAX_BODY: usize = 200 * 65_536;
 /// A body has to arrive within this time.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
+/// A request whose body has not been read.
+pub type Call = Request<Incoming>;
 type Answer = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
 /// Takes the request and its decoded path arguments.
-type Handler = Arc<dyn Fn(Arc<App>, Request<Incoming>, Vec<String>) -> Answer + Send + Sync>;
+type Handler = Arc<dyn Fn(Arc<App>, Call, Vec<String>) -> Answer + Send + Sync>;
 
 /// The routes of one listener.
 #[derive(Default)]
 pub struct Router {
     paths: matchit::Router<Vec<(Method, Handler)>>,
-    listed: BTreeSet<(String, String)>,
+    listed: BTreeMap<(String, String), &'static str>,
+    /// What answers for paths that are no endpoint's and not of Matrix.
+    files: Option<Arc<Files>>,
 }
 
 impl Router {
@@ -62,7 +67,7 @@ impl Router {
     {
         let handler = typed_handler(handle);
         for path in R::PATH_BUILDER.all_paths() {
-            self.add(R::METHOD, path, handler.clone());
+            self.add(R::METHOD, path, R::Authentication::WHO, handler.clone());
         }
         self
     }
@@ -91,37 +96,51 @@ impl Router {
         F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<Reply>> + Send,
     {
-        self.add(R::METHOD, path, typed_handler(handle))
+        self.add(R::METHOD, path, R::Authentication::WHO, typed_handler(handle))
     }
 
-    /// An endpoint that reads the request itself: streams, WebSockets, and what has no type.
+    /// An endpoint that reads the request itself, and sees to it who is calling: streams, WebSockets,
+    /// and what has no type.
     pub fn plain<F, Fut>(&mut self, method: Method, path: &str, handle: F) -> &mut Self
     where
-        F: Fn(Arc<App>, Request<Incoming>, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
+        F: Fn(Arc<App>, Call, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
-        self.add(method, path, Arc::new(move |app, request, arguments| Box::pin(handle(app, request, arguments))))
+        self.add(
+            method,
+            path,
+            "see notes",
+            Arc::new(move |app, request, arguments| Box::pin(handle(app, request, arguments))),
+        )
     }
 
-    /// Every route as (method, path), for the table in `spec/`.
-    pub fn listed(&self) -> impl Iterator<Item = &(String, String)> {
-        self.listed.iter()
-    }
-
-    /// Adds a route, and for the oldest endpoints the prefixes under which clients still call them.
-    fn add(&mut self, method: Method, path: &str, handler: Handler) -> &mut Self {
-        if let Some(rest) = path.strip_prefix("/_matrix/client/v3/") {
-            self.add_one(method.clone(), &format!("/_matrix/client/r0/{rest}"), handler.clone());
-            self.add_one(method.clone(), &format!("/_matrix/client/unstable/{rest}"), handler.clone());
-        }
-        self.add_one(method, path, handler);
+    /// Serves the web client beside the endpoints.
+    pub fn serve_files(&mut self, files: Arc<Files>) -> &mut Self {
+        self.files = Some(files);
         self
     }
 
-    fn add_one(&mut self, method: Method, path: &str, handler: Handler) {
-        if !self.listed.insert((method.to_string(), path.to_owned())) {
+    /// Every route as (method, path, who may call), for the table in `spec/`.
+    pub fn listed(&self) -> impl Iterator<Item = (&str, &str, &'static str)> {
+        self.listed.iter().map(|((method, path), who)| (&**method, &**path, *who))
+    }
+
+    /// Adds a route, and for the oldest endpoints the prefixes under which clients still call them.
+    fn add(&mut self, method: Method, path: &str, who: &'static str, handler: Handler) -> &mut Self {
+        if let Some(rest) = path.strip_prefix("/_matrix/client/v3/") {
+            self.add_one(method.clone(), &format!("/_matrix/client/r0/{rest}"), who, handler.clone());
+            self.add_one(method.clone(), &format!("/_matrix/client/unstable/{rest}"), who, handler.clone());
+        }
+        self.add_one(method, path, who, handler);
+        self
+    }
+
+    fn add_one(&mut self, method: Method, path: &str, who: &'static str, handler: Handler) {
+        let key = (method.to_string(), path.to_owned());
+        if self.listed.contains_key(&key) {
             return;
         }
+        self.listed.insert(key, who);
         // Endpoints name the same segment differently, which the path router does not allow.
         let mut numbered = String::new();
         for (index, segment) in path.split('/').skip(1).enumerate() {
@@ -141,7 +160,7 @@ impl Router {
     }
 
     /// Finds the handler and answers, whatever happens.
-    pub async fn answer(&self, app: Arc<App>, request: Request<Incoming>) -> Reply {
+    pub async fn answer(&self, app: Arc<App>, request: Call) -> Reply {
         let asked = format!("{} {}", request.method(), request.uri().path());
         let mut answer = match request.method() {
             &Method::OPTIONS => no_content(),
@@ -151,13 +170,13 @@ impl Router {
         answer
     }
 
-    fn dispatch(&self, app: Arc<App>, request: Request<Incoming>) -> Answer {
+    fn dispatch(&self, app: Arc<App>, request: Call) -> Answer {
         let path = request.uri().path();
         let Ok(found) = self.paths.at(path).or_else(|error| match path.strip_suffix('/') {
             Some(shorter) => self.paths.at(shorter),
             None => Err(error),
         }) else {
-            return failed(Error::unrecognized());
+            return self.beside(request);
         };
         let wanted = match request.method() {
             &Method::HEAD => &Method::GET,
@@ -171,6 +190,25 @@ impl Router {
             None => failed(Error::invalid_param("the path is not UTF-8")),
         }
     }
+
+    /// What is no endpoint: a file of the web client, or nothing.
+    fn beside(&self, request: Call) -> Answer {
+        match self.files.clone().filter(|_| !is_matrix(request.uri().path())) {
+            Some(files) => {
+                let (head, _) = request.into_parts();
+                Box::pin(async move { Ok(files.answer(&head.method, head.uri.path(), &head.headers).await) })
+            }
+            None => failed(Error::unrecognized()),
+        }
+    }
+}
+
+/// Whether a path is Matrix's own, so that what is not there is said the Matrix way.
+fn is_matrix(path: &str) -> bool {
+    ["/_matrix", "/.well-known"].iter().any(|prefix| {
+        let rest = path.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 fn failed(error: Error) -> Answer {
@@ -275,7 +313,7 @@ fn hex_byte(digits: &[u8]) -> Option<u8> {
 }
 
 /// Whether a request's body claims to be JSON or claims nothing.
-pub fn content_type(request: &Request<Incoming>) -> Option<&str> {
+pub fn content_type(request: &Call) -> Option<&str> {
     request.headers().get(header::CONTENT_TYPE)?.to_str().ok()
 }
 

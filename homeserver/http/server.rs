@@ -1,4 +1,4 @@
-//! Listening, connections, TLS, and stopping cleanly.
+//! Listening, connections, and stopping cleanly.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,34 +21,37 @@ const HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long requests under way may take once the server is stopping.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What a listener serves, and how.
+/// What the listeners serve, and how.
 pub struct Service {
     /// What requests reach.
     pub app: Arc<App>,
     /// Where they go.
     pub router: Router,
-    /// The certificate to speak TLS with, if the listener does.
-    pub tls: Option<TlsAcceptor>,
-    /// Connections at once at most.
-    pub max_connections: usize,
+    /// As many places as there may be connections at once.
+    pub places: Arc<Semaphore>,
     /// A proxy stands in front, and its `X-Forwarded-For` says where calls come from.
     pub behind_proxy: bool,
 }
 
-/// Serves until `stop` says true, then lets requests under way end.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+/// Serves a listener, with TLS if there is a certificate, until `stop` says true; then lets requests
+/// under way end.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    service: Arc<Service>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
-    let places = Arc::new(Semaphore::new(service.max_connections));
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &service.places) => accepted,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             () = stopping(&mut stop) => break,
         };
         let (stream, address, place) = accepted;
-        let (service, stop) = (service.clone(), stop.clone());
+        let (tls, service, stop) = (tls.clone(), service.clone(), stop.clone());
         connections.spawn(async move {
-            connection(stream, address, service, stop).await;
+            connection(stream, address, tls, service, stop).await;
             drop(place);
         });
     }
@@ -82,10 +85,16 @@ async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, service: Arc<Service>, stop: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    service: Arc<Service>,
+    stop: watch::Receiver<bool>,
+) {
     // Small answers should leave at once; failing to ask for that is no reason to refuse.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = service.tls.clone() else {
+    let Some(tls) = tls else {
         return http1(stream, address, service, stop).await;
     };
     match tokio::time::timeout(HEAD_TIME, tls.accept(stream)).await {

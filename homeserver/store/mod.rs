@@ -16,7 +16,7 @@ use std::{path::Path, sync::Arc};
 use engine::Engine;
 pub use engine::Options;
 pub use table::{Flow, Table};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 pub use tx::{Read, ReadTx, Wake, WriteTx};
 pub use writer::OnCommit;
 
@@ -39,6 +39,7 @@ impl Caches {
 pub struct Store {
     engine: Arc<Engine>,
     jobs: mpsc::Sender<Box<dyn writer::Job>>,
+    ended: watch::Receiver<()>,
 }
 
 impl Store {
@@ -48,12 +49,40 @@ impl Store {
         let engine = Arc::new(Engine::open(path, options)?);
         let pos = engine.begin_read().and_then(|tx| tx.pos()).map_err(|error| error.to_string())?;
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
-        let writer = writer::Writer { engine: engine.clone(), jobs: queue, on_commit, pos, space_checked: None };
+        let (end, ended) = watch::channel(());
+        let writer =
+            writer::Writer { engine: engine.clone(), jobs: queue, on_commit, pos, space_checked: None, ended: end };
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(|| writer.run())
             .map_err(|error| format!("can't start the writer thread: {error}"))?;
-        Ok(Self { engine, jobs })
+        Ok(Self { engine, jobs, ended })
+    }
+
+    /// Makes this the database of a server, or finds that it is another's: what users and rooms are
+    /// called can't be changed afterwards.
+    pub async fn claim(&self, server_name: &str) -> Result<(), String> {
+        let text = |error: Error| error.to_string();
+        let mut owner = self.read(|tx| tables::IDENTITY.get(tx, "server_name")).map_err(text)?;
+        if owner.is_none() {
+            let name = server_name.to_owned();
+            self.write(move |tx| tables::IDENTITY.put(tx, "server_name", &name)).await.map_err(text)?;
+            owner = Some(server_name.to_owned());
+        }
+        match owner.filter(|owner| owner != server_name) {
+            None => Ok(()),
+            Some(owner) => Err(format!(
+                "this data directory belongs to the server {owner:?}, not {server_name:?}: \
+                 set server_name back, or data_dir to another directory"
+            )),
+        }
+    }
+
+    /// Does what is queued, closes the file and returns then. Later writes are refused.
+    pub async fn close(&self) {
+        // If the queue is closed already, somebody else has asked for the same.
+        let _ = self.jobs.send(Box::new(writer::Last)).await;
+        let _ = self.ended.clone().changed().await;
     }
 
     /// Reads from a snapshot of the last commit.

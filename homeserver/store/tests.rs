@@ -112,3 +112,35 @@ fn a_foreign_file_and_a_newer_schema_are_refused_with_advice() {
     let error = Store::open(&newer, options, Box::new(|_, _| {})).err().expect("refused");
     assert!(error.contains("schema 99"), "{error}");
 }
+
+#[tokio::test]
+async fn closing_does_what_is_queued_and_refuses_the_rest() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let mut jobs = tokio::task::JoinSet::new();
+    for n in 0..50u64 {
+        let store = store.clone();
+        jobs.spawn(async move { (n, store.write(move |tx| tables::PUBLIC_ROOMS.put(tx, n, &())).await.is_ok()) });
+    }
+    tokio::task::yield_now().await;
+    store.close().await;
+    store.close().await;
+    let kept: Vec<u64> = jobs.join_all().await.into_iter().filter_map(|(n, kept)| kept.then_some(n)).collect();
+    let late = store.write(|tx| tables::PUBLIC_ROOMS.put(tx, 99, &())).await.expect_err("closed");
+    assert_eq!(late.status().as_u16(), 503);
+    let again = open(dir.path());
+    let mut found = again.read(|tx| tables::PUBLIC_ROOMS.collect(tx, 0.., |room, ()| room)).expect("reads");
+    let mut kept = kept;
+    (kept.sort_unstable(), found.sort_unstable());
+    assert_eq!(found, kept);
+}
+
+#[tokio::test]
+async fn a_database_belongs_to_one_server_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    store.claim("a.example").await.expect("new");
+    store.claim("a.example").await.expect("the same");
+    let error = store.claim("b.example").await.expect_err("another's");
+    assert!(error.contains("a.example"), "{error}");
+}

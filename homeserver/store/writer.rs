@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Engine, WriteTx, tables,
@@ -42,6 +42,24 @@ pub(super) trait Job: Send {
     fn fail(&mut self, error: Error);
     /// Tells the caller.
     fn answer(self: Box<Self>);
+    /// Whether it is the last one that is taken.
+    fn is_last(&self) -> bool {
+        false
+    }
+}
+
+/// The job that ends the writer, after those that were queued before.
+pub(super) struct Last;
+
+impl Job for Last {
+    fn run(&mut self, _: &WriteTx) -> bool {
+        true
+    }
+    fn fail(&mut self, _: Error) {}
+    fn answer(self: Box<Self>) {}
+    fn is_last(&self) -> bool {
+        true
+    }
 }
 
 pub(super) struct Task<T, F> {
@@ -84,10 +102,12 @@ pub(super) struct Writer {
     pub on_commit: OnCommit,
     pub pos: Pos,
     pub space_checked: Option<(Instant, bool)>,
+    /// Told when the writer has ended and the file is closed.
+    pub ended: watch::Sender<()>,
 }
 
 impl Writer {
-    /// Serves jobs until the last [`super::Store`] is gone.
+    /// Serves jobs until the store is closed or the last [`super::Store`] is gone.
     pub fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while let Some(first) = self.jobs.blocking_recv() {
@@ -96,10 +116,14 @@ impl Writer {
                 let Ok(job) = self.jobs.try_recv() else { break };
                 batch.push(job);
             }
+            if batch.iter().any(|job| job.is_last()) {
+                self.jobs.close();
+            }
             self.serve(&mut batch);
             batch.drain(..).for_each(Job::answer);
         }
         self.engine.close();
+        self.ended.send_replace(());
     }
 
     fn serve(&mut self, batch: &mut [Box<dyn Job>]) {

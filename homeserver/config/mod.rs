@@ -1,0 +1,261 @@
+//! Every setting, its default and its check. The file is TOML; all its problems are said at once,
+//! each with its line and what would be right. Knows no other part of Hearth.
+//!
+//! A new setting is a field of [`Config`], a line in `Default`, a line in `read`, and an entry in
+//! `config.example.toml`, which a test holds against this file.
+
+mod read;
+mod values;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use read::Reader;
+use ruma::{OwnedServerName, server_name};
+
+/// The file that is read when the command line names none, if it is there.
+pub const FILE: &str = "hearth.toml";
+/// The documented file of all settings.
+pub const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+const MIB: u64 = 1 << 20;
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// Everybody.
+    Open,
+    /// Who has a registration token.
+    Token,
+    /// Nobody, but for the first administrator.
+    Closed,
+}
+
+/// Listening with TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Where.
+    pub listen: Vec<SocketAddr>,
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// The server's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The name that user and room IDs end with.
+    pub server_name: OwnedServerName,
+    /// Where clients reach the server in plain HTTP. Once it runs, the addresses it really has.
+    pub listen: Vec<SocketAddr>,
+    /// Where they reach it by TLS.
+    pub tls: Option<Tls>,
+    /// What clients elsewhere are told to call; see [`Config::base_url`].
+    pub public_url: Option<String>,
+    /// Where the database, media and keys are.
+    pub data_dir: PathBuf,
+    /// A folder to serve the web client from, instead of the one in the binary.
+    pub web_root: Option<PathBuf>,
+    /// Who may register.
+    pub registration: Registration,
+    /// Whether rate limits are on.
+    pub rate_limits: bool,
+    /// Bytes of an upload at most.
+    pub max_upload: u64,
+    /// Connections at once at most.
+    pub max_connections: usize,
+    /// Whether a proxy stands in front, whose `X-Forwarded-For` is believed.
+    pub behind_proxy: bool,
+    /// Bytes for all caches together.
+    pub memory: u64,
+    /// Free bytes on the disk below which writes are refused.
+    pub min_free_disk: u64,
+    /// What is logged, as `tracing` filters are written.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server_name: server_name!("localhost").to_owned(),
+            listen: vec![([127, 0, 0, 1], 8008).into()],
+            tls: None,
+            public_url: None,
+            data_dir: "hearth-data".into(),
+            web_root: None,
+            registration: Registration::Open,
+            rate_limits: true,
+            max_upload: 50 * MIB,
+            max_connections: 20_000,
+            behind_proxy: false,
+            memory: 128 * MIB,
+            min_free_disk: 64 * MIB,
+            log: "info".into(),
+        }
+    }
+}
+
+/// Where TLS listens unless told otherwise: the port where other servers look.
+fn tls_listen() -> Vec<SocketAddr> {
+    vec![([0, 0, 0, 0], 8448).into()]
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|error| Problems {
+            file: path.to_owned(),
+            list: vec![Problem { place: None, text: format!("can't be read: {error}") }],
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of a file. Paths in it are seen from the folder that the file is in.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Problems> {
+        let (document, errors) = toml::de::DeTable::parse_recoverable(text);
+        let mut reader = Reader::new(document.get_ref(), path.parent().unwrap_or(Path::new("")));
+        for error in &errors {
+            reader.problem(error.span().map(|span| span.start), error.message());
+        }
+        let config = read(&mut reader);
+        let list = reader.finish(text);
+        if list.is_empty() { Ok(config) } else { Err(Problems { file: path.to_owned(), list }) }
+    }
+
+    /// The text of a file for a server of this name, ready to be looked over.
+    pub fn written_for(name: &str) -> String {
+        let changes = [
+            ("server_name", format!("server_name = {name:?}")),
+            ("public_url", format!("public_url = \"https://{name}\"")),
+            ("registration", "registration = \"closed\"".to_owned()),
+            ("behind_proxy", "behind_proxy = true".to_owned()),
+        ];
+        let mut out = String::new();
+        for line in EXAMPLE.lines() {
+            let setting = line.strip_prefix("# ").unwrap_or(line);
+            let change = changes.iter().find(|(key, _)| setting.starts_with(&format!("{key} = ")));
+            out.push_str(change.map_or(line, |(_, changed)| changed));
+            out.push('\n');
+        }
+        out
+    }
+
+    /// The address to tell people on this machine.
+    pub fn local_url(&self) -> String {
+        let tls = self.tls.iter().flat_map(|tls| &tls.listen).map(|address| ("https", *address));
+        let plain = self.listen.iter().map(|address| ("http", *address));
+        let Some((scheme, mut address)) = plain.chain(tls).next() else { return String::new() };
+        if address.ip().is_unspecified() {
+            let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()];
+            address.set_ip(loopback[usize::from(address.is_ipv6())].ip());
+        }
+        format!("{scheme}://{address}")
+    }
+
+    /// The address that clients are told to call: `public_url`, or else what follows from the rest.
+    /// A server without a name of its own is only reached where it listens.
+    pub fn base_url(&self) -> String {
+        if let Some(url) = &self.public_url {
+            return url.clone();
+        }
+        let host = self.server_name.host();
+        if host == "localhost" || self.server_name.is_ip_literal() {
+            return self.local_url();
+        }
+        let port = self.tls.iter().flat_map(|tls| &tls.listen).map(SocketAddr::port).next();
+        match port.filter(|port| *port != 443) {
+            Some(port) => format!("https://{host}:{port}"),
+            None => format!("https://{host}"),
+        }
+    }
+
+    /// Whether nobody outside of this machine can reach the server, as far as the settings tell.
+    pub fn is_private(&self) -> bool {
+        let tls = self.tls.iter().flat_map(|tls| &tls.listen);
+        let loopback = self.listen.iter().chain(tls).all(|address| address.ip().is_loopback());
+        loopback && !self.behind_proxy && self.public_url.is_none()
+    }
+
+    /// Every key that a file may have, with its section: `tls.key`.
+    pub fn keys() -> Vec<&'static str> {
+        let document = toml::de::DeTable::new();
+        let mut reader = Reader::new(&document, Path::new(""));
+        read(&mut reader);
+        reader.known().to_vec()
+    }
+}
+
+/// Asks the reader for every setting there is.
+fn read(file: &mut Reader) -> Config {
+    let default = Config::default();
+    let mut config = Config {
+        server_name: file.value("server_name", values::server_name).unwrap_or(default.server_name),
+        listen: file.value("listen", values::addresses).unwrap_or(default.listen),
+        public_url: file.value("public_url", values::url),
+        data_dir: file.path("data_dir").unwrap_or(default.data_dir),
+        web_root: file.path("web_root"),
+        registration: default.registration,
+        rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
+        max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
+        max_connections: file.value("max_connections", values::count(16)).unwrap_or(default.max_connections),
+        behind_proxy: file.value("behind_proxy", values::boolean).unwrap_or(default.behind_proxy),
+        memory: file.value("memory", values::size(8 * MIB)).unwrap_or(default.memory),
+        min_free_disk: file.value("min_free_disk", values::size(0)).unwrap_or(default.min_free_disk),
+        log: file.value("log", values::log_filter).unwrap_or(default.log),
+        tls: tls(file),
+    };
+    let registration = file.value("registration", values::registration);
+    let safe = if config.is_private() { Registration::Open } else { Registration::Closed };
+    config.registration = registration.unwrap_or(safe);
+    if config.listen.is_empty() && config.tls.as_ref().is_none_or(|tls| tls.listen.is_empty()) {
+        file.problem_at("listen", "at least one address is wanted, here or in [tls]: \"127.0.0.1:8008\"");
+    }
+    config
+}
+
+fn tls(file: &mut Reader) -> Option<Tls> {
+    let listen = file.value("tls.listen", values::addresses).unwrap_or_else(tls_listen);
+    let certificate = file.path("tls.certificate");
+    let key = file.path("tls.key");
+    file.require("tls", &["tls.certificate", "tls.key"]);
+    Some(Tls { listen, certificate: certificate?, key: key? })
+}
+
+/// What is wrong at one place of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line and column, from 1, if it is at one place.
+    pub place: Option<(usize, usize)>,
+    /// What it is, and what would be right.
+    pub text: String,
+}
+
+/// All that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    /// The file.
+    pub file: PathBuf,
+    /// From its top to its end.
+    pub list: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Problem { place, text }) in self.list.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "\n" };
+            write!(out, "{separator}{}:", self.file.display())?;
+            if let Some((line, column)) = place {
+                write!(out, "{line}:{column}:")?;
+            }
+            write!(out, " {text}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

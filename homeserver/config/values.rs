@@ -1,0 +1,124 @@
+//! What the value of a setting may be. An error says what would be right.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+
+use ruma::{OwnedServerName, ServerName};
+use toml::de::DeValue;
+use tracing_subscriber::EnvFilter;
+
+use super::Registration;
+
+type Parsed<T> = Result<T, String>;
+
+/// IDs have 255 bytes at most, and the server's name is a part of them.
+const MAX_NAME: usize = 200;
+
+fn text<'a>(value: &'a DeValue, example: &str) -> Parsed<&'a str> {
+    value.as_str().ok_or_else(|| format!("a text is wanted, such as {example}"))
+}
+
+pub fn server_name(value: &DeValue) -> Parsed<OwnedServerName> {
+    let name = text(value, "\"example.org\"")?;
+    let parsed = ServerName::parse(name).ok().filter(|name| name.as_str().len() <= MAX_NAME);
+    parsed.ok_or_else(|| format!("{name:?} is not a server name: a domain is wanted, such as \"example.org\""))
+}
+
+pub fn addresses(value: &DeValue) -> Parsed<Vec<SocketAddr>> {
+    let wanted = "an array of addresses is wanted, such as [\"127.0.0.1:8008\", \"[::1]:8008\"]";
+    let list = value.as_array().ok_or(wanted)?;
+    let mut seen = BTreeSet::new();
+    let mut out = Vec::new();
+    for item in list.iter() {
+        let text = item.get_ref().as_str().ok_or(wanted)?;
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| format!("{text:?} is not an IP address and a port, such as \"127.0.0.1:8008\""))?;
+        if !seen.insert(address) && address.port() != 0 {
+            return Err(format!("{text:?} is there twice: name it once"));
+        }
+        out.push(address);
+    }
+    Ok(out)
+}
+
+/// A base URL, without a slash at its end.
+pub fn url(value: &DeValue) -> Parsed<String> {
+    let text = text(value, "\"https://chat.example.org\"")?;
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        scheme && uri.host().is_some() && uri.path_and_query().is_none_or(|path| path == "/")
+    });
+    let parsed = uri.map(|_| text.trim_end_matches('/').to_owned());
+    parsed.ok_or_else(|| format!("{text:?} is not the address of a site, such as \"https://chat.example.org\""))
+}
+
+pub fn path(value: &DeValue) -> Parsed<PathBuf> {
+    let text = text(value, "\"/var/lib/hearth\"")?;
+    if text.is_empty() { Err("an empty path: name a file or folder".into()) } else { Ok(text.into()) }
+}
+
+pub fn registration(value: &DeValue) -> Parsed<Registration> {
+    match value.as_str() {
+        Some("open") => Ok(Registration::Open),
+        Some("token") => Ok(Registration::Token),
+        Some("closed") => Ok(Registration::Closed),
+        _ => Err("\"open\", \"token\" or \"closed\" is wanted".into()),
+    }
+}
+
+pub fn boolean(value: &DeValue) -> Parsed<bool> {
+    value.as_bool().ok_or_else(|| "true or false is wanted".into())
+}
+
+fn integer(value: &DeValue) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// A whole number, no less than `least`.
+pub fn count(least: usize) -> impl FnOnce(&DeValue) -> Parsed<usize> {
+    move |value| {
+        let number = integer(value).and_then(|number| usize::try_from(number).ok());
+        number.filter(|number| *number >= least).ok_or_else(|| format!("a whole number from {least} up is wanted"))
+    }
+}
+
+/// A size in bytes, no less than `least`: a number, or a text with a unit.
+pub fn size(least: u64) -> impl FnOnce(&DeValue) -> Parsed<u64> {
+    move |value| {
+        let bytes = integer(value).or_else(|| with_unit(value.as_str()?));
+        let bytes = bytes.ok_or("a size is wanted, such as \"128 MiB\" or \"1 GB\"")?;
+        if bytes < least { Err(format!("{} is the least that works", words(least))) } else { Ok(bytes) }
+    }
+}
+
+const UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+fn with_unit(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let unit = text[digits.len()..].trim();
+    let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    digits.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A size as people write it, in the largest unit that it is whole in.
+fn words(bytes: u64) -> String {
+    let unit = UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    unit.map_or_else(|| "0 B".to_owned(), |(name, factor)| format!("{} {name}", bytes / factor))
+}
+
+pub fn log_filter(value: &DeValue) -> Parsed<String> {
+    let text = text(value, "\"info\" or \"warn,hearth::store=debug\"")?;
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("{text:?} is not a log filter, such as \"info\" or \"warn,hearth::store=debug\"")),
+    }
+}

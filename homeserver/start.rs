@@ -1,0 +1,99 @@
+//! Starting: the data directory, the addresses, and what is said once the server is there. Errors here
+//! reach the person who started it, so they say what to do.
+
+use std::{fs, io, net::SocketAddr, path::Path};
+
+use tokio::net::TcpListener;
+
+use crate::{
+    accounts::registration,
+    base::signing::SigningKey,
+    config::{Config, Registration},
+    store::{Options, Store},
+};
+
+/// Opens the database of these settings, making it and its folder if need be.
+pub async fn open_store(config: &Config) -> Result<Store, String> {
+    make_data_dir(&config.data_dir)?;
+    let options = Options {
+        page_cache: usize::try_from(config.memory / 2).unwrap_or(usize::MAX),
+        state_cache: config.memory / 4,
+        min_free: config.min_free_disk,
+    };
+    let store = Store::open(&config.data_dir.join("hearth.redb"), options, Box::new(|_, _| {}))?;
+    store.claim(config.server_name.as_str()).await?;
+    Ok(store)
+}
+
+/// The signing key of these settings, made if there is none.
+pub fn signing_key(config: &Config) -> Result<SigningKey, String> {
+    make_data_dir(&config.data_dir)?;
+    SigningKey::load_or_create(&config.data_dir.join("signing.key"))
+}
+
+/// Makes the folder for everything private, if it isn't there.
+fn make_data_dir(dir: &Path) -> Result<(), String> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let cure = "set data_dir to a folder that this user may write to";
+    builder.create(dir).map_err(|error| format!("can't make the data directory {}: {error}; {cure}", dir.display()))?;
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|error| format!("can't write to the data directory {}: {error}; {cure}", dir.display()))
+}
+
+/// Listens at all these addresses, and notes which they really are: port 0 is any.
+pub(crate) async fn bind(addresses: &mut [SocketAddr]) -> Result<Vec<TcpListener>, String> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(*address).await.map_err(|error| cant_listen(*address, &error))?;
+        *address = listener.local_addr().map_err(|error| cant_listen(*address, &error))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn cant_listen(address: SocketAddr, error: &io::Error) -> String {
+    let cure = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let other = SocketAddr::new(address.ip(), address.port().checked_add(1).unwrap_or(8008));
+            format!(
+                "something listens there already, perhaps another hearth. Stop it, or choose another \
+                 address by this line in hearth.toml: listen = [\"{other}\"]"
+            )
+        }
+        io::ErrorKind::PermissionDenied => "choose a port from 1024 up, or give this program the right to bind \
+                                            lower ones (CAP_NET_BIND_SERVICE)"
+            .to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("can't listen on {address}: {cure}")
+}
+
+/// Says on standard output that the server is there, and what to do next.
+pub(crate) async fn greet(config: &Config, store: &Store) {
+    let local = config.local_url();
+    let mut text = format!("Hearth is at {local}\n");
+    if config.base_url() != local {
+        text += &format!("For people elsewhere it is {}.\n", config.base_url());
+    }
+    let policy = registration::policy(config);
+    let token = store.write(move |tx| registration::ensure_first_admin_token(tx, policy)).await;
+    text += &match (token, config.registration) {
+        (Ok(Some(token)), _) => format!(
+            "Nobody administers it yet. Open it in a browser and make an account with this registration token, \
+             which works once:\n  {token}\n"
+        ),
+        (_, Registration::Open) => "Open it in a browser and make an account: the first is its administrator.\n".into(),
+        _ => "Open it in a browser and sign in.\n".into(),
+    };
+    // Nobody may be reading; the server is there all the same.
+    let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
+    if !config.behind_proxy {
+        for address in config.listen.iter().filter(|address| !address.ip().is_loopback()) {
+            tracing::warn!(%address, "plain HTTP beyond this machine: what people write can be read on the way");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line: what it writes, what it says, and how it ends.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::common::Server;
+
+/// Runs the binary in a directory until it ends.
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    Server::command().args(arguments).current_dir(dir).output().expect("it runs")
+}
+
+/// What it said on failing.
+#[track_caller]
+fn failure(output: &Output) -> String {
+    assert!(!output.status.success(), "it should have failed: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn success(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn help_and_version_speak() {
+    let dir = TempDir::new().expect("a directory");
+    let help = success(&run(dir.path(), &["--help"]));
+    for word in ["serve", "init", "check", "user", "--config", "--web-root", "hearth-data", "Examples"] {
+        assert!(help.contains(word), "--help doesn't say {word}:\n{help}");
+    }
+    assert_eq!(success(&run(dir.path(), &["--version"])), format!("hearth {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(failure(&run(dir.path(), &["srve"])).contains("serve"));
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "asking writes nothing");
+}
+
+#[test]
+fn init_writes_what_check_finds_fine_and_overwrites_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    success(&run(dir.path(), &["init", "example.org"]));
+    let key = fs::read_to_string(dir.path().join("hearth-data/signing.key")).expect("the key");
+    assert!(success(&run(dir.path(), &["check", "hearth.toml"])).contains("example.org"));
+
+    let again = failure(&run(dir.path(), &["init", "example.com"]));
+    assert!(again.contains("hearth.toml exists already"), "{again}");
+    assert!(fs::read_to_string(dir.path().join("hearth.toml")).expect("the file").contains("example.org"));
+
+    success(&run(dir.path(), &["init", "example.net", "--config", "other.toml"]));
+    assert!(fs::read_to_string(dir.path().join("other.toml")).expect("the file").contains("example.net"));
+    assert_eq!(fs::read_to_string(dir.path().join("hearth-data/signing.key")).expect("the key"), key);
+
+    for wrong in ["https://example.org", "exa mple", "example.org\"\nlog = \"", ""] {
+        assert!(failure(&run(dir.path(), &["init", wrong, "--config", "wrong.toml"])).contains("a domain is wanted"));
+    }
+    assert!(!dir.path().join("wrong.toml").exists());
+}
+
+#[test]
+fn secrets_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().expect("a directory");
+    success(&run(dir.path(), &["init", "example.org"]));
+    let mode = |path: &str| fs::metadata(dir.path().join(path)).expect("made").permissions().mode() & 0o777;
+    assert_eq!((mode("hearth-data"), mode("hearth-data/signing.key")), (0o700, 0o600));
+}
+
+#[test]
+fn check_says_all_problems_at_once() {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("hearth.toml");
+    fs::write(&file, "lissten = []\nmemory = 3\n").expect("written");
+    let said = failure(&run(dir.path(), &["check", "hearth.toml"]));
+    assert!(said.contains("hearth.toml:1:1: unknown key \"lissten\"; the nearest known key is \"listen\""), "{said}");
+    assert!(said.contains("hearth.toml:2:10: memory: 8 MiB is the least"), "{said}");
+    assert_eq!(failure(&run(dir.path(), &[])), said, "serving says the same");
+
+    fs::write(&file, "[tls]\ncertificate = \"none.pem\"\nkey = \"none.pem\"\n").expect("written");
+    assert!(failure(&run(dir.path(), &["check", "hearth.toml"])).contains("can't read the certificate none.pem"));
+    assert!(failure(&run(dir.path(), &["check", "nowhere.toml"])).contains("nowhere.toml: can't be read"));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_with_what_to_do() {
+    let server = Server::start().await;
+    let dir = TempDir::new().expect("a directory");
+    fs::write(dir.path().join("hearth.toml"), format!("listen = [{:?}]\n", server.address())).expect("written");
+    let said = failure(&run(dir.path(), &[]));
+    assert!(said.contains(server.address()) && said.contains("listens there already"), "{said}");
+    assert!(said.contains("listen = [\"127.0.0.1:"), "{said}");
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cant_be_used_is_said_with_what_to_do() {
+    let server = Server::start().await;
+    let dir = TempDir::new().expect("a directory");
+    let with = |line: String| {
+        fs::write(dir.path().join("hearth.toml"), format!("listen = [\"127.0.0.1:0\"]\n{line}\n")).expect("written");
+        failure(&run(dir.path(), &[]))
+    };
+    let said = with(format!("data_dir = {:?}", server.data()));
+    assert!(said.contains("is in use") && said.contains("Stop it first"), "{said}");
+    let said = with("data_dir = \"hearth.toml/data\"".to_owned());
+    assert!(said.contains("can't make the data directory") && said.contains("set data_dir"), "{said}");
+    fs::create_dir(dir.path().join("broken")).expect("made");
+    fs::write(dir.path().join("broken/hearth.redb"), "not a database").expect("written");
+    let said = with("data_dir = \"broken\"".to_owned());
+    assert!(said.contains("hearth.redb"), "{said}");
+}
+
+#[tokio::test]
+async fn a_data_directory_keeps_its_server_name() {
+    let mut server = Server::start().await;
+    server.stop().await;
+    let config = fs::read_to_string(server.config()).expect("written");
+    fs::write(server.config(), format!("server_name = \"other.example\"\n{config}")).expect("written");
+    let said = failure(&run(server.dir.path(), &["--config", "hearth.toml"]));
+    assert!(said.contains("belongs to the server \"localhost\""), "{said}");
+}
+
+#[tokio::test]
+async fn signals_stop_the_server_cleanly() {
+    let mut server = Server::start().await;
+    for signal in ["INT", "TERM"] {
+        // An idle connection doesn't hold it up.
+        let idle = TcpStream::connect(server.address()).await.expect("connects");
+        server.guest().get("/_matrix/client/versions").await.ok();
+        server.signal(signal);
+        assert!(server.ended().await.success(), "{signal}");
+        assert!(server.log().trim_end().ends_with("stopped"), "{}", server.log());
+        drop(idle);
+        server.resume().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let mut server = Server::start().await;
+    // A request that is under way is waited for, so that only the second signal ends it so soon.
+    let mut slow = TcpStream::connect(server.address()).await.expect("connects");
+    let head = "POST /_matrix/client/v3/login HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.expect("written");
+    server.guest().get("/_matrix/client/versions").await.ok();
+    server.signal("TERM");
+    while !server.log().contains("stopping") {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(130));
+    server.resume().await;
+    server.guest().get("/_matrix/client/versions").await.ok();
+}
+
+#[test]
+fn without_readers_it_runs_all_the_same() {
+    let dir = TempDir::new().expect("a directory");
+    fs::write(dir.path().join("hearth.toml"), "listen = [\"127.0.0.1:0\"]\n").expect("written");
+    let hearth = env!("CARGO_BIN_EXE_hearth");
+    // Its output is closed before it says anything; it then has to be there for the signal.
+    let script = format!("{hearth} >&- 2>log & sleep 2; kill -TERM $! && wait $!");
+    let ended = Command::new("sh").args(["-c", &script]).current_dir(dir.path()).status().expect("a shell");
+    assert!(ended.success(), "{}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+}

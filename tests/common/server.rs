@@ -1,0 +1,201 @@
+//! The process: started on a free port with a directory of its own, and ended with the test.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::user::{Answer, User};
+
+/// How long the server may take to start, or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server. Dropping it ends it; if the test has failed, its log is shown.
+pub struct Server {
+    /// Its address, such as `http://127.0.0.1:40123`. Stays the same over restarts.
+    pub url: String,
+    /// The directory of its configuration, its log and its data.
+    pub dir: TempDir,
+    child: Option<Child>,
+    settings: String,
+    http: reqwest::Client,
+}
+
+impl Server {
+    /// A server named `localhost` with open registration and without rate limits.
+    pub async fn start() -> Self {
+        Self::start_with("registration = \"open\"\nrate_limits = false\n").await
+    }
+
+    /// A server with these settings; where it listens and keeps its data is seen to.
+    pub async fn start_with(settings: &str) -> Self {
+        let mut server = Self {
+            url: "http://127.0.0.1:0".into(),
+            dir: TempDir::with_prefix("hearth-").expect("a directory"),
+            child: None,
+            settings: settings.to_owned(),
+            http: reqwest::Client::new(),
+        };
+        server.resume().await;
+        server
+    }
+
+    /// The binary, for tests of the command line.
+    pub fn command() -> Command {
+        Command::new(env!("CARGO_BIN_EXE_hearth"))
+    }
+
+    /// The configuration file that the server runs with.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("hearth.toml")
+    }
+
+    /// Where its database and keys are.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The resident memory of the process, in bytes.
+    pub fn memory(&self) -> u64 {
+        let id = self.child.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
+        line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// `host:port`, to open sockets to.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Starts the server again after [`Self::stop`] or [`Self::kill9`], on the same data and port.
+    /// Answers how long it took to be ready.
+    pub async fn resume(&mut self) -> Duration {
+        assert!(self.child.is_none(), "it runs already");
+        let text = format!("listen = [{:?}]\ndata_dir = \"data\"\n{}", self.address(), self.settings);
+        fs::write(self.config(), text).expect("written");
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log")).expect("a log");
+        let mut command = Self::command();
+        command.arg("--config").arg(self.config()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let began = Instant::now();
+        let mut child = command.spawn().expect("the binary starts");
+        let mut output = BufReader::new(child.stdout.take().expect("it has an output"));
+        self.child = Some(child);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            output.read_line(&mut line).expect("text");
+            // The rest is read as it comes, so that the server never waits for us.
+            std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+            line
+        });
+        let line = tokio::time::timeout(PATIENCE, reading).await.expect("ready in time").expect("read");
+        let Some(url) = line.trim().strip_prefix("Hearth is at ") else {
+            panic!("the server did not start: it said {line:?}");
+        };
+        self.url = url.to_owned();
+        began.elapsed()
+    }
+
+    /// Asks the server to stop, as Ctrl-C or a service manager does, and waits until it has.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Sends the process a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill is there");
+        assert!(sent.success(), "no process {id}");
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("our child") {
+                return status;
+            }
+            if began.elapsed() > PATIENCE {
+                child.kill().expect("our child");
+                panic!("the server did not stop");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends the process at once, as a crash or a power cut does.
+    pub async fn kill9(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+    }
+
+    /// A clean stop and a new start.
+    pub async fn restart(&mut self) {
+        assert!(self.stop().await.success(), "a clean stop");
+        self.resume().await;
+    }
+
+    /// Somebody without an account.
+    pub fn guest(&self) -> User {
+        User::new(self.url.clone(), self.http.clone())
+    }
+
+    /// A new account, signed in. Its password is [`password`](Self::password)`(name)`.
+    pub async fn register(&self, name: &str) -> User {
+        let body = json!({"username": name, "password": Self::password(name), "auth": {"type": "m.login.dummy"}});
+        self.signed_in("/_matrix/client/v3/register", body).await
+    }
+
+    /// A further session of an account.
+    pub async fn login(&self, name: &str) -> User {
+        let identifier = json!({"type": "m.id.user", "user": name});
+        let body = json!({"type": "m.login.password", "identifier": identifier, "password": Self::password(name)});
+        self.signed_in("/_matrix/client/v3/login", body).await
+    }
+
+    /// The password of an account that a test has made.
+    pub fn password(name: &str) -> String {
+        format!("the pass phrase of {name}")
+    }
+
+    async fn signed_in(&self, path: &str, body: Value) -> User {
+        let mut user = self.guest();
+        let Answer { status, body, .. } = user.post(path, body).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        let text = |name: &str| body[name].as_str().unwrap_or_else(|| panic!("no {name}: {body}")).to_owned();
+        (user.id, user.device, user.token) = (text("user_id"), text("device_id"), Some(text("access_token")));
+        user
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the server's log:\n{}---", self.log());
+        }
+    }
+}
+
+/// A file of this repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

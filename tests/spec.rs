@@ -1,0 +1,60 @@
+//! The tables of `spec/`, held against the router: what they list is what is spoken.
+
+use std::{collections::BTreeMap, fs};
+
+use crate::common::repository;
+
+/// (method, path) to who may call.
+type Endpoints = BTreeMap<(String, String), String>;
+
+/// What the page says: its table rows of the form `| GET | /path | token | … |`.
+fn written() -> Endpoints {
+    let page = fs::read_to_string(repository("spec/README.md")).expect("the page");
+    let mut out = Endpoints::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let ["", method, path, auth, _, ""] = cells[..] else { continue };
+        let Some(path) = path.strip_prefix("`/").and_then(|path| path.strip_suffix('`')) else { continue };
+        let twice = out.insert((method.to_owned(), format!("/{path}")), auth.to_owned());
+        assert!(twice.is_none(), "twice in spec/README.md: {line}");
+    }
+    out
+}
+
+/// What the router has, without the older prefixes under which it repeats the v3 paths.
+fn spoken() -> Endpoints {
+    let routes = hearth::client_api::routes();
+    let all: Endpoints =
+        routes.listed().map(|(method, path, who)| ((method.to_owned(), path.to_owned()), who.to_owned())).collect();
+    let repeated = |(method, path): &(String, String)| {
+        ["/_matrix/client/r0/", "/_matrix/client/unstable/"].iter().any(|prefix| {
+            let rest = path.strip_prefix(prefix);
+            rest.is_some_and(|rest| all.contains_key(&(method.clone(), format!("/_matrix/client/v3/{rest}"))))
+        })
+    };
+    all.iter().filter(|(key, _)| !repeated(key)).map(|(key, who)| (key.clone(), who.clone())).collect()
+}
+
+fn rows(endpoints: &Endpoints, but: &Endpoints) -> String {
+    let mut rest: Vec<_> = endpoints.iter().filter(|(key, who)| but.get(*key) != Some(who)).collect();
+    rest.sort_by_key(|((method, path), _)| (path, method));
+    rest.into_iter().map(|((method, path), who)| format!("| {method} | `{path}` | {who} | |\n")).collect()
+}
+
+#[test]
+fn the_page_lists_what_is_spoken() {
+    let (written, spoken) = (written(), spoken());
+    let (missing, wrong) = (rows(&spoken, &written), rows(&written, &spoken));
+    assert!(
+        missing.is_empty() && wrong.is_empty(),
+        "spec/README.md misses these rows:\n{missing}\nand has these that are not so:\n{wrong}"
+    );
+}
+
+#[test]
+fn the_page_is_sorted() {
+    let page = fs::read_to_string(repository("spec/README.md")).expect("the page");
+    let paths: Vec<&str> =
+        page.lines().filter(|line| line.contains("| `/")).filter_map(|line| line.split('`').nth(1)).collect();
+    assert!(paths.is_sorted(), "sort the rows of spec/README.md by path");
+}
