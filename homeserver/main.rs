@@ -103,7 +103,7 @@ fn init(name: &str, path: &Path) -> Result<(), String> {
         format!("{name:?} can't be the name of a server: a domain is wanted, such as example.org, without https://")
     })?;
     write_new(path, &text)?;
-    hearth::signing_key(&config)?;
+    hearth::start::signing_key(&config)?;
     let (file, data) = (path.display(), config.data_dir.display());
     println!("Wrote {file}, with every setting explained, and the signing key in {data}.");
     println!("Next: look it over, point a reverse proxy for https://{name} at http://127.0.0.1:8008, and run");

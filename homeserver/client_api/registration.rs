@@ -23,7 +23,8 @@ use crate::{
     app::App,
     base::random,
     error::{Error, Result},
-    http::{Bucket, Caller, Guarded, limits, uia},
+    http::{Bucket, Caller, Guarded, uia},
+    limits,
 };
 
 /// `POST /_matrix/client/v3/register`

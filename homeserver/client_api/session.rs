@@ -23,7 +23,8 @@ use crate::{
     },
     app::App,
     error::{Error, Result},
-    http::{Bucket, Caller, Loose, Session, limits, passwords},
+    http::{Bucket, Caller, Loose, Session, passwords},
+    limits,
 };
 
 /// `GET /_matrix/client/v3/login`
