@@ -9,6 +9,7 @@ pub mod e2ee;
 pub mod error;
 pub mod http;
 pub mod limits;
+pub mod notify;
 pub mod rooms;
 pub mod start;
 pub mod store;
