@@ -59,6 +59,8 @@ struct Inner {
     seats: RwLock<HashMap<OwnedUserId, Arc<Seat>>>,
     /// Who sits where. Locked before a seat's `rooms`.
     rooms: Mutex<HashMap<RoomNum, HashMap<usize, Arc<Seat>>>>,
+    /// Seats made so far.
+    numbers: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -72,6 +74,8 @@ struct Present {
 /// Where one person waits, on however many devices.
 #[derive(Default)]
 pub struct Seat {
+    /// Differs from that of any earlier seat of the same person.
+    number: u64,
     rung: AtomicU64,
     personal: AtomicU64,
     sessions: AtomicU64,
@@ -235,7 +239,9 @@ impl Inner {
             }
         }
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
-        let seat = seats.entry(user.to_owned()).or_default();
+        let number = || self.numbers.fetch_add(1, Relaxed);
+        let fresh = || Arc::new(Seat { number: number(), ..Seat::default() });
+        let seat = seats.entry(user.to_owned()).or_insert_with(fresh);
         seat.taken.fetch_add(1, SeqCst);
         Taken(seat.clone())
     }
@@ -296,9 +302,10 @@ impl Taken {
         self.0.rung.load(SeqCst)
     }
 
-    /// How often something changed that is this person's own: memberships, account data, keys.
-    pub fn personal(&self) -> u64 {
-        self.0.personal.load(SeqCst)
+    /// How often something changed that is this person's own (memberships, account data, keys), with
+    /// the number of the seat that counted it.
+    pub fn personal(&self) -> (u64, u64) {
+        (self.0.number, self.0.personal.load(SeqCst))
     }
 
     /// How often sessions of this person ended.
