@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{EventId, UserId, events::receipt::ReceiptThread};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     event::{self, Slices},
@@ -15,6 +15,7 @@ use super::{
     timeline::{View, order_of},
 };
 use crate::{
+    accounts::account_data,
     base::{Pos, RoomNum, clock},
     error::{Error, Result},
     store::{Flow, Read, WriteTx, rows::ReceiptRow, tables},
@@ -26,6 +27,8 @@ const MAX_SHOWN: usize = 1000;
 const MAX_OWN: usize = 1000;
 /// The thread that stands for everything that is in no thread.
 const MAIN: &str = "main";
+/// The account data type of the marker of where somebody reads.
+const FULLY_READ: &str = "m.fully_read";
 
 /// What kind of receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,25 @@ pub fn set(tx: &WriteTx, room: &Room, user: &UserId, kind: Kind, id: &EventId, t
         }
     });
     Ok(())
+}
+
+/// Moves the marker of where somebody reads, which is account data of the room. It only moves forward.
+/// spec: client-server-api#read-and-unread-markers
+pub fn set_fully_read(tx: &WriteTx, room: &Room, user: &UserId, id: &EventId) -> Result<()> {
+    #[derive(Serialize, Deserialize)]
+    struct Content {
+        event_id: String,
+    }
+    let order = place(tx, room, user, id, "")?;
+    let old = account_data::get(tx, user, &room.row.id, FULLY_READ)?;
+    if let Some(Content { event_id }) = old.and_then(|json| serde_json::from_str(&json).ok())
+        && let Some(pos) = tables::EVENT_IDS.get(tx, event_id.as_str())?
+        && order_of(pos) >= order
+    {
+        return Ok(());
+    }
+    let content = serde_json::to_string(&Content { event_id: id.to_string() }).map_err(Error::internal)?;
+    account_data::set(tx, user, &room.row.id, FULLY_READ, content)
 }
 
 /// How far somebody has read: per thread ("" for all, "main" for what is in none) the order of the

@@ -11,7 +11,7 @@ use crate::{
 
 /// What is not read, and by thread if the client counts threads by themselves.
 pub fn build(turn: &Turn<'_, impl Read>, room: &Room) -> Result<(Count, BTreeMap<String, Count>)> {
-    let mut counts = turn.app.sync.unread.counts(turn.tx, room, &turn.reader, order_of(turn.now))?;
+    let mut counts = turn.hub.unread.counts(turn.tx, room, &turn.reader, order_of(turn.now))?;
     if let Some(row) = counts.to_save.take() {
         turn.to_save.borrow_mut().push((room.num, row));
     }

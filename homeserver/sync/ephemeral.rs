@@ -35,7 +35,7 @@ pub fn build(turn: &Turn<'_, impl Read>, room: &Room, is_new: bool) -> Result<Ep
             events.push(json::to_raw(&event)?);
         }
     }
-    let typing = turn.app.typing.list(room.num, since.map_or(0, |since| since.ephemeral));
+    let typing = turn.hub.typing.list(room.num, since.map_or(0, |since| since.ephemeral));
     if let Some(mut user_ids) = typing.filter(|_| wants(filter, room, "m.typing")) {
         user_ids.retain(|user| !turn.facts.ignores(user.as_str()));
         // Nobody types in a room that is new to the client: that it knows.

@@ -7,9 +7,9 @@ use quick_cache::{Weighter, sync};
 use ruma::{OwnedUserId, UserId, push::Ruleset};
 use serde::Deserialize;
 
+use super::Hub;
 use crate::{
     accounts::{account_data, push_rules},
-    app::App,
     base::{Pos, RoomNum},
     error::Result,
     notify::Taken,
@@ -110,8 +110,8 @@ impl Cache {
     /// Every change is counted in the seat after its commit and before its position is published. If
     /// the count did not move while the snapshot was taken, and all of the snapshot is published, then
     /// facts of the same count hold the same changes as the snapshot does.
-    pub fn of(&self, app: &App, tx: &impl Read, seat: &Taken, user: &UserId, before: (u64, u64)) -> Result<Arc<Facts>> {
-        let settled = app.notifier.covers(tx.pos()?) && seat.personal() == before;
+    pub fn of(&self, hub: &Hub, tx: &impl Read, seat: &Taken, user: &UserId, before: (u64, u64)) -> Result<Arc<Facts>> {
+        let settled = hub.notifier.covers(tx.pos()?) && seat.personal() == before;
         if settled
             && let Some(kept) = self.0.get(user)
             && kept.version == before

@@ -46,7 +46,7 @@ pub struct Presence {
 /// What changed since the client's token. `tick` is the newest when the turn began.
 pub fn build(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Presence> {
     let since = turn.since.map_or(0, |since| since.ephemeral);
-    let changed = turn.app.presence.changed_since(since, MAX_LOOK);
+    let changed = turn.hub.presence.changed_since(since, MAX_LOOK);
     let upto = match changed.last() {
         Some((number, ..)) if changed.len() == MAX_LOOK => *number,
         _ => tick.max(since),

@@ -238,7 +238,7 @@ pub fn state(
             let event = view.show(turn.tx, &row, &slices)?;
             events.push(format(turn, &row, event)?);
             if lazy.is_some() && state::is_member(key) {
-                turn.app.sync.lazy.note(turn.ask, room.num, key, (pos, turn.now));
+                turn.hub.lazy.note(turn.ask, room.num, key, (pos, turn.now));
             }
         }
     }
@@ -287,7 +287,7 @@ fn add_members(
             continue;
         }
         if let Some(pos) = state::at(tx, at, key)?
-            && (redundant || !turn.app.sync.lazy.has(turn.ask, room.num, key, pos))
+            && (redundant || !turn.hub.lazy.has(turn.ask, room.num, key, pos))
         {
             wanted.insert(key, pos);
         }

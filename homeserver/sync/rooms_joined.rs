@@ -51,7 +51,7 @@ fn candidates(
     tick: u64,
 ) -> Result<BTreeSet<RoomNum>> {
     let rooms = || mine.iter().map(|mine| mine.room);
-    let mut out: BTreeSet<RoomNum> = match turn.app.notifier.changed(turn.now, since.pos, rooms()) {
+    let mut out: BTreeSet<RoomNum> = match turn.hub.notifier.changed(turn.now, since.pos, rooms()) {
         Some(changed) => changed.into_iter().collect(),
         None => {
             let mut changed = BTreeSet::new();
@@ -65,7 +65,7 @@ fn candidates(
         }
     };
     if tick > since.ephemeral {
-        out.extend(turn.app.typing.changed_since(since.ephemeral));
+        out.extend(turn.hub.typing.changed_since(since.ephemeral));
     }
     for id in data.keys() {
         out.extend(tables::ROOM_NUMS.get(turn.tx, id.as_str())?);

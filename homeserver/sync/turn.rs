@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Ask, Body, account_data,
+    Ask, Body, Hub, account_data,
     body::Rooms,
     encryption::{self, Keys},
     facts::Facts,
@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     accounts::account_data::Entry,
-    app::App,
     base::{Pos, RoomNum, clock, token::SyncToken},
     e2ee::device_lists::Moves,
     error::Result,
@@ -37,7 +36,7 @@ pub struct Built {
 
 /// What the sections share.
 pub struct Turn<'a, R: Read> {
-    pub app: &'a App,
+    pub hub: &'a Hub,
     pub tx: &'a R,
     pub ask: &'a Ask,
     pub facts: &'a Facts,
@@ -71,14 +70,14 @@ impl<R: Read> Turn<'_, R> {
 }
 
 /// Builds the answer from a snapshot that is taken now.
-pub fn build(app: &App, seat: &Taken, ask: &Ask) -> Result<Built> {
+pub fn build(hub: &Hub, seat: &Taken, ask: &Ask) -> Result<Built> {
     // Both are read before the snapshot: what happens after shows in the next turn, not in none.
     let (personal, tick) = (seat.personal(), clock::last_tick());
-    app.store.read(|tx| {
-        let facts = app.sync.facts.of(app, tx, seat, &ask.user, personal)?;
+    hub.store.read(|tx| {
+        let facts = hub.facts.of(hub, tx, seat, &ask.user, personal)?;
         let now = tx.pos()?;
         let turn = Turn {
-            app,
+            hub,
             tx,
             ask,
             facts: &facts,
