@@ -11,6 +11,7 @@ use crate::{
     http::passwords::Hasher,
     limits::Limits,
     store::Store,
+    sync::Hub,
 };
 
 /// What there is one of in a server.
@@ -31,6 +32,8 @@ pub struct App {
     pub uia: uia::Sessions,
     /// Who is online.
     pub presence: Arc<Presence>,
+    /// Who waits, who types, and what a sync draws from.
+    pub hub: Arc<Hub>,
     /// Says true once the server is to stop: parked requests and open sockets then end.
     pub stop: watch::Receiver<bool>,
 }

@@ -9,9 +9,11 @@ pub mod e2ee;
 pub mod error;
 pub mod http;
 pub mod limits;
+pub mod notify;
 pub mod rooms;
 pub mod start;
 pub mod store;
+pub mod sync;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,11 +23,14 @@ use tokio::{
 };
 
 use crate::{
-    accounts::sessions,
+    accounts::{presence::Presence, sessions},
     app::App,
     base::signing::Identity,
     config::Config,
     http::{Files, server, tls::Certificate},
+    notify::Notifier,
+    store::Read,
+    sync::Hub,
 };
 
 /// How often sessions that called are written down and full buckets forgotten.
@@ -42,13 +47,18 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
         Some(tls) => start::bind(&mut tls.listen).await?,
         None => Vec::new(),
     };
-    let store = start::open_store(&config).await?;
+    let notifier = Notifier::default();
+    let store = start::open_store(&config, notifier.on_commit()).await?;
+    notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
+    let presence = Arc::<Presence>::default();
+    let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
     let app = Arc::new(App {
         limits: limits::Limits::new(config.rate_limits),
         last_seen: Default::default(),
         hasher: Default::default(),
         uia: Default::default(),
-        presence: Default::default(),
+        presence,
+        hub: hub.clone(),
         me: Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? }),
         store: store.clone(),
         stop: stop.clone(),
@@ -73,6 +83,8 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     }
     let mut helpers = JoinSet::new();
     helpers.spawn(upkeep(app.clone()));
+    let stop_hub = stop.clone();
+    helpers.spawn(async move { hub.run(stop_hub).await });
     if let Some(certificate) = certificate {
         helpers.spawn(async move { certificate.follow().await });
     }

@@ -9,18 +9,19 @@ use crate::{
     accounts::registration,
     base::signing::SigningKey,
     config::{Config, Registration},
-    store::{Options, Store},
+    store::{OnCommit, Options, Store},
 };
 
-/// Opens the database of these settings, making it and its folder if need be.
-pub async fn open_store(config: &Config) -> Result<Store, String> {
+/// Opens the database of these settings, making it and its folder if need be. `on_commit` is called after
+/// each commit.
+pub async fn open_store(config: &Config, on_commit: OnCommit) -> Result<Store, String> {
     make_data_dir(&config.data_dir)?;
     let options = Options {
         page_cache: usize::try_from(config.memory / 2).unwrap_or(usize::MAX),
         state_cache: config.memory / 4,
         min_free: config.min_free_disk,
     };
-    let store = Store::open(&config.data_dir.join("hearth.redb"), options, Box::new(|_, _| {}))?;
+    let store = Store::open(&config.data_dir.join("hearth.redb"), options, on_commit)?;
     store.claim(config.server_name.as_str()).await?;
     Ok(store)
 }

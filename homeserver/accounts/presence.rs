@@ -151,11 +151,14 @@ impl Presence {
         self.people().known.get(user).map(|person| person.status(now))
     }
 
-    /// Who changed after the change numbered `since`, with the presence they have now.
-    pub fn changed_since(&self, since: u64) -> Vec<(OwnedUserId, Status)> {
+    /// The next few who changed after the change numbered `since`, with the number of that change and
+    /// the presence they have now.
+    pub fn changed_since(&self, since: u64, limit: usize) -> Vec<(u64, OwnedUserId, Status)> {
         let (people, now) = (self.people(), clock::now_ms());
-        let changed = people.changes.range(since + 1..).map(|(_, user)| user);
-        changed.filter_map(|user| Some((user.clone(), people.known.get(user)?.status(now)))).collect()
+        let changed = people.changes.range(since + 1..);
+        let with_status =
+            |(number, user): (&u64, &OwnedUserId)| Some((*number, user.clone(), people.known.get(user)?.status(now)));
+        changed.filter_map(with_status).take(limit).collect()
     }
 
     /// The number of the newest change.
@@ -196,7 +199,7 @@ impl People {
         if person.shown == shown {
             return false;
         }
-        self.newest = now.max(self.newest + 1);
+        self.newest = clock::tick();
         self.changes.remove(&person.changed);
         self.changes.insert(self.newest, user.to_owned());
         (person.shown, person.changed) = (shown, self.newest);
@@ -309,10 +312,10 @@ mod tests {
         assert_eq!(presence.newest(), first, "active people are not announced each time");
         presence.set(alice(), "PHONE", PresenceState::Online, Some("back".into())).expect("sets");
         assert!(presence.newest() > first);
-        let changed = presence.changed_since(first);
+        let changed = presence.changed_since(first, 9);
         assert_eq!(changed.len(), 1);
-        assert_eq!(changed[0].1.message.as_deref(), Some("back"));
-        assert!(presence.changed_since(presence.newest()).is_empty());
+        assert_eq!(changed[0].2.message.as_deref(), Some("back"));
+        assert!(presence.changed_since(presence.newest(), 9).is_empty());
         assert_eq!(presence.pass_time_at(clock::now_ms() + GONE_AFTER), [alice()]);
         assert!(presence.pass_time_at(clock::now_ms() + GONE_AFTER).is_empty());
         let long = presence.set(alice(), "PHONE", PresenceState::Online, Some("x".repeat(MAX_STATUS + 1)));

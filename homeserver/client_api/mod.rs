@@ -14,11 +14,14 @@ pub mod messages;
 pub mod presence;
 pub mod profile;
 pub mod push_rules;
+pub mod receipts;
 pub mod registration;
 pub mod rooms;
 pub mod session;
 pub mod state;
+pub mod sync;
 pub mod to_device;
+pub mod typing;
 
 use crate::{
     error::{Error, Result},
@@ -33,6 +36,7 @@ pub fn routes() -> Router {
     personal_routes(&mut router);
     room_routes(&mut router);
     key_routes(&mut router);
+    router.route_raw(sync::sync);
     router
 }
 
@@ -110,6 +114,9 @@ fn room_routes(router: &mut Router) {
         .route(messages::room_event)
         .route(messages::messages)
         .route(messages::context)
+        .route(receipts::set_receipt)
+        .route(receipts::set_read_markers)
+        .route(typing::set_typing)
         .route(state::set_state)
         .alias("/_matrix/client/v3/rooms/{room_id}/state/{event_type}", state::set_state)
         .route(state::all_state)

@@ -16,13 +16,17 @@ pub mod filter;
 pub mod history;
 pub mod members;
 pub mod power;
+pub mod receipts;
 pub mod redact;
 pub mod relations;
 pub mod resolve;
 mod restricted;
 pub mod room;
 pub mod state;
+pub mod threads;
 pub mod timeline;
+pub mod typing;
+pub mod unread;
 pub mod upgrade;
 pub mod visibility;
 

@@ -6,7 +6,11 @@ use std::collections::HashSet;
 
 use ruma::{
     OwnedUserId, UserId,
-    events::{StateEventType, TimelineEventType},
+    events::{
+        StateEventType, TimelineEventType,
+        room::power_levels::{RoomPowerLevels, RoomPowerLevelsEventContent, RoomPowerLevelsSource},
+    },
+    push::PushConditionPowerLevelsCtx,
     room_version_rules::AuthorizationRules,
     state_res::events::RoomCreateEvent,
 };
@@ -84,6 +88,15 @@ impl Powers {
                 false => self.number("events_default", 0),
             });
         self.level(user) >= needed
+    }
+
+    /// The same for push rules, of which some ask whether the sender may notify the whole room. None if
+    /// the levels are not of the form that they should have.
+    pub fn for_push(&self) -> Option<PushConditionPowerLevelsCtx> {
+        let levels = self.levels.clone().map(|levels| serde_json::from_value(Value::Object(levels)));
+        let levels: Option<RoomPowerLevelsEventContent> = levels.transpose().ok()?;
+        let source = RoomPowerLevelsSource::from(levels);
+        Some(RoomPowerLevels::new(source, &self.rules, self.creators.iter().cloned()).into())
     }
 
     fn number(&self, name: &str, default: i64) -> i64 {

@@ -113,11 +113,21 @@ impl<'a> View<'a> {
 
     /// As [`Self::see`], for a row that has been read already.
     pub fn see_row(&mut self, tx: &impl Read, pos: Pos, row: &EventRow) -> Result<Option<Box<RawValue>>> {
-        let slices = Slices::of(row)?;
-        if row.standing != Standing::Accepted || !self.sight.may_see(tx, pos, row, &slices)? {
+        self.see_slices(tx, pos, row, &Slices::of(row)?)
+    }
+
+    /// As [`Self::see_row`], for a row that has been sliced already.
+    pub fn see_slices(
+        &mut self,
+        tx: &impl Read,
+        pos: Pos,
+        row: &EventRow,
+        slices: &Slices<'_>,
+    ) -> Result<Option<Box<RawValue>>> {
+        if row.standing != Standing::Accepted || !self.sight.may_see(tx, pos, row, slices)? {
             return Ok(None);
         }
-        self.show(tx, row, &slices).map(Some)
+        self.show(tx, row, slices).map(Some)
     }
 
     /// An event of the room's state, which whoever may see the state may see.
@@ -127,7 +137,8 @@ impl<'a> View<'a> {
         self.show(tx, &row, &slices)
     }
 
-    fn show(&mut self, tx: &impl Read, row: &EventRow, slices: &Slices<'_>) -> Result<Box<RawValue>> {
+    /// An event that the person is known to be allowed to see.
+    pub fn show(&mut self, tx: &impl Read, row: &EventRow, slices: &Slices<'_>) -> Result<Box<RawValue>> {
         let age = i128::from(self.now) - i128::from(slices.origin_server_ts);
         let mut unsigned = Unsigned {
             age: Some(i64::try_from(age).unwrap_or(0)),

@@ -1,7 +1,7 @@
 //! How rows look on disk. Rows that are read for every event are small binary layouts; all others are
 //! JSON, which can grow a field without a migration.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -399,16 +399,13 @@ pub struct MediaRow {
 }
 impl JsonRow for MediaRow {}
 
-/// How far somebody's unread counts of a room have been worked out.
+/// What somebody has not read of a room, as far as it has been worked out. Only events that notify are
+/// kept, so that reading takes away from it without looking at the room again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadRow {
-    /// Counted from after this place in the timeline: where the person has read to.
-    pub read: i64,
-    /// Counted up to and with this place.
+    /// Worked out up to and with this place in the timeline.
     pub counted: i64,
-    /// Events that notify.
-    pub notify: u64,
-    /// Events that notify and highlight.
-    pub highlight: u64,
+    /// By thread ("main" for what is in none): the order of each event, and whether it highlights.
+    pub threads: BTreeMap<String, Vec<(i64, bool)>>,
 }
 impl JsonRow for UnreadRow {}

@@ -59,6 +59,8 @@ pub struct WriteTx {
 pub struct Wake {
     /// Rooms in which something happened that everybody in them may see.
     pub rooms: BTreeSet<RoomNum>,
+    /// Rooms in which something happened that only some of `users` may see.
+    pub touched: BTreeSet<RoomNum>,
     /// People for whom something happened outside rooms: account data, to-device, invitations.
     pub users: BTreeSet<OwnedUserId>,
     /// People who came into (true) or went out of (false) a room.
@@ -70,8 +72,10 @@ pub struct Wake {
 }
 
 impl Wake {
-    pub(super) fn absorb(&mut self, other: Self) {
+    /// Adds what another commit concerns.
+    pub fn absorb(&mut self, other: Self) {
         self.rooms.extend(other.rooms);
+        self.touched.extend(other.touched);
         self.users.extend(other.users);
         self.members.extend(other.members);
         self.signed_out.extend(other.signed_out);

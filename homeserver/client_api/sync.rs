@@ -1,0 +1,80 @@
+//! Syncing by long-poll. spec: client-server-api#syncing
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use ruma::api::{
+    IncomingRequest, Metadata, auth_scheme::AccessToken, client::sync::sync_events::v3, error::DeserializationError,
+};
+
+use crate::{
+    app::App,
+    error::Result,
+    http::{Reply, Session, reply},
+    sync::{self, Ask, StateAt},
+};
+
+/// The request, with what only older clients ask for.
+pub struct Request {
+    known: v3::Request,
+    unstable_state_after: bool,
+}
+
+impl Metadata for Request {
+    const METHOD: Method = v3::Request::METHOD;
+    const RATE_LIMITED: bool = v3::Request::RATE_LIMITED;
+    type Authentication = AccessToken;
+    type PathBuilder = <v3::Request as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = v3::Request::PATH_BUILDER;
+}
+
+impl IncomingRequest for Request {
+    type EndpointError = <v3::Request as IncomingRequest>::EndpointError;
+    type OutgoingResponse = <v3::Request as IncomingRequest>::OutgoingResponse;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        arguments: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        let query = request.uri().query().unwrap_or_default();
+        let unstable_state_after =
+            query.split('&').any(|parameter| parameter == "org.matrix.msc4222.use_state_after=true");
+        let known = v3::Request::try_from_http_request_inner(request, arguments)?;
+        Ok(Self { known, unstable_state_after })
+    }
+}
+
+/// `GET /_matrix/client/v3/sync`
+pub async fn sync(app: Arc<App>, session: Session, request: Request) -> Result<Reply> {
+    let (timeout, presence) = (request.known.timeout.unwrap_or_default(), request.known.set_presence.clone());
+    let ask = Arc::new(ask(&app, &session, request)?);
+    let _syncing = app.presence.syncing(&session.user, session.device.as_str(), &presence);
+    drop(session);
+    let hub = app.hub.clone();
+    drop(app);
+    let body = sync::sync(&hub, ask, timeout).await?;
+    Ok(reply::json_with(StatusCode::OK, body))
+}
+
+fn ask(app: &App, session: &Session, request: Request) -> Result<Ask> {
+    let Request { known, unstable_state_after } = request;
+    let filter = match known.filter {
+        None => Default::default(),
+        Some(v3::Filter::FilterDefinition(filter)) => filter,
+        Some(v3::Filter::FilterId(text)) => sync::filter(&app.hub, &session.user, &text)?,
+        Some(_) => return Err(crate::error::Error::invalid_param("the filter is neither JSON nor an ID")),
+    };
+    let state_at = match (known.use_state_after, unstable_state_after) {
+        (true, _) => StateAt::End,
+        (false, true) => StateAt::UnstableEnd,
+        (false, false) => StateAt::Start,
+    };
+    Ok(Ask {
+        user: session.user.clone(),
+        device: session.device.clone(),
+        since: known.since.filter(|since| !since.is_empty()).map(|since| since.parse()).transpose()?,
+        filter,
+        full_state: known.full_state,
+        state_at,
+    })
+}

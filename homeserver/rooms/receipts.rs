@@ -1,0 +1,222 @@
+//! Read receipts: how far somebody has read, for everybody to see (`m.read`) or for themselves alone
+//! (`m.read.private`), in the whole room or in one of its threads. They only ever move forward.
+//! spec: client-server-api#receipts
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{EventId, UserId, events::receipt::ReceiptThread};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::{self, Slices},
+    members::LAST,
+    room::Room,
+    threads,
+    timeline::{View, order_of},
+};
+use crate::{
+    accounts::account_data,
+    base::{Pos, RoomNum, clock},
+    error::{Error, Result},
+    store::{Flow, Read, WriteTx, rows::ReceiptRow, tables},
+};
+
+/// Receipts of others that an initial sync shows of one room at most, the newest ones.
+const MAX_SHOWN: usize = 1000;
+/// Receipts of one person in one room at most: threads are many, and each can have its own.
+const MAX_OWN: usize = 1000;
+/// The thread that stands for everything that is in no thread.
+const MAIN: &str = "main";
+/// The account data type of the marker of where somebody reads.
+const FULLY_READ: &str = "m.fully_read";
+
+/// What kind of receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// For everybody.
+    Read,
+    /// For oneself.
+    Private,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read => "m.read",
+            Self::Private => "m.read.private",
+        }
+    }
+}
+
+/// The name of a thread in keys: empty for none. 400 `M_INVALID_PARAM` for what can't be one.
+pub fn thread_name(thread: &ReceiptThread) -> Result<&str> {
+    match thread.as_str() {
+        None => Ok(""),
+        Some(MAIN) => Ok(MAIN),
+        Some(root) if EventId::parse(root).is_ok() => Ok(root),
+        Some(_) => Err(Error::invalid_param("thread_id is \"main\" or the ID of a thread's first event")),
+    }
+}
+
+/// The order of an event that somebody says they have read. 404 if they can't see such an event in the
+/// room, 400 if it does not belong to the thread.
+pub fn place(tx: &impl Read, room: &Room, user: &UserId, id: &EventId, thread: &str) -> Result<i64> {
+    let unknown = || Error::not_found("there is no such event in this room, or you may not see it");
+    let (pos, row) = event::shown(tx, room.num, id)?.ok_or_else(unknown)?;
+    let slices = Slices::of(&row)?;
+    if !View::new(tx, room, user, None)?.sight.may_see(tx, pos, &row, &slices)? {
+        return Err(unknown());
+    }
+    let fits = match thread {
+        "" => true,
+        root if root == id.as_str() => true,
+        thread => threads::of(tx, room.num, &slices)?.as_deref().unwrap_or(MAIN) == thread,
+    };
+    match fits {
+        true => Ok(order_of(pos)),
+        false => Err(Error::invalid_param("the event is not in this thread")),
+    }
+}
+
+/// Notes that somebody has read up to an event. Nothing happens if they have read further already.
+pub fn set(tx: &WriteTx, room: &Room, user: &UserId, kind: Kind, id: &EventId, thread: &str) -> Result<()> {
+    let order = place(tx, room, user, id, thread)?;
+    let key = (room.num, user.as_str(), kind.name(), thread);
+    match tables::RECEIPTS.get(tx, key)? {
+        Some(old) if old.order >= order => return Ok(()),
+        Some(old) => drop(tables::RECEIPT_LOG.remove(tx, (room.num, old.pos))?),
+        None if own(tx, room.num, user)?.len() >= MAX_OWN => {
+            return Err(Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there are too many receipts already"));
+        }
+        None => {}
+    }
+    let pos = tx.next_pos();
+    let row = ReceiptRow { pos, event_id: id.to_string(), order, ts: clock::now_ms() };
+    tables::RECEIPTS.put(tx, key, &row)?;
+    tables::RECEIPT_LOG.put(tx, (room.num, pos), &format!("{user}\n{}\n{thread}", kind.name()))?;
+    tx.wake(|wake| match kind {
+        Kind::Read => drop(wake.rooms.insert(room.num)),
+        Kind::Private => {
+            wake.touched.insert(room.num);
+            wake.users.insert(user.to_owned());
+        }
+    });
+    Ok(())
+}
+
+/// Moves the marker of where somebody reads, which is account data of the room. It only moves forward.
+/// spec: client-server-api#read-and-unread-markers
+pub fn set_fully_read(tx: &WriteTx, room: &Room, user: &UserId, id: &EventId) -> Result<()> {
+    #[derive(Serialize, Deserialize)]
+    struct Content {
+        event_id: String,
+    }
+    let order = place(tx, room, user, id, "")?;
+    let old = account_data::get(tx, user, &room.row.id, FULLY_READ)?;
+    if let Some(Content { event_id }) = old.and_then(|json| serde_json::from_str(&json).ok())
+        && let Some(pos) = tables::EVENT_IDS.get(tx, event_id.as_str())?
+        && order_of(pos) >= order
+    {
+        return Ok(());
+    }
+    let content = serde_json::to_string(&Content { event_id: id.to_string() }).map_err(Error::internal)?;
+    account_data::set(tx, user, &room.row.id, FULLY_READ, content)
+}
+
+/// How far somebody has read: per thread ("" for all, "main" for what is in none) the order of the
+/// later of their receipts of both kinds.
+pub fn read_upto(tx: &impl Read, room: RoomNum, user: &UserId) -> Result<BTreeMap<String, i64>> {
+    let mut out = BTreeMap::new();
+    for (thread, order) in own(tx, room, user)? {
+        let furthest = out.entry(thread).or_insert(order);
+        *furthest = order.max(*furthest);
+    }
+    Ok(out)
+}
+
+fn own(tx: &impl Read, room: RoomNum, user: &UserId) -> Result<Vec<(String, i64)>> {
+    let user = user.as_str();
+    tables::RECEIPTS.collect(tx, (room, user, "", "")..=(room, user, LAST, LAST), |(_, _, _, thread), row| {
+        (thread.to_owned(), row.order)
+    })
+}
+
+/// The position of the newest receipt of a room.
+pub fn newest(tx: &impl Read, room: RoomNum) -> Result<Pos> {
+    let mut newest = 0;
+    tables::RECEIPT_LOG.scan_back(tx, (room, 0)..=(room, u64::MAX), |(_, pos), _| {
+        newest = pos;
+        Ok(Flow::Stop)
+    })?;
+    Ok(newest)
+}
+
+/// One receipt as others see it.
+#[derive(Serialize)]
+struct Receipt {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_id: Option<String>,
+    ts: u64,
+}
+
+/// event ID → receipt type → user ID → receipt
+type Content = BTreeMap<String, BTreeMap<String, BTreeMap<String, Receipt>>>;
+
+/// An `m.receipt` event.
+#[derive(Serialize)]
+pub struct Event {
+    content: Content,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// Receipts that somebody is to be shown.
+#[derive(Default)]
+pub struct Shown {
+    /// One event per thread: in one event there is no room for a person's receipts of two threads.
+    pub events: Vec<Event>,
+    /// Whether some of them are the person's own: their unread counts may have changed.
+    pub own: bool,
+}
+
+/// The receipts that changed after `since` up to `upto`, as `viewer` may see them; those of `ignored`
+/// people left out. With `since` 0 the newest of all.
+pub fn changes(
+    tx: &impl Read,
+    room: RoomNum,
+    (since, upto): (Pos, Pos),
+    viewer: &UserId,
+    ignores: impl Fn(&str) -> bool,
+) -> Result<Shown> {
+    let (mut names, mut seen) = (BTreeSet::new(), 0);
+    tables::RECEIPT_LOG.scan_back(tx, (room, since + 1)..=(room, upto), |_, name| {
+        seen += 1;
+        let mut parts = name.splitn(3, '\n');
+        let (user, kind) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let visible = user == viewer.as_str() || (kind == Kind::Read.name() && !ignores(user));
+        if visible {
+            names.insert(name);
+        }
+        Ok(if since == 0 && seen >= MAX_SHOWN { Flow::Stop } else { Flow::Next })
+    })?;
+    if since == 0 {
+        let all = (room, viewer.as_str(), "", "")..=(room, viewer.as_str(), LAST, LAST);
+        let mine = tables::RECEIPTS.collect(tx, all, |(_, _, kind, thread), _| format!("{viewer}\n{kind}\n{thread}"))?;
+        names.extend(mine);
+    }
+    let mut by_thread: BTreeMap<String, Content> = BTreeMap::new();
+    let mut own = false;
+    for name in names {
+        let parts: Vec<&str> = name.splitn(3, '\n').collect();
+        let [user, kind, thread] = parts[..] else { return Err(Error::internal("damaged receipt log")) };
+        let row = tables::RECEIPTS.get(tx, (room, user, kind, thread))?;
+        let row = row.ok_or_else(|| Error::internal("receipt log without a receipt"))?;
+        own |= user == viewer.as_str();
+        let receipt = Receipt { thread_id: (!thread.is_empty()).then(|| thread.to_owned()), ts: row.ts };
+        let content = by_thread.entry(thread.to_owned()).or_default();
+        let kinds = content.entry(row.event_id).or_default();
+        kinds.entry(kind.to_owned()).or_default().insert(user.to_owned(), receipt);
+    }
+    let events = by_thread.into_values().map(|content| Event { content, kind: "m.receipt" }).collect();
+    Ok(Shown { events, own })
+}

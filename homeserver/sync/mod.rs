@@ -1,0 +1,178 @@
+//! What a client has to be told between two positions: the answer of `/sync`, and the frames of the
+//! WebSocket. One file per section. Reads only, and decides nothing about rooms: what may be seen is
+//! asked of `rooms/`. spec: client-server-api#syncing
+//!
+//! A turn goes: seat → snapshot → sections from `since` to now → the answer, or if there is nothing to
+//! tell, wait until the seat is rung. Events go from disk to socket as slices of JSON.
+
+mod account_data;
+mod body;
+mod counts;
+mod encryption;
+mod ephemeral;
+mod facts;
+mod fields;
+mod hub;
+mod invites;
+mod lazy;
+mod presence;
+mod room;
+mod rooms_joined;
+mod rooms_left;
+mod summary;
+mod turn;
+
+use std::{sync::Arc, time::Duration};
+
+use ruma::{OwnedDeviceId, OwnedUserId, api::client::filter::FilterDefinition};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    accounts::{filters, sessions},
+    base::{Pos, token::SyncToken},
+    e2ee::to_device,
+    error::{Error, Result},
+    notify::Taken,
+    rooms::unread,
+    store::Read,
+};
+pub use body::Body;
+pub use hub::Hub;
+use encryption::Keys;
+
+/// A client that wants to wait longer is answered after this time all the same.
+const MAX_WAIT: Duration = Duration::from_secs(90);
+/// An absence of this many positions is a long one.
+const LONG_ABSENCE: Pos = 5000;
+
+/// How a client wants to be told of state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateAt {
+    /// As it was before the timeline.
+    #[default]
+    Start,
+    /// As it is after the timeline.
+    End,
+    /// The same, under the name that it had before it was part of the spec.
+    UnstableEnd,
+}
+
+/// Who wants to be told what.
+pub struct Ask {
+    /// Who.
+    pub user: OwnedUserId,
+    /// Their device.
+    pub device: OwnedDeviceId,
+    /// What they know already.
+    pub since: Option<SyncToken>,
+    /// What they want to know.
+    pub filter: FilterDefinition,
+    /// Whether they want all state, whatever they know.
+    pub full_state: bool,
+    /// How they want to be told of state.
+    pub state_at: StateAt,
+}
+
+/// A filter as clients give it: its JSON, or the ID of one that they left here.
+pub fn filter(hub: &Hub, user: &ruma::UserId, text: &str) -> Result<FilterDefinition> {
+    if text.starts_with('{') {
+        return filters::parse(text);
+    }
+    let unknown = |_| Error::invalid_param("you have no filter of that ID");
+    filters::parse(&hub.store.read(|tx| filters::get(tx, user, text)).map_err(unknown)?)
+}
+
+/// Answers a sync: at once if there is something to tell, and after `timeout` if there is not.
+pub async fn sync(hub: &Arc<Hub>, ask: Arc<Ask>, timeout: Duration) -> Result<Vec<u8>> {
+    acknowledge(hub, &ask);
+    let seat = Arc::new(hub.notifier.sit(&hub.store, &ask.user)?);
+    let at_once = ask.since.is_none() || ask.full_state;
+    let until = Instant::now() + timeout.min(MAX_WAIT);
+    let mut keys = None;
+    loop {
+        let rung = seat.rung();
+        let body = turn(hub, &seat, &ask).await?;
+        let keys_changed = keys.is_some_and(|old: Keys| old != body.keys);
+        let over = at_once || Instant::now() >= until || hub.notifier.is_stopping();
+        if over || keys_changed || !body.is_empty() {
+            return body.to_bytes();
+        }
+        keys = Some(body.keys);
+        wait(hub, &seat, &ask, rung, until).await?;
+    }
+}
+
+/// Waits until a seat that was rung `rung` times is rung again. 401 if that is because the session ended.
+pub async fn wait(hub: &Hub, seat: &Taken, ask: &Ask, rung: u64, until: Instant) -> Result<()> {
+    let sessions = seat.sessions();
+    tokio::select! {
+        () = seat.ring_after(rung) => {}
+        () = sleep_until(until) => {}
+    }
+    match seat.sessions() == sessions {
+        true => Ok(()),
+        false => check_session(hub, ask),
+    }
+}
+
+fn check_session(hub: &Hub, ask: &Ask) -> Result<()> {
+    match hub.store.read(|tx| sessions::device(tx, &ask.user, ask.device.as_str()))? {
+        Some(_) => Ok(()),
+        None => Err(Error::unknown_token(false)),
+    }
+}
+
+/// Builds the answer for this moment, empty or not.
+pub async fn turn(hub: &Arc<Hub>, seat: &Arc<Taken>, ask: &Arc<Ask>) -> Result<Body> {
+    let newest = hub.store.read(|tx| tx.pos())?;
+    let heavy = match ask.since {
+        Some(since) => ask.full_state || newest.saturating_sub(since.pos) > LONG_ABSENCE,
+        None => true,
+    };
+    let built = match heavy {
+        false => turn::build(hub, seat, ask)?,
+        true => {
+            let _place = hub.heavy.acquire().await.map_err(Error::internal)?;
+            let (hub, seat, ask) = (hub.clone(), seat.clone(), ask.clone());
+            tokio::task::spawn_blocking(move || turn::build(&hub, &seat, &ask)).await.map_err(Error::internal)??
+        }
+    };
+    if !built.to_save.is_empty() {
+        save_counts(hub.clone(), ask.user.clone(), built.to_save);
+    }
+    Ok(built.body)
+}
+
+/// Writes down how far unread counts have come. Nobody waits for it: if it fails, they are worked out
+/// again.
+fn save_counts(hub: Arc<Hub>, user: OwnedUserId, rows: Vec<turn::Counted>) {
+    tokio::spawn(async move {
+        let work = move |tx: &crate::store::WriteTx| {
+            rows.iter().try_for_each(|(room, row)| unread::save(tx, &user, *room, row))
+        };
+        if let Err(error) = hub.store.write(work).await {
+            tracing::debug!(%error, "unread counts could not be written down");
+        }
+    });
+}
+
+/// Forgets the to-device messages that a client has, as its token says. Nobody waits for it: the token
+/// says so again next time.
+pub fn acknowledge(hub: &Arc<Hub>, ask: &Ask) {
+    let Some(since) = ask.since else { return };
+    let upto = since.to_device;
+    let waiting = hub.store.read(|tx| to_device::unacknowledged(tx, &ask.user, ask.device.as_str(), upto));
+    if !waiting.unwrap_or(false) {
+        return;
+    }
+    let (hub, user, device) = (hub.clone(), ask.user.clone(), ask.device.clone());
+    tokio::spawn(async move {
+        let forgotten = hub.store.write(move |tx| to_device::acknowledge(tx, &user, device.as_str(), upto)).await;
+        if let Err(error) = forgotten {
+            tracing::debug!(%error, "delivered to-device messages are still there");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

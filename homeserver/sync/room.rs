@@ -1,0 +1,309 @@
+//! A piece of one room: the newest events of its timeline, and the state that goes with them.
+//!
+//! ```text
+//!      since                 first shown               upto
+//!   ─────┼────── gap ───────────┼───── timeline ─────────┤
+//!        └──── state ──────────►│                        │
+//!        └──── state_after ─────────────────────────────►│
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use ruma::{
+    api::client::filter::{EventFormat, LazyLoadOptions, RoomEventFilter},
+    events::StateEventType,
+};
+use serde_json::value::RawValue;
+
+use super::{
+    StateAt,
+    body::{Events, State, Timeline},
+    turn::Turn,
+};
+use crate::{
+    base::{Pos, json},
+    error::Result,
+    rooms::{
+        Room,
+        event::{self, Slices},
+        filter::passes,
+        state::{self, StateId},
+        timeline::{self, View},
+    },
+    store::{
+        Read,
+        rows::{EventRow, Place},
+    },
+};
+
+/// Events of a timeline in one answer, unless the client's filter says otherwise.
+const DEFAULT_LIMIT: usize = 10;
+/// Events of a timeline in one answer at most.
+const MAX_LIMIT: usize = 100;
+/// Events that are looked at for them at most, shown or not.
+const MAX_LOOK: usize = 1000;
+
+/// Which piece of a room.
+pub struct Span {
+    /// After which place; None from the beginning.
+    pub since: Option<i64>,
+    /// Up to and with which place.
+    pub upto: i64,
+}
+
+/// Events that are shown.
+pub struct Shown {
+    /// The section.
+    pub timeline: Timeline,
+    senders: BTreeSet<String>,
+    positions: HashSet<Pos>,
+    /// The room's state before the first of them, and after the last.
+    start: StateId,
+    end: StateId,
+    /// The state that the client knows already.
+    known: Option<StateId>,
+}
+
+impl Shown {
+    /// The state keys that are different from what the client knows: (key number, position).
+    pub fn changed_state(&self, tx: &impl Read) -> Result<Vec<(u64, Pos)>> {
+        match self.known {
+            Some(known) => state::diff(tx, known, self.end),
+            None => state::all(tx, self.end),
+        }
+    }
+
+    /// The state that the client knows already.
+    pub fn known(&self) -> Option<StateId> {
+        self.known
+    }
+
+    /// Takes the client for one that knows no state.
+    pub fn forget_known(&mut self) {
+        self.known = None;
+    }
+
+    /// Takes the client for one that knows all state, or need not.
+    pub fn know_all(&mut self) {
+        (self.known, self.start) = (Some(self.end), self.end);
+    }
+
+    /// Whether there is nothing new.
+    pub fn is_empty(&self) -> bool {
+        self.timeline.events.is_empty() && !self.timeline.limited && self.known == Some(self.end)
+    }
+}
+
+/// Collects events from the newest back.
+struct Collector<'c, 'a, R: Read> {
+    turn: &'c Turn<'a, R>,
+    room: &'c Room,
+    limit: usize,
+    looked: usize,
+    /// The newest first.
+    events: Vec<Box<RawValue>>,
+    senders: BTreeSet<String>,
+    positions: HashSet<Pos>,
+    /// The oldest place that was shown.
+    first: Option<i64>,
+    limited: bool,
+}
+
+/// The newest events of a span that the person may see and wants to.
+pub fn timeline(turn: &Turn<'_, impl Read>, room: &Room, view: &mut View<'_>, span: &Span) -> Result<Shown> {
+    let tx = turn.tx;
+    let after = span.since.unwrap_or(i64::MIN);
+    let mut collector = Collector {
+        turn,
+        room,
+        limit: limit(&turn.ask.filter.room.timeline),
+        looked: 0,
+        events: Vec::new(),
+        senders: BTreeSet::new(),
+        positions: HashSet::new(),
+        first: None,
+        limited: false,
+    };
+    let (mut upto, mut newest, mut chunk) = (span.upto, None, collector.limit + 1);
+    loop {
+        let places = timeline::back(tx, room.num, after, upto, chunk)?;
+        newest = newest.or(places.first().map(|(_, place)| *place));
+        let full = places.len() == chunk;
+        let ended = !collector.look(view, &places)?;
+        match places.last() {
+            Some((order, _)) if full && !ended => (upto, chunk) = (order - 1, 100),
+            oldest => {
+                if ended && collector.first.is_none() {
+                    collector.first = oldest.map(|(order, _)| *order);
+                }
+                break;
+            }
+        }
+    }
+    collector.finish(span, newest)
+}
+
+fn limit(filter: &RoomEventFilter) -> usize {
+    filter.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT)).min(MAX_LIMIT)
+}
+
+impl<R: Read> Collector<'_, '_, R> {
+    /// Takes in what may be shown. False once there are enough.
+    fn look(&mut self, view: &mut View<'_>, places: &[(i64, Place)]) -> Result<bool> {
+        for (order, place) in places {
+            self.looked += 1;
+            let row = event::row(self.turn.tx, place.event)?;
+            let slices = Slices::of(&row)?;
+            if self.wants(&slices)
+                && let Some(event) = view.see_slices(self.turn.tx, place.event, &row, &slices)?
+            {
+                if self.events.len() == self.limit {
+                    self.limited = true;
+                    return Ok(false);
+                }
+                self.events.push(format(self.turn, &row, event)?);
+                self.senders.insert(slices.sender.into_owned());
+                self.positions.insert(place.event);
+                self.first = Some(*order);
+            }
+            if self.looked == MAX_LOOK {
+                self.limited = true;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn wants(&self, event: &Slices<'_>) -> bool {
+        // spec: client-server-api#ignoring-users: state events are sent all the same.
+        let ignored = event.state_key.is_none() && self.turn.facts.ignores(&event.sender);
+        !ignored && filter_passes(&self.turn.ask.filter.room.timeline, self.room, event)
+    }
+
+    fn finish(mut self, span: &Span, newest: Option<Place>) -> Result<Shown> {
+        let (tx, room) = (self.turn.tx, self.room.num);
+        let known = match span.since {
+            Some(since) => Some(timeline::state_at(tx, room, since)?),
+            None => None,
+        };
+        let end = match newest {
+            Some(place) => place.state_after,
+            None => timeline::state_at(tx, room, span.upto)?,
+        };
+        let before = self.first.unwrap_or(span.upto.saturating_add(1)).saturating_sub(1);
+        let start = match (self.limited, known) {
+            // Nothing was left out, so the timeline begins where the client's knowledge ends.
+            (false, Some(known)) => known,
+            _ => timeline::state_at(tx, room, before)?,
+        };
+        self.events.reverse();
+        let timeline =
+            Timeline { events: self.events, limited: self.limited, prev_batch: timeline::token(before) };
+        Ok(Shown { timeline, senders: self.senders, positions: self.positions, start, end, known })
+    }
+}
+
+fn filter_passes(filter: &RoomEventFilter, room: &Room, event: &Slices<'_>) -> bool {
+    !filter.not_rooms.iter().any(|id| id == room.id())
+        && filter.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == room.id()))
+        && passes(filter, event)
+}
+
+/// The state that goes with some events, as the client wants it. With lazy loading it holds of the
+/// members those who sent the events, the person, and `heroes`.
+pub fn state(
+    turn: &Turn<'_, impl Read>,
+    room: &Room,
+    view: &mut View<'_>,
+    shown: &Shown,
+    heroes: &[ruma::OwnedUserId],
+) -> Result<State> {
+    let filter = &turn.ask.filter.room.state;
+    let lazy = match filter.lazy_load_options {
+        LazyLoadOptions::Enabled { include_redundant_members } => Some(include_redundant_members),
+        LazyLoadOptions::Disabled => None,
+    };
+    let mut wanted = changes(turn, shown, lazy.is_some())?;
+    if let Some(redundant) = lazy {
+        add_members(turn, room, shown, heroes, redundant, &mut wanted)?;
+    }
+    // In the order in which they came to be.
+    let mut by_pos: Vec<_> = wanted.into_iter().map(|(key, pos)| (pos, key)).collect();
+    by_pos.sort_unstable();
+    let mut events = Vec::with_capacity(by_pos.len());
+    for (pos, key) in by_pos {
+        let row = event::row(turn.tx, pos)?;
+        let slices = Slices::of(&row)?;
+        if filter_passes(filter, room, &slices) {
+            let event = view.show(turn.tx, &row, &slices)?;
+            events.push(format(turn, &row, event)?);
+            if lazy.is_some() && state::is_member(key) {
+                turn.hub.lazy.note(turn.ask, room.num, key, (pos, turn.now));
+            }
+        }
+    }
+    Ok(match turn.ask.state_at {
+        StateAt::Start => State::Start(Events { events }),
+        StateAt::End => State::End(Events { events }),
+        StateAt::UnstableEnd => State::UnstableEnd(Events { events }),
+    })
+}
+
+/// What is different from what the client knows: key number to position.
+fn changes(turn: &Turn<'_, impl Read>, shown: &Shown, lazy: bool) -> Result<BTreeMap<u64, Pos>> {
+    let tx = turn.tx;
+    let upto = if turn.ask.state_at == StateAt::Start { shown.start } else { shown.end };
+    let mut wanted: BTreeMap<u64, Pos> = match shown.known {
+        Some(known) => state::diff(tx, known, upto)?.into_iter().collect(),
+        None if lazy => state::without_members(tx, upto)?.into_iter().collect(),
+        None => state::all(tx, upto)?.into_iter().collect(),
+    };
+    // What changed within the timeline and is not shown there is told here, or the client would never
+    // know.
+    for (key, pos) in state::diff(tx, shown.start, shown.end)? {
+        if !shown.positions.contains(&pos) {
+            wanted.insert(key, pos);
+        }
+    }
+    wanted.retain(|_, pos| *pos != 0);
+    Ok(wanted)
+}
+
+fn add_members(
+    turn: &Turn<'_, impl Read>,
+    room: &Room,
+    shown: &Shown,
+    heroes: &[ruma::OwnedUserId],
+    redundant: bool,
+    wanted: &mut BTreeMap<u64, Pos>,
+) -> Result<()> {
+    let tx = turn.tx;
+    let at = if turn.ask.state_at == StateAt::Start { shown.start } else { shown.end };
+    let own = shown.known.is_none().then(|| turn.ask.user.as_str());
+    let users = shown.senders.iter().map(String::as_str).chain(own).chain(heroes.iter().map(|user| user.as_str()));
+    for user in users {
+        let Some(key) = state::key(tx, &StateEventType::RoomMember.to_string(), user)? else { continue };
+        if wanted.contains_key(&key) {
+            continue;
+        }
+        if let Some(pos) = state::at(tx, at, key)?
+            && (redundant || !turn.hub.lazy.has(turn.ask, room.num, key, pos))
+        {
+            wanted.insert(key, pos);
+        }
+    }
+    Ok(())
+}
+
+/// An event in the form that the filter asks for.
+fn format(turn: &Turn<'_, impl Read>, row: &EventRow, event: Box<RawValue>) -> Result<Box<RawValue>> {
+    let filter = &turn.ask.filter;
+    let event = match filter.event_format {
+        EventFormat::Federation => json::raw(row.pdu.clone())?,
+        _ => event,
+    };
+    match &filter.event_fields {
+        Some(fields) => super::fields::only(&event, fields),
+        None => Ok(event),
+    }
+}

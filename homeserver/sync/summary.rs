@@ -1,0 +1,83 @@
+//! What a room list shows: how many people are in a room, and after whom it can be named.
+//! spec: client-server-api#get_matrixclientv3sync_response-200_roomsummary
+
+use ruma::{OwnedUserId, UserId, events::StateEventType};
+use serde::Deserialize;
+
+use super::body::Summary;
+use crate::{
+    base::Pos,
+    error::Result,
+    rooms::{Room, members, state},
+    store::{Flow, Read},
+};
+
+/// People that a room is named after.
+const HEROES: usize = 5;
+/// Memberships that are looked at to find them. A room of more people without a name is named after
+/// some of its people, if not the first.
+const MAX_LOOK: usize = 1000;
+
+/// The summary, if what it says may have changed with some state keys.
+pub fn build(tx: &impl Read, room: &Room, user: &UserId, changed: Option<&[(u64, Pos)]>) -> Result<Summary> {
+    let key = |kind: StateEventType| state::key(tx, &kind.to_string(), "");
+    let naming = [key(StateEventType::RoomName)?, key(StateEventType::RoomCanonicalAlias)?];
+    let (people_changed, name_changed) = match changed {
+        None => (true, true),
+        Some(changed) => (
+            changed.iter().any(|(key, _)| state::is_member(*key)),
+            changed.iter().any(|(key, _)| naming.contains(&Some(*key))),
+        ),
+    };
+    if !people_changed && !name_changed {
+        return Ok(Summary::default());
+    }
+    let heroes = match is_named(tx, room)? {
+        true => None,
+        false => Some(heroes(tx, room, user)?),
+    };
+    Ok(Summary {
+        heroes,
+        joined: people_changed.then_some(room.row.joined),
+        invited: people_changed.then_some(room.row.invited),
+    })
+}
+
+fn is_named(tx: &impl Read, room: &Room) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Name {
+        name: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Alias {
+        alias: Option<String>,
+    }
+    let given = |text: Option<String>| text.is_some_and(|text| !text.is_empty());
+    let name: Option<Name> = room.state_content(tx, &StateEventType::RoomName)?;
+    if given(name.and_then(|content| content.name)) {
+        return Ok(true);
+    }
+    let alias: Option<Alias> = room.state_content(tx, &StateEventType::RoomCanonicalAlias)?;
+    Ok(given(alias.and_then(|content| content.alias)))
+}
+
+/// The first people in or invited; if there are none, the first who are not any more.
+fn heroes(tx: &impl Read, room: &Room, user: &UserId) -> Result<Vec<OwnedUserId>> {
+    let (mut here, mut gone, mut looked) = (Vec::new(), Vec::new(), 0);
+    members::each(tx, room.num, |other, row| {
+        looked += 1;
+        if other != user.as_str()
+            && let Ok(other) = UserId::parse(other)
+        {
+            match row.membership.as_str() {
+                "join" | "invite" => here.push((row.event, other)),
+                "leave" | "ban" => gone.push((row.event, other)),
+                _ => {}
+            }
+        }
+        Ok(if looked < MAX_LOOK { Flow::Next } else { Flow::Stop })
+    })?;
+    let mut heroes = if here.is_empty() { gone } else { here };
+    heroes.sort_unstable();
+    Ok(heroes.into_iter().take(HEROES).map(|(_, user)| user).collect())
+}
