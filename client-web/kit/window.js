@@ -29,22 +29,28 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
   let from = 0;
   let to = 0;
 
+  let lastTop = 0;
+
   const toEnd = () => {
     scroller.scrollTop = scroller.scrollHeight;
+    lastTop = scroller.scrollTop;
   };
 
   const draw = (/** @type {ReturnType<typeof sights> | null} */ seen = sights(list, scroller)) => {
     reconcile(list, live, all.slice(from, to), key, render);
     if (atEnd.peek()) return toEnd();
-    const kept = seen?.find(({ el }) => el.isConnected);
+    // The last one: the first may be the list's own edge, which stays above what comes.
+    const kept = seen?.findLast(({ el }) => el.isConnected);
     if (kept) scroller.scrollTop += kept.el.getBoundingClientRect().top - kept.top;
   };
 
   const step = () => {
     const above = scroller.scrollTop;
     const below = scroller.scrollHeight - above - scroller.clientHeight;
+    // Only going up leaves the end: rows that grow move it away, but not the reader.
     if (below < AT_END && to === all.length) atEnd.value = true;
-    else if (below > AT_END) atEnd.value = false;
+    else if (above < lastTop) atEnd.value = false;
+    lastTop = above;
     if (above < NEAR && from > 0) {
       from = Math.max(0, from - STEP);
       to = Math.min(to, from + MOST);
@@ -59,10 +65,12 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
   const change = (/** @type {T[]} */ next) => {
     const seen = all.length && !atEnd.peek() ? sights(list, scroller) : null;
     if (seen?.length) {
-      const size = to - from;
-      const moved = shift(all, next, seen.map(({ at }) => from + at), key);
-      from = Math.max(0, Math.min(from + moved, next.length - 1));
-      to = Math.min(next.length, from + size);
+      const places = seen.map(({ at }) => from + at);
+      const moved = shift(all, next, places, key);
+      // Rows that came before need room above those in sight to be scrolled into.
+      from = clamp(from + moved - (moved > 0 ? STEP : 0), 0, next.length - 1);
+      const last = places[places.length - 1] + moved + 1;
+      to = clamp(Math.max(last, Math.min(to + moved, from + MOST)), 0, next.length);
     } else {
       to = next.length;
       from = Math.max(0, to - Math.max(STEP, Math.min(MOST, live.size)));
@@ -103,6 +111,11 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
     /** Looks again whether more is wanted, for when the reason not to has gone. */
     look: step,
   };
+}
+
+/** @param {number} value @param {number} low @param {number} high */
+function clamp(value, low, high) {
+  return Math.max(low, Math.min(value, high));
 }
 
 /**

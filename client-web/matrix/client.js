@@ -34,6 +34,8 @@ export class Client {
     this.sender = new Sender({ api: this.api, sync: this.sync, store: this.store });
     /** @type {Map<string, { typing: boolean, until: number }>} */
     this.typingSaid = new Map();
+    /** @type {Promise<unknown>} */
+    this.typingTurn = Promise.resolve();
     /** @type {Map<string, string>} */
     this.readSaid = new Map();
     this.api.onSignedOut = (error) => {
@@ -132,8 +134,10 @@ export class Client {
     // Told again a little before the server forgets.
     this.typingSaid.set(room.id, { typing, until: Date.now() + TYPING_FOR * 0.7 });
     const how = { typing, ...(typing && { timeout: TYPING_FOR }) };
-    const done = this.sync.request('typing', { room_id: room.id, ...how }) ?? this.api.put(at`/rooms/${room.id}/typing/${this.me}`, how, { waits: 0 });
-    done.catch(() => {});
+    // One after the other: the last word must be the last to arrive.
+    this.typingTurn = this.typingTurn
+      .then(() => this.sync.request('typing', { room_id: room.id, ...how }) ?? this.api.put(at`/rooms/${room.id}/typing/${this.me}`, how, { waits: 0 }))
+      .catch(() => {});
   }
 
   /** Says that this person has read all there is in a room. @param {Room} room */

@@ -266,7 +266,6 @@ export class Room {
     if (isShown(event)) this.preview.value = event;
     // Who writes has read what came before.
     if (isMessage(event)) this.setReceipt(event.sender, event.event_id, ts);
-    if (isMessage(event) && this.typing.peek().includes(event.sender)) this.typing.value = this.typing.peek().filter((id) => id !== event.sender);
   }
 
   /** @param {any} event */

@@ -85,7 +85,7 @@ export class Person {
     await this.page.getByLabel('Name').fill(this.user);
     await this.page.getByLabel('Password').fill(PASSWORD);
     await this.page.getByRole('button', { name: 'Sign in' }).click();
-    await this.page.getByRole('navigation', { name: 'Rooms' }).waitFor();
+    await this.page.locator('.app').waitFor();
   }
 
   async session() {
