@@ -1,0 +1,125 @@
+/**
+ * Words, numbers and dates in the person's language. Owns which language it is; views call
+ * `t('key', { name })` inside functions, and so follow when it changes.
+ */
+import { effect, signal } from '../kit/signal.js';
+import en from './en.js';
+import ko from './ko.js';
+
+/** @typedef {keyof typeof en} Key */
+/** @typedef {'en' | 'ko'} Language */
+
+/** @type {Record<Language, Record<Key, string | { one?: string, other: string }>>} */
+const LANGUAGES = { en, ko };
+const KEY = 'hearth.language';
+
+export const language = signal(/** @type {Language} */ (stored() ?? preferred()));
+
+/** @param {Language} next */
+export function choose(next) {
+  localStorage.setItem(KEY, next);
+  language.value = next;
+}
+
+export function markDocument() {
+  effect(() => {
+    document.documentElement.lang = language.value;
+  });
+}
+
+/**
+ * @param {Key} key
+ * @param {Record<string, string | number>} [values] `count` chooses between singular and plural
+ */
+export function t(key, values = {}) {
+  const text = LANGUAGES[language.value][key];
+  const form = typeof text === 'string' ? text : plural(text, Number(values.count));
+  return form.replace(/\{(\w+)\}/g, (/** @type {string} */ _, /** @type {string} */ name) => {
+    const value = values[name];
+    return typeof value === 'number' ? number(value) : (value ?? '');
+  });
+}
+
+/** @param {{ one?: string, other: string }} forms @param {number} count */
+function plural(forms, count) {
+  return /** @type {any} */ (forms)[new Intl.PluralRules(language.value).select(count)] ?? forms.other;
+}
+
+/** @param {number} value */
+export function number(value) {
+  return new Intl.NumberFormat(language.value).format(value);
+}
+
+/** @param {string[]} names */
+export function list(names) {
+  return new Intl.ListFormat(language.value, { type: 'conjunction' }).format(names);
+}
+
+/** 14:05 @param {number} ts */
+export function time(ts) {
+  return format(ts, { hour: 'numeric', minute: '2-digit' });
+}
+
+/** Monday, 3 November 2025, 14:05:33 @param {number} ts */
+export function exact(ts) {
+  return format(ts, { dateStyle: 'full', timeStyle: 'medium' });
+}
+
+/** Today, Yesterday, Monday 3 November @param {number} ts */
+export function day(ts) {
+  const ago = daysAgo(ts);
+  if (ago === 0 || ago === 1) return capital(new Intl.RelativeTimeFormat(language.value, { numeric: 'auto' }).format(-ago, 'day'));
+  const thisYear = new Date(ts).getFullYear() === new Date().getFullYear();
+  return format(ts, { weekday: 'long', day: 'numeric', month: 'long', ...(!thisYear && { year: 'numeric' }) });
+}
+
+/** As short as tells enough: 14:05, Mon, 3 Nov, 3/11/2024 @param {number} ts */
+export function brief(ts) {
+  const ago = daysAgo(ts);
+  if (ago <= 0) return time(ts);
+  if (ago < 7) return format(ts, { weekday: 'short' });
+  return format(ts, new Date(ts).getFullYear() === new Date().getFullYear() ? { day: 'numeric', month: 'short' } : { dateStyle: 'short' });
+}
+
+/** 23 kB @param {number} bytes */
+export function size(bytes) {
+  const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
+  const step = Math.min(units.length - 1, bytes < 1 ? 0 : Math.floor(Math.log10(bytes) / 3));
+  return new Intl.NumberFormat(language.value, { style: 'unit', unit: units[step], unitDisplay: 'short', maximumFractionDigits: 1 }).format(bytes / 1000 ** step);
+}
+
+/** @type {Map<string, Intl.DateTimeFormat>} */
+const formats = new Map();
+
+/** @param {number} ts @param {Intl.DateTimeFormatOptions} options */
+function format(ts, options) {
+  const date = new Date(ts);
+  if (Number.isNaN(date.getTime())) return '';
+  const id = language.value + JSON.stringify(options);
+  // Making a format costs far more than using it.
+  const made = formats.get(id) ?? new Intl.DateTimeFormat(language.value, options);
+  formats.set(id, made);
+  return made.format(date);
+}
+
+/** @param {number} ts */
+function daysAgo(ts) {
+  const start = (/** @type {Date} */ date) => new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
+  return Math.round((start(new Date()) - start(new Date(ts))) / 86_400_000);
+}
+
+/** @param {string} text */
+function capital(text) {
+  return text.charAt(0).toLocaleUpperCase(language.value) + text.slice(1);
+}
+
+/** @returns {Language | null} */
+function stored() {
+  const found = globalThis.localStorage?.getItem(KEY);
+  return found === 'en' || found === 'ko' ? found : null;
+}
+
+/** @returns {Language} */
+function preferred() {
+  return (globalThis.navigator?.languages ?? []).map((tag) => tag.slice(0, 2)).find((tag) => tag === 'en' || tag === 'ko') === 'ko' ? 'ko' : 'en';
+}

@@ -1,0 +1,49 @@
+/**
+ * Modal dialogs on the native element, which keeps focus inside and gives it back.
+ * Owns opening, closing by Escape or a click beside it, and cleaning up after.
+ */
+import { h } from './dom.js';
+import { scope } from './signal.js';
+
+let lastId = 0;
+
+/**
+ * Opens a dialog; `content` gets the function that closes it with a result.
+ * @template T
+ * @param {string} title
+ * @param {(close: (result?: T) => void) => any} content
+ * @param {{ closeLabel: string }} labels
+ * @returns {Promise<T | undefined>}
+ */
+export function openDialog(title, content, { closeLabel }) {
+  return new Promise((resolve) => {
+    /** @type {T | undefined} */
+    let result;
+    const id = `dialog-${++lastId}`;
+    const close = (/** @type {T | undefined} */ value = undefined) => {
+      result = value;
+      dialog.close();
+    };
+    const { value: dialog, stop } = scope(() =>
+      h.dialog(
+        { class: 'dialog', 'aria-labelledby': id, onclick: (/** @type {MouseEvent} */ event) => event.target === dialog && close() },
+        h.div(
+          { class: 'dialog-body' },
+          h.header(h.h2({ id }, title), h.button({ class: 'icon-button', type: 'button', 'aria-label': closeLabel, onclick: () => close() }, cross())),
+          content(close),
+        ),
+      ),
+    );
+    dialog.addEventListener('close', () => {
+      stop();
+      dialog.remove();
+      resolve(result);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+function cross() {
+  return h.span({ class: 'cross', 'aria-hidden': 'true' });
+}

@@ -1,0 +1,157 @@
+/**
+ * A window on a list of rows of differing heights that grows at both ends: a timeline.
+ * Owns which rows are in the document (never more than `MOST`), keeping what is being read
+ * where it is when rows come or go above it, and staying at the end while the reader is there.
+ */
+import { h, reconcile } from './dom.js';
+import { effect, onStop, signal, untracked } from './signal.js';
+
+/** Rows in the document at most; rows that come with one step; pixels from an end at which a step is taken. */
+const MOST = 180;
+const STEP = 60;
+const NEAR = 900;
+/** This close to the end counts as being at it. */
+const AT_END = 48;
+
+/**
+ * @template T
+ * @param {{ items: () => T[], key: (item: T) => string, render: (item: T) => Element, attrs?: object, onTop: () => void }} options
+ *   `onTop` is called when the reader nears the first item there is
+ */
+export function windowed({ items, key, render, attrs = {}, onTop }) {
+  const list = h.ol({ class: 'window-rows', ...attrs });
+  const scroller = h.div({ class: 'window', tabindex: '0' }, list);
+  const atEnd = signal(true);
+  /** @type {Map<string, { value: Element, stop: () => void }>} */
+  const live = new Map();
+  /** @type {T[]} */
+  let all = [];
+  let from = 0;
+  let to = 0;
+
+  let lastTop = 0;
+
+  const toEnd = () => {
+    scroller.scrollTop = scroller.scrollHeight;
+    lastTop = scroller.scrollTop;
+  };
+
+  const draw = (/** @type {ReturnType<typeof sights> | null} */ seen = sights(list, scroller)) => {
+    reconcile(list, live, all.slice(from, to), key, render);
+    if (atEnd.peek()) return toEnd();
+    // The last one: the first may be the list's own edge, which stays above what comes.
+    const kept = seen?.findLast(({ el }) => el.isConnected);
+    if (kept) scroller.scrollTop += kept.el.getBoundingClientRect().top - kept.top;
+  };
+
+  const step = () => {
+    const above = scroller.scrollTop;
+    const below = scroller.scrollHeight - above - scroller.clientHeight;
+    // Only going up leaves the end: rows that grow move it away, but not the reader.
+    if (below < AT_END && to === all.length) atEnd.value = true;
+    else if (above < lastTop) atEnd.value = false;
+    lastTop = above;
+    if (above < NEAR && from > 0) {
+      from = Math.max(0, from - STEP);
+      to = Math.min(to, from + MOST);
+      draw();
+    } else if (below < NEAR && to < all.length) {
+      to = Math.min(all.length, to + STEP);
+      from = Math.max(from, to - MOST);
+      draw();
+    } else if (above < NEAR && from === 0 && scroller.clientHeight > 0) onTop();
+  };
+
+  const change = (/** @type {T[]} */ next) => {
+    const seen = all.length && !atEnd.peek() ? sights(list, scroller) : null;
+    if (seen?.length) {
+      const places = seen.map(({ at }) => from + at);
+      const moved = shift(all, next, places, key);
+      // Rows that came before need room above those in sight to be scrolled into.
+      from = clamp(from + moved - (moved > 0 ? STEP : 0), 0, next.length - 1);
+      const last = places[places.length - 1] + moved + 1;
+      to = clamp(Math.max(last, Math.min(to + moved, from + MOST)), 0, next.length);
+    } else {
+      to = next.length;
+      from = Math.max(0, to - Math.max(STEP, Math.min(MOST, live.size)));
+    }
+    all = next;
+    draw(seen);
+    // What came may not fill the view, or may have brought its end near.
+    requestAnimationFrame(step);
+  };
+
+  scroller.addEventListener('scroll', step, { passive: true });
+  // Pictures, fonts and a growing composer change heights: stay at the end through them.
+  const sizes = new ResizeObserver(() => {
+    if (atEnd.peek()) toEnd();
+    step();
+  });
+  sizes.observe(scroller);
+  sizes.observe(list);
+  onStop(() => {
+    sizes.disconnect();
+    live.forEach((one) => one.stop());
+  });
+  effect(() => {
+    const next = items();
+    untracked(() => change(next));
+  });
+
+  return {
+    el: scroller,
+    atEnd,
+    /** Shows the newest rows. */
+    jumpToEnd() {
+      to = all.length;
+      from = Math.max(0, to - STEP);
+      atEnd.value = true;
+      draw();
+    },
+    /** Looks again whether more is wanted, for when the reason not to has gone. */
+    look: step,
+  };
+}
+
+/** @param {number} value @param {number} low @param {number} high */
+function clamp(value, low, high) {
+  return Math.max(low, Math.min(value, high));
+}
+
+/**
+ * The rows in sight, and where they stand.
+ * @param {Element} list
+ * @param {Element} scroller
+ */
+function sights(list, scroller) {
+  const view = scroller.getBoundingClientRect();
+  const seen = [];
+  for (const [at, el] of [...list.children].entries()) {
+    const { top, bottom } = el.getBoundingClientRect();
+    if (bottom > view.top && top < view.bottom) seen.push({ el, at, top });
+  }
+  return seen;
+}
+
+/**
+ * How far the rows in sight have moved from one list to the next. Nearly always by nothing
+ * (rows were added behind them) or by the growth (rows were added before them).
+ * @template T
+ * @param {T[]} before
+ * @param {T[]} after
+ * @param {number[]} places of the rows in sight
+ * @param {(item: T) => string} key
+ */
+function shift(before, after, places, key) {
+  const growth = after.length - before.length;
+  // The row at the edge may have changed its key with its neighbour: ask the last one first.
+  for (const at of places.toReversed()) {
+    for (const by of [0, growth]) if (after[at + by] && key(after[at + by]) === key(before[at])) return by;
+  }
+  const now = new Map(after.map((item, at) => [key(item), at]));
+  for (const at of places) {
+    const found = now.get(key(before[at]));
+    if (found !== undefined) return found - at;
+  }
+  return growth;
+}

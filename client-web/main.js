@@ -1,0 +1,83 @@
+/**
+ * Where the client begins: a kept session opens the rooms, none opens the front door.
+ * Owns going from one to the other, and what the browser tells about network and sight.
+ */
+import { append } from './kit/dom.js';
+import { router } from './kit/router.js';
+import { scope } from './kit/signal.js';
+import { followTheme } from './kit/theme.js';
+import { markDocument } from './i18n/index.js';
+import { Client } from './matrix/client.js';
+import { sessionKeeper } from './matrix/session.js';
+import { appView } from './views/app.js';
+import { signInView } from './views/signin.js';
+
+const keeper = sessionKeeper(localStorage);
+const { place, go, replace } = router();
+/** Ends what is on screen. */
+let leave = () => {};
+
+/** @param {() => Node} view */
+function show(view) {
+  leave();
+  const { value, stop } = scope(view);
+  document.body.replaceChildren();
+  append(document.body, [value]);
+  leave = stop;
+}
+
+function door() {
+  const { name, args } = place.peek();
+  // An invitation link ends in its token, in the part of the address that no server sees.
+  const invited = name === 'register';
+  show(() =>
+    signInView({
+      base: location.origin,
+      expired: keeper.expired(),
+      tab: invited ? 'register' : 'sign-in',
+      token: invited ? args[0] : undefined,
+      onSession(session) {
+        keeper.save(session);
+        if (invited) replace('home');
+        open(session);
+      },
+    }),
+  );
+}
+
+/** @param {import('./matrix/session.js').Session} session */
+async function open(session) {
+  const client = await Client.open(session);
+  const signal = new AbortController();
+  const end = () => {
+    signal.abort();
+    door();
+  };
+  client.onSignedOut = (error) => {
+    // Told softly, the device may come back; otherwise nothing of it may stay.
+    if (error.body.soft_logout) keeper.expire(session);
+    else {
+      keeper.expire({ ...session, deviceId: '' });
+      client.disk.destroy();
+    }
+    end();
+  };
+  const signOut = async () => {
+    await client.signOut();
+    keeper.clear();
+    replace('home');
+    end();
+  };
+  show(() => appView({ client, place, go, replace, signOut }));
+  const options = { signal: signal.signal };
+  addEventListener('online', () => client.sync.nudge(), options);
+  addEventListener('offline', () => client.sync.cut(), options);
+  document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && client.sync.nudge(), options);
+  await client.sync.run();
+}
+
+markDocument();
+followTheme();
+const session = keeper.load();
+if (session) open(session);
+else door();

@@ -1,0 +1,156 @@
+/**
+ * What a signed-in person can do, as the views call it: one object that holds the parts
+ * together and one function per deed. Owns no state of its own beyond what is under way.
+ */
+import { Api, ApiError, at } from './api.js';
+import { openDisk } from './disk.js';
+import { serverOf } from './ids.js';
+import { Sender } from './sender.js';
+import { Store } from './store.js';
+import { Sync } from './sync.js';
+
+/** The server forgets that somebody types after this long, unless told again. */
+const TYPING_FOR = 25_000;
+const PAGE = 50;
+
+/** @typedef {import('./room.js').Room} Room */
+
+export class Client {
+  /** Told once when the session has ended at the server. @type {(error: ApiError) => void} */
+  onSignedOut = () => {};
+
+  /**
+   * @param {import('./session.js').Session} session
+   * @param {import('./disk.js').Disk} disk
+   */
+  constructor(session, disk) {
+    this.session = session;
+    this.me = session.userId;
+    this.server = serverOf(session.userId);
+    this.disk = disk;
+    this.api = new Api({ base: session.base, token: session.token });
+    this.store = new Store(session.userId, disk);
+    this.sync = new Sync({ api: this.api, take: (sync) => this.store.take(sync), since: () => this.store.since });
+    this.sender = new Sender({ api: this.api, sync: this.sync, store: this.store });
+    /** @type {Map<string, { typing: boolean, until: number }>} */
+    this.typingSaid = new Map();
+    /** @type {Promise<unknown>} */
+    this.typingTurn = Promise.resolve();
+    /** @type {Map<string, string>} */
+    this.readSaid = new Map();
+    this.api.onSignedOut = (error) => {
+      this.sync.stop();
+      this.onSignedOut(error);
+    };
+  }
+
+  /** @param {import('./session.js').Session} session */
+  static async open(session) {
+    const client = new Client(session, await openDisk(session.userId));
+    await client.store.restore();
+    return client;
+  }
+
+  /** Ends the session here and, if it can be reached, at the server. */
+  async signOut() {
+    this.sync.stop();
+    await this.api.post(at`/logout`, {}, { timeout: 8000, waits: 0 }).catch(() => {});
+    await this.disk.destroy();
+  }
+
+  /** @param {{ name: string, topic: string, open: boolean, alias: string }} wanted @returns {Promise<string>} the room's ID */
+  async createRoom({ name, topic, open, alias }) {
+    const answer = await this.api.post(at`/createRoom`, {
+      name,
+      preset: open ? 'public_chat' : 'private_chat',
+      visibility: open ? 'public' : 'private',
+      ...(topic && { topic }),
+      ...(open && alias && { room_alias_name: alias }),
+    });
+    return answer.room_id;
+  }
+
+  /** @param {string} target room ID or alias @param {string[]} [via] @returns {Promise<string>} the room's ID */
+  async join(target, via = []) {
+    const answer = await this.api.post(at`/join/${target}`, {}, { query: { via, server_name: via }, timeout: 120_000 });
+    return answer.room_id;
+  }
+
+  /** Leaves a room or turns an invitation down. @param {string} id */
+  async leave(id) {
+    await this.api.post(at`/rooms/${id}/leave`);
+    // The sync says so too, but a server need not tell of a refused invitation.
+    this.store.apply({ rooms: { leave: { [id]: {} } } });
+    await this.store.save();
+  }
+
+  /** @param {Room} room @param {string} userId */
+  invite(room, userId) {
+    return this.api.post(at`/rooms/${room.id}/invite`, { user_id: userId });
+  }
+
+  /** Reads a room from the disk, if it isn't in memory yet. @param {Room} room */
+  warm(room) {
+    return this.store.warm([room.id]);
+  }
+
+  /** Reads older events. @param {Room} room */
+  async readBack(room) {
+    const { timeline } = room;
+    if (timeline.loading.peek() || timeline.complete.peek() || !timeline.back || !room.warm) return;
+    timeline.loading.value = true;
+    const from = timeline.back;
+    try {
+      const page = await this.api.get(at`/rooms/${room.id}/messages`, { query: { dir: 'b', from, limit: PAGE, filter: JSON.stringify({ lazy_load_members: true }) } });
+      // A gap in the sync may have begun the timeline anew meanwhile.
+      if (timeline.back !== from) return;
+      room.noteMembers(page.state ?? []);
+      timeline.prepend(page.chunk ?? [], page.end === from ? undefined : page.end);
+    } finally {
+      timeline.loading.value = false;
+    }
+  }
+
+  /** Learns of everybody in a room, once. @param {Room} room */
+  async loadMembers(room) {
+    if (room.membersComplete) return;
+    const { chunk } = await this.api.get(at`/rooms/${room.id}/members`, { query: { not_membership: 'leave' } });
+    room.setMembers(chunk ?? []);
+    this.store.touch(room);
+    await this.store.save();
+  }
+
+  /** @param {Room} room @param {string} body */
+  say(room, body) {
+    this.typing(room, false);
+    return this.sender.message(room, { msgtype: 'm.text', body });
+  }
+
+  /** Says that this person types, or has stopped; at most as often as needed. @param {Room} room @param {boolean} typing */
+  typing(room, typing) {
+    const said = this.typingSaid.get(room.id);
+    const isKnown = typing ? said?.typing && said.until > Date.now() : !said?.typing;
+    if (isKnown) return;
+    // Told again a little before the server forgets.
+    this.typingSaid.set(room.id, { typing, until: Date.now() + TYPING_FOR * 0.7 });
+    const how = { typing, ...(typing && { timeout: TYPING_FOR }) };
+    // One after the other: the last word must be the last to arrive.
+    this.typingTurn = this.typingTurn
+      .then(() => this.sync.request('typing', { room_id: room.id, ...how }) ?? this.api.put(at`/rooms/${room.id}/typing/${this.me}`, how, { waits: 0 }))
+      .catch(() => {});
+  }
+
+  /** Says that this person has read all there is in a room. @param {Room} room */
+  read(room) {
+    const event = room.latestFromOthers();
+    if (!event || this.readSaid.get(room.id) === event.event_id) return;
+    const { count, mentions } = room.unread.peek();
+    if (room.hasRead(event.event_id) && !count && !mentions) return;
+    this.readSaid.set(room.id, event.event_id);
+    room.unread.value = { count: 0, mentions: 0 };
+    const markers = { 'm.fully_read': event.event_id, 'm.read': event.event_id };
+    const done = this.sync.request('read_markers', { room_id: room.id, ...markers }) ?? this.api.post(at`/rooms/${room.id}/read_markers`, markers, { waits: 1 });
+    // Said again when the room is next looked at.
+    done.catch(() => this.readSaid.delete(room.id));
+  }
+}

@@ -1,0 +1,323 @@
+/**
+ * One room as this person sees it: state, members, name, counts, who types, who has read.
+ * Owns what a room's part of a sync answer changes; the timeline is its own module.
+ */
+import { computed, signal } from '../kit/signal.js';
+import { isEvent, isMessage, isObject, isShown } from './events.js';
+import { localpart } from './ids.js';
+import { Timeline } from './timeline.js';
+
+/** @typedef {import('./events.js').Event} Event */
+/** @typedef {{ id: string, name: string, avatar?: string, membership: string, power: number }} Member */
+/** @typedef {{ kind: 'name', name: string } | { kind: 'people', names: string[], others: number } | { kind: 'empty', names: string[] }} Title */
+/** @typedef {{ id: string, membership: 'join' | 'invite', state: any[], summary: any, unread: { count: number, mentions: number }, activity: number, preview: Event | null, receipts: Array<[string, any]>, members: any[] }} RoomRecord */
+
+export class Room {
+  /** @param {string} id @param {string} me */
+  constructor(id, me) {
+    this.id = id;
+    this.me = me;
+    /** @type {import('../kit/signal.js').Signal<'join' | 'invite'>} */
+    this.membership = signal(/** @type {'join' | 'invite'} */ ('join'));
+    this.timeline = new Timeline();
+    this.unread = signal({ count: 0, mentions: 0 });
+    this.typing = signal(/** @type {string[]} */ ([]));
+    /** When something was last said here. */
+    this.activity = signal(0);
+    /** The latest event with a row, for the room list. */
+    this.preview = signal(/** @type {Event | null} */ (null));
+    this.changed = signal(0);
+    this.membersChanged = signal(0);
+    this.receiptsChanged = signal(0);
+    /** Whether all members are known, not only those who spoke lately. */
+    this.membersComplete = false;
+    /** Whether timeline and members have been read from the disk. */
+    this.warm = true;
+    /** @type {any} */
+    this.summary = {};
+    /** @type {Map<string, Map<string, Event>>} */
+    this.state = new Map();
+    /** @type {Map<string, Event>} */
+    this.members = new Map();
+    /** The latest event each person has read. @type {Map<string, { eventId: string, ts: number }>} */
+    this.receipts = new Map();
+    /** Members to be written to the disk. @type {Set<string>} */
+    this.dirtyMembers = new Set();
+    this.readers = computed(() => this.#readers());
+    this.#names = computed(() => this.#sharedNames());
+  }
+  #names;
+
+  /** @param {string} type @param {string} [key] @returns {any} the content, or undefined */
+  stateOf(type, key = '') {
+    this.changed.value;
+    return this.state.get(type)?.get(key)?.content;
+  }
+
+  /** @param {any} data a joined room's part of a sync answer */
+  applyJoined(data) {
+    this.membership.value = 'join';
+    if (isObject(data.summary)) Object.assign(this.summary, data.summary);
+    for (const event of data.state?.events ?? []) this.#setState(event);
+    const { events = [], prev_batch: before, limited = false } = data.timeline ?? {};
+    for (const event of events) this.#setState(event);
+    const fresh = this.timeline.append(events, before, limited);
+    for (const { event } of fresh) this.#noteActivity(event);
+    // What was said last may have been taken back since.
+    const preview = this.preview.peek();
+    if (preview) this.preview.value = this.timeline.find(preview.event_id)?.event ?? preview;
+    for (const event of data.ephemeral?.events ?? []) this.#applyEphemeral(event);
+    const unread = data.unread_notifications;
+    if (isObject(unread)) this.unread.value = { count: unread.notification_count ?? 0, mentions: unread.highlight_count ?? 0 };
+    this.#bump();
+  }
+
+  /** @param {any} data an invited room's part of a sync answer */
+  applyInvited(data) {
+    this.membership.value = 'invite';
+    for (const event of data.invite_state?.events ?? []) this.#setState(event);
+    this.activity.value = Math.max(this.activity.peek(), Date.now());
+    this.#bump();
+  }
+
+  /** Members that the server sent beside older events. @param {any[]} events */
+  noteMembers(events) {
+    for (const event of events) {
+      if (isObject(event?.content) && event.type === 'm.room.member' && !this.members.has(event.state_key)) this.#setState(event);
+    }
+    this.#bump();
+  }
+
+  /** Everybody in the room. @param {any[]} events */
+  setMembers(events) {
+    for (const event of events) this.#setState(event);
+    this.membersComplete = true;
+    this.#bump();
+  }
+
+  /** @param {string} id @returns {Member} */
+  member(id) {
+    this.membersChanged.value;
+    const content = this.members.get(id)?.content;
+    const name = typeof content?.displayname === 'string' ? content.displayname.trim().slice(0, 120) : '';
+    return {
+      id,
+      name: name || localpart(id) || id,
+      avatar: typeof content?.avatar_url === 'string' ? content.avatar_url : undefined,
+      membership: typeof content?.membership === 'string' ? content.membership : 'leave',
+      power: this.power(id),
+    };
+  }
+
+  /** A name that tells this person from others of the same name here. @param {string} id */
+  nameOf(id) {
+    const { name } = this.member(id);
+    return this.#names.value.has(name) ? `${name} (${id})` : name;
+  }
+
+  /** @param {string} membership */
+  membersWith(membership) {
+    this.membersChanged.value;
+    return [...this.members].filter(([, event]) => event.content.membership === membership).map(([id]) => this.member(id));
+  }
+
+  /** @param {string} id spec: from room version 12 on, creators stand above all numbers */
+  power(id) {
+    const levels = this.stateOf('m.room.power_levels');
+    const create = this.state.get('m.room.create')?.get('');
+    const isCreator = create?.sender === id || create?.content.additional_creators?.includes?.(id);
+    if (isCreator && (!levels || Number(create?.content.room_version) >= 12)) return Infinity;
+    const level = levels?.users?.[id] ?? levels?.users_default ?? 0;
+    return Number.isFinite(Number(level)) ? Number(level) : 0;
+  }
+
+  /** Whether this person may do it. @param {'invite' | 'redact' | 'kick' | 'ban'} action */
+  may(action) {
+    const usual = action === 'invite' ? 0 : 50;
+    return this.power(this.me) >= Number(this.stateOf('m.room.power_levels')?.[action] ?? usual);
+  }
+
+  /** Whether this person may send messages. */
+  maySend() {
+    const levels = this.stateOf('m.room.power_levels');
+    return this.power(this.me) >= Number(levels?.events?.['m.room.message'] ?? levels?.events_default ?? 0);
+  }
+
+  /** spec: client-server-api#calculating-the-display-name-for-a-room @returns {Title} */
+  title() {
+    const name = this.stateOf('m.room.name')?.name;
+    if (typeof name === 'string' && name.trim()) return { kind: 'name', name: name.trim().slice(0, 255) };
+    const alias = this.stateOf('m.room.canonical_alias')?.alias;
+    if (typeof alias === 'string' && alias) return { kind: 'name', name: alias };
+    const heroes = this.heroes();
+    const names = heroes.map((id) => this.nameOf(id));
+    const count = (this.summary['m.joined_member_count'] ?? 0) + (this.summary['m.invited_member_count'] ?? 0);
+    if (this.membership.value === 'join' && count <= 1) return { kind: 'empty', names };
+    return names.length ? { kind: 'people', names, others: Math.max(0, count - 1 - names.length) } : { kind: 'empty', names };
+  }
+
+  /** The other people who stand for a room without a name. @returns {string[]} */
+  heroes() {
+    this.changed.value;
+    const given = this.summary['m.heroes'];
+    const heroes = Array.isArray(given) ? given.filter((id) => typeof id === 'string') : [...this.members.keys()];
+    return heroes.filter((id) => id !== this.me).slice(0, 5);
+  }
+
+  /** Who invited this person. */
+  get inviter() {
+    this.changed.value;
+    return this.members.get(this.me)?.sender;
+  }
+
+  get memberCount() {
+    this.changed.value;
+    return this.summary['m.joined_member_count'] ?? this.membersWith('join').length;
+  }
+
+  /** The latest event here that somebody else made, for a read receipt. */
+  latestFromOthers() {
+    return this.timeline.entries.findLast(({ event }) => event.sender !== this.me)?.event;
+  }
+
+  /** Whether this person's receipt has reached the event. @param {string} eventId */
+  hasRead(eventId) {
+    const mine = this.receipts.get(this.me);
+    return mine?.eventId === eventId || this.#isBefore(mine?.eventId, eventId) === false;
+  }
+
+  /** @param {string} userId @param {string} eventId @param {number} ts */
+  setReceipt(userId, eventId, ts) {
+    const known = this.receipts.get(userId);
+    // Receipts only go forward; where the order isn't known, the later word counts.
+    if (known && (this.#isBefore(eventId, known.eventId) ?? ts < known.ts)) return;
+    this.receipts.set(userId, { eventId, ts });
+    this.receiptsChanged.update((count) => count + 1);
+  }
+
+  /** @param {string | undefined} id @param {string} other @returns {boolean | undefined} undefined if it can't be told */
+  #isBefore(id, other) {
+    const [a, b] = [this.timeline.find(id ?? ''), this.timeline.find(other)];
+    return a && b ? a.order < b.order : undefined;
+  }
+
+  /** @returns {RoomRecord} for the disk; all but timeline and members */
+  record() {
+    const state = [...this.state.values()].flatMap((byKey) => [...byKey.values()]);
+    const preview = this.preview.peek();
+    const shown = [...this.heroes(), this.me, ...(preview ? [preview.sender] : [])];
+    return {
+      id: this.id,
+      membership: this.membership.peek(),
+      state,
+      summary: this.summary,
+      unread: this.unread.peek(),
+      activity: this.activity.peek(),
+      preview,
+      receipts: [...this.receipts],
+      // Those whose names the room list needs before the room is opened.
+      members: shown.flatMap((id) => this.members.get(id) ?? []),
+    };
+  }
+
+  /** @param {RoomRecord} record @param {string} me */
+  static from(record, me) {
+    const room = new Room(record.id, me);
+    room.membership.value = record.membership;
+    for (const event of [...record.state, ...record.members]) room.#setState(event);
+    room.summary = record.summary;
+    room.unread.value = record.unread;
+    room.activity.value = record.activity;
+    room.preview.value = record.preview;
+    room.receipts = new Map(record.receipts);
+    room.dirtyMembers.clear();
+    room.warm = record.membership !== 'join';
+    return room;
+  }
+
+  /** @param {ReturnType<Timeline['snapshot']> | undefined} timeline @param {any[]} members */
+  warmUp(timeline, members) {
+    if (this.warm) return;
+    for (const event of members) this.#setState(event);
+    this.dirtyMembers.clear();
+    if (timeline) this.timeline.restore(timeline);
+    this.warm = true;
+    this.#bump();
+  }
+
+  /** @param {any} event state, whole or stripped */
+  #setState(event) {
+    if (typeof event?.state_key !== 'string' || !isObject(event.content)) return;
+    if (event.type === 'm.room.member') {
+      this.members.set(event.state_key, event);
+      this.dirtyMembers.add(event.state_key);
+      this.membersChanged.update((count) => count + 1);
+      return;
+    }
+    const byKey = this.state.get(event.type) ?? new Map();
+    this.state.set(event.type, byKey.set(event.state_key, event));
+  }
+
+  /** @param {Event} event */
+  #noteActivity(event) {
+    const ts = Math.min(Number(event.origin_server_ts) || 0, Date.now());
+    const isOwnEntry = event.type === 'm.room.member' && event.state_key === this.me;
+    if (isMessage(event) || isOwnEntry || event.type === 'm.room.create') this.activity.value = Math.max(this.activity.peek(), ts);
+    if (isShown(event)) this.preview.value = event;
+    // Who writes has read what came before.
+    if (isMessage(event)) this.setReceipt(event.sender, event.event_id, ts);
+  }
+
+  /** @param {any} event */
+  #applyEphemeral(event) {
+    if (!isObject(event?.content)) return;
+    if (event.type === 'm.typing' && Array.isArray(event.content.user_ids)) {
+      this.typing.value = event.content.user_ids.filter((/** @type {any} */ id) => typeof id === 'string' && id !== this.me).slice(0, 20);
+    }
+    if (event.type !== 'm.receipt') return;
+    for (const [eventId, kinds] of Object.entries(event.content)) {
+      for (const kind of ['m.read', 'm.read.private']) {
+        for (const [userId, receipt] of Object.entries(kinds?.[kind] ?? {})) {
+          const thread = /** @type {any} */ (receipt)?.thread_id;
+          if (thread === undefined || thread === 'main') this.setReceipt(userId, eventId, Number(/** @type {any} */ (receipt)?.ts) || 0);
+        }
+      }
+    }
+  }
+
+  /** Entry key → who has read up to there, others only. @returns {Map<string, string[]>} */
+  #readers() {
+    this.receiptsChanged.value;
+    this.timeline.changed.value;
+    /** @type {Map<string, string[]>} */
+    const found = new Map();
+    for (const [userId, { eventId }] of this.receipts) {
+      if (userId === this.me) continue;
+      // A receipt for an event without a row stands at the row before it.
+      let entry = this.timeline.find(eventId);
+      while (entry && !isShown(entry.event)) entry = this.timeline.previous(entry);
+      if (!entry) continue;
+      const { key } = entry;
+      found.set(key, [...(found.get(key) ?? []), userId]);
+    }
+    return found;
+  }
+
+  /** Names that more than one person here bears. */
+  #sharedNames() {
+    this.membersChanged.value;
+    const seen = new Set();
+    const shared = new Set();
+    for (const [id, event] of this.members) {
+      const { membership } = event.content;
+      if (membership !== 'join' && membership !== 'invite') continue;
+      const { name } = this.member(id);
+      (seen.has(name) ? shared : seen).add(name);
+    }
+    return shared;
+  }
+
+  #bump() {
+    this.changed.update((count) => count + 1);
+  }
+}

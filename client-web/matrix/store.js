@@ -1,0 +1,170 @@
+/**
+ * Everything this person sees, as signals: fed by sync answers alone, kept on the disk.
+ * Owns the three steps of an answer (read what it touches, apply, write) and the list of
+ * rooms; asks the network nothing.
+ */
+import { computed, signal } from '../kit/signal.js';
+import { inMemory } from './disk.js';
+import { isObject } from './events.js';
+import { Room } from './room.js';
+
+export class Store {
+  /** @type {Map<string, Room>} */
+  #rooms = new Map();
+  #roomsChanged = signal(0);
+  /** @type {Map<string, any>} */
+  #accountData = new Map();
+  #accountChanged = signal(0);
+  /** Whether at least one answer has been applied, now or before the reload. */
+  ready = signal(false);
+  /** The token of the last answer that is on the disk. @type {string | undefined} */
+  since = undefined;
+  /** @type {Set<Room>} */
+  #dirty = new Set();
+  /** @type {Set<string>} */
+  #gone = new Set();
+  /** What is written waits for what was being written. @type {Promise<void>} */
+  #writing = Promise.resolve();
+
+  /**
+   * @param {string} me
+   * @param {import('./disk.js').Disk} disk
+   */
+  constructor(me, disk) {
+    this.me = me;
+    this.disk = disk;
+    /** Latest activity first. */
+    this.rooms = computed(() => {
+      this.#roomsChanged.value;
+      return [...this.#rooms.values()].sort((a, b) => b.activity.value - a.activity.value || (a.id < b.id ? -1 : 1));
+    });
+    /** Room ID → the person it is a direct chat with. */
+    this.direct = computed(() => this.#directRooms());
+  }
+
+  /** Shows what the disk has, at once. */
+  async restore() {
+    const { meta, rooms } = await this.disk.load();
+    this.since = meta.since;
+    for (const [type, content] of Object.entries(meta.accountData ?? {})) this.#accountData.set(type, content);
+    for (const record of rooms) this.#rooms.set(record.id, Room.from(record, this.me));
+    this.#roomsChanged.update((count) => count + 1);
+    this.ready.value = Boolean(this.since);
+  }
+
+  /** @param {string} id */
+  room(id) {
+    this.#roomsChanged.value;
+    return this.#rooms.get(id);
+  }
+
+  /** @param {string} type */
+  accountData(type) {
+    this.#accountChanged.value;
+    return this.#accountData.get(type);
+  }
+
+  /** Takes one sync answer: reads, applies, writes. @param {any} sync */
+  async take(sync) {
+    await this.warm(Object.keys(sync.rooms?.join ?? {}));
+    this.apply(sync);
+    await this.save(sync.next_batch);
+  }
+
+  /** Reads timelines and members of rooms that are still only on the disk. @param {string[]} ids */
+  async warm(ids) {
+    const cold = ids.map((id) => this.#rooms.get(id)).filter((room) => room && !room.warm);
+    if (!cold.length) return;
+    const found = await this.disk.warm(cold.map((room) => /** @type {Room} */ (room).id));
+    for (const room of cold) room?.warmUp(found.get(room.id)?.timeline, found.get(room.id)?.members ?? []);
+  }
+
+  /** Changes memory as one answer says; every room it names must be warm. @param {any} sync */
+  apply(sync) {
+    for (const event of sync.account_data?.events ?? []) {
+      if (!isObject(event?.content)) continue;
+      this.#accountData.set(event.type, event.content);
+      this.#accountChanged.update((count) => count + 1);
+    }
+    const { join = {}, invite = {}, leave = {} } = sync.rooms ?? {};
+    for (const [id, data] of Object.entries(join)) this.#entered(id).applyJoined(data);
+    for (const [id, data] of Object.entries(invite)) this.#entered(id).applyInvited(data);
+    for (const id of Object.keys(leave)) this.#drop(id);
+    this.ready.value = true;
+  }
+
+  /** Writes what has changed, with the token up to which it holds, in one transaction. @param {string} [since] */
+  save(since) {
+    this.#writing = this.#writing.catch(() => {}).then(() => this.#write(since));
+    return this.#writing;
+  }
+
+  /** Says that a room has changed without a sync: an echo, say. @param {Room} room */
+  touch(room) {
+    this.#dirty.add(room);
+  }
+
+  /** A room left or forgotten elsewhere. @param {string} id */
+  #drop(id) {
+    const room = this.#rooms.get(id);
+    if (!room) return;
+    this.#rooms.delete(id);
+    this.#dirty.delete(room);
+    this.#gone.add(id);
+    this.#roomsChanged.update((count) => count + 1);
+  }
+
+  /** @param {string} id */
+  #entered(id) {
+    let room = this.#rooms.get(id);
+    if (!room) {
+      room = new Room(id, this.me);
+      this.#rooms.set(id, room);
+      this.#gone.delete(id);
+      this.#roomsChanged.update((count) => count + 1);
+    }
+    this.#dirty.add(room);
+    return room;
+  }
+
+  /** @param {string} [since] */
+  async #write(since) {
+    const rooms = [...this.#dirty];
+    const gone = [...this.#gone];
+    this.#dirty.clear();
+    this.#gone.clear();
+    const members = rooms.flatMap((room) => {
+      const users = [...room.dirtyMembers];
+      room.dirtyMembers.clear();
+      return users.map((user) => ({ room: room.id, user, event: room.members.get(user) }));
+    });
+    const changes = {
+      ...(since !== undefined && { meta: { since, accountData: Object.fromEntries(this.#accountData) } }),
+      rooms: rooms.map((room) => room.record()),
+      // A cold room's timeline on the disk knows more than memory does.
+      timelines: rooms.filter((room) => room.warm).map((room) => ({ id: room.id, timeline: room.timeline.snapshot() })),
+      members,
+      gone,
+    };
+    try {
+      await this.disk.write(changes);
+    } catch (error) {
+      // Full or broken: go on in memory, from a whole answer, since what is on the disk is not.
+      this.disk.destroy().catch(() => {});
+      this.disk = inMemory();
+      this.since = undefined;
+      throw error;
+    }
+    if (since !== undefined) this.since = since;
+  }
+
+  #directRooms() {
+    this.#accountChanged.value;
+    /** @type {Map<string, string>} */
+    const found = new Map();
+    for (const [user, ids] of Object.entries(this.#accountData.get('m.direct') ?? {})) {
+      if (Array.isArray(ids)) for (const id of ids) found.set(id, user);
+    }
+    return found;
+  }
+}

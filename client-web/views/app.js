@@ -1,0 +1,68 @@
+/**
+ * The signed-in client's frame: rooms, a room, its members; one pane at a time where there
+ * is no place for more. Owns which of them stand side by side, from the address.
+ */
+import { h, keyed } from '../kit/dom.js';
+import { effect } from '../kit/signal.js';
+import { t } from '../i18n/index.js';
+import { joinDialog } from './dialogs.js';
+import { icon, mark } from './icons.js';
+import { membersPane } from './members.js';
+import { roomName } from './names.js';
+import { roomList, startButtons } from './room-list.js';
+import { roomView } from './room.js';
+
+/**
+ * @typedef {{
+ *   client: import('../matrix/client.js').Client,
+ *   place: import('../kit/signal.js').Signal<import('../kit/router.js').Place>,
+ *   go: (...parts: string[]) => void,
+ *   replace: (...parts: string[]) => void,
+ *   signOut: () => void,
+ * }} App
+ */
+
+/** @param {App} app */
+export function appView(app) {
+  const { place } = app;
+  const roomId = () => (place.value.name === 'room' ? place.value.args[0] : undefined);
+  const withMembers = () => (place.value.name === 'room' && place.value.args[1] === 'members' ? place.value.args[0] : undefined);
+  effect(() => {
+    const id = roomId();
+    const unread = app.client.store.rooms.value.reduce((sum, room) => sum + room.unread.value.count + Number(room.membership.value === 'invite'), 0);
+    const room = id && app.client.store.room(id);
+    document.title = `${unread ? `(${unread}) ` : ''}${room ? `${roomName(room)} · ` : ''}Hearth`;
+  });
+  effect(() => {
+    // A link to a room by its name: ask before joining.
+    if (place.value.name !== 'join') return;
+    const [target] = place.value.args;
+    app.replace('home');
+    joinDialog(app, target);
+  });
+  return h.div(
+    { class: () => `app ${roomId() ? 'has-room' : ''} ${withMembers() ? 'has-members' : ''}` },
+    h.a({ class: 'skip', href: '#main', onclick: skip }, () => t('app.skip')),
+    roomList(app),
+    keyed(roomId, (id) => (id ? roomView(app, id) : welcome(app))),
+    keyed(
+      () => app.client.store.room(withMembers() ?? ''),
+      (room) => (room ? membersPane(app, room) : null),
+    ),
+    h.div({ class: 'status', role: 'status' }, () => (app.client.sync.status.value === 'offline' ? h.p({ class: 'offline' }, icon('offline'), h.span(t('status.offline'))) : null)),
+  );
+}
+
+/** @param {App} app */
+function welcome(app) {
+  return h.main({ class: 'room welcome', id: 'main' }, h.section({ class: 'stand-in' }, mark(), h.h1(() => t('welcome.title')), h.p(() => t('welcome.text')), startButtons(app)));
+}
+
+/** The address's fragment is the place, so the jump is made by hand. @param {Event} event */
+function skip(event) {
+  event.preventDefault();
+  const main = document.getElementById('main');
+  /** @type {HTMLElement | null | undefined} */
+  const target = main?.querySelector('textarea, .window, button, a');
+  target?.focus();
+}

@@ -1,0 +1,112 @@
+/**
+ * The small dialogs by which rooms come to be, are joined, shared and left.
+ */
+import { h } from '../kit/dom.js';
+import { openDialog } from '../kit/dialog.js';
+import { signal } from '../kit/signal.js';
+import { toast } from '../kit/toast.js';
+import { t } from '../i18n/index.js';
+import { roomTarget, userId } from '../matrix/ids.js';
+import { attempt } from './errors.js';
+import { field, form } from './form.js';
+import { roomName } from './names.js';
+
+/** @typedef {import('./app.js').App} App */
+/** @typedef {import('../matrix/room.js').Room} Room */
+
+const labels = () => ({ closeLabel: t('action.close') });
+
+/** @param {(result?: any) => void} close */
+const cancel = (close) => () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel'));
+
+/** @param {App} app */
+export function createDialog(app) {
+  return openDialog(
+    t('create.title'),
+    (close) => {
+      const open = signal(false);
+      const alias = signal('');
+      const choice = (/** @type {boolean} */ value, /** @type {string} */ text) =>
+        h.label({ class: 'choice' }, h.input({ type: 'radio', name: 'who', value: String(value), checked: open.peek() === value, onchange: () => (open.value = value) }), h.span(text));
+      return form(
+        {
+          submit: () => t('create.submit'),
+          cancel: cancel(close),
+          send: async ({ name, topic }) => {
+            const id = await app.client.createRoom({ name: name.trim(), topic: topic.trim(), open: open.peek(), alias: alias.peek().trim() });
+            close();
+            app.go('room', id);
+          },
+        },
+        field({ name: 'name', label: () => t('create.name'), required: true, maxlength: 200, autofocus: true }),
+        field({ name: 'topic', label: () => t('create.topic'), maxlength: 1000 }),
+        h.fieldset(h.legend(t('create.who')), choice(false, t('create.private')), choice(true, t('create.public'))),
+        () =>
+          open.value
+            ? field({ name: 'alias', label: () => t('create.alias'), hint: () => t('create.aliasHint', { alias: alias.value || '…', server: app.client.server }), pattern: '[^\\s:#@]+', maxlength: 200, value: alias.peek(), oninput: (/** @type {any} */ event) => (alias.value = event.target.value) })
+            : null,
+      );
+    },
+    labels(),
+  );
+}
+
+/** @param {App} app @param {string} [given] */
+export function joinDialog(app, given = '') {
+  return openDialog(
+    t('join.title'),
+    (close) =>
+      form(
+        {
+          submit: () => t('join.submit'),
+          cancel: cancel(close),
+          send: async ({ target }) => {
+            const room = roomTarget(target, app.client.server);
+            if (!room) return t('join.invalid');
+            const id = await app.client.join(room.id, room.via);
+            close();
+            app.go('room', id);
+          },
+        },
+        field({ name: 'target', label: () => t('join.target'), hint: () => t('join.hint'), required: true, autofocus: true, value: given, spellcheck: 'false', autocapitalize: 'none' }),
+      ),
+    labels(),
+  );
+}
+
+/** @param {App} app @param {Room} room */
+export function inviteDialog(app, room) {
+  return openDialog(
+    t('invite.title', { room: roomName(room) }),
+    (close) =>
+      form(
+        {
+          submit: () => t('invite.submit'),
+          cancel: cancel(close),
+          send: async ({ user }) => {
+            const id = userId(user, app.client.server);
+            if (!id) return t('invite.invalid');
+            await app.client.invite(room, id);
+            close();
+            toast(t('invite.done', { name: id }));
+          },
+        },
+        field({ name: 'user', label: () => t('invite.user'), hint: () => t('invite.hint'), required: true, autofocus: true, spellcheck: 'false', autocapitalize: 'none' }),
+      ),
+    labels(),
+  );
+}
+
+/** @param {App} app @param {Room} room */
+export async function leaveDialog(app, room) {
+  const sure = await openDialog(
+    t('room.leave'),
+    (close) => [
+      h.p(t('room.leaveConfirm', { room: roomName(room) })),
+      h.footer(cancel(close)(), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, t('action.leave'))),
+    ],
+    labels(),
+  );
+  if (!sure) return;
+  await attempt(app.client.leave(room.id).then(() => app.go('home')));
+}

@@ -1,0 +1,54 @@
+/**
+ * Forms in one manner: labelled fields, one message for what went wrong, a button that
+ * waits. Owns that a form is sent once at a time and that a mistake is told where it is.
+ */
+import { h } from '../kit/dom.js';
+import { signal } from '../kit/signal.js';
+import { words } from './errors.js';
+import { icon } from './icons.js';
+
+let lastId = 0;
+
+/**
+ * @param {{ label: () => string, hint?: () => string, name: string, [attr: string]: any }} options the rest are the input's attributes
+ */
+export function field({ label, hint, name, ...attrs }) {
+  const id = `field-${++lastId}`;
+  return h.div(
+    { class: 'field' },
+    h.label({ for: id }, label),
+    h.input({ id, name, type: 'text', autocomplete: 'off', 'aria-describedby': hint && `${id}-hint`, ...attrs }),
+    hint && h.p({ class: 'hint', id: `${id}-hint` }, hint),
+  );
+}
+
+/**
+ * @param {{ submit: () => string, busy?: () => string, cancel?: () => any, special?: Parameters<typeof words>[1], send: (data: Record<string, string>) => Promise<unknown> | string }} options
+ *   `send` does the work; a string that it returns is a mistake to tell
+ * @param {...any} children the fields
+ */
+export function form({ submit, busy = submit, cancel, special, send }, ...children) {
+  const working = signal(false);
+  const problem = signal('');
+  const onsubmit = async (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    if (working.peek()) return;
+    const data = /** @type {Record<string, string>} */ (Object.fromEntries(new FormData(/** @type {HTMLFormElement} */ (event.target))));
+    problem.value = '';
+    working.value = true;
+    try {
+      const wrong = await send(data);
+      if (typeof wrong === 'string') problem.value = wrong;
+    } catch (error) {
+      problem.value = words(error, special);
+    } finally {
+      working.value = false;
+    }
+  };
+  return h.form(
+    { class: 'form', onsubmit },
+    children,
+    h.div({ class: 'problem-place', role: 'alert' }, () => (problem.value ? h.p({ class: 'problem' }, icon('alert'), h.span(problem.value)) : null)),
+    h.footer(cancel?.(), h.button({ class: 'button primary', type: 'submit', 'aria-disabled': () => (working.value ? 'true' : null) }, () => (working.value ? busy() : submit()))),
+  );
+}

@@ -1,0 +1,117 @@
+/**
+ * One room on screen: its head, the conversation, who types, where one writes. Also what
+ * stands there instead: an invitation, a room that is still opening, or one that isn't ours.
+ */
+import { h, keyed } from '../kit/dom.js';
+import { menu, menuItem } from '../kit/menu.js';
+import { link } from '../kit/router.js';
+import { signal } from '../kit/signal.js';
+import { list, t } from '../i18n/index.js';
+import { composer } from './composer.js';
+import { inviteDialog, joinDialog, leaveDialog } from './dialogs.js';
+import { attempt } from './errors.js';
+import { icon, mark } from './icons.js';
+import { roomAvatar, roomName } from './names.js';
+import { timelineView } from './timeline.js';
+
+/** More than these typing at once are "several". */
+const NAMED = 3;
+/** How long a room that was just joined may take to arrive by sync. */
+const PATIENCE = 6000;
+
+/** @typedef {import('./app.js').App} App */
+/** @typedef {import('../matrix/room.js').Room} Room */
+
+/** @param {App} app @param {string} id */
+export function roomView(app, id) {
+  const { store } = app.client;
+  return h.main(
+    { class: 'room', id: 'main' },
+    keyed(
+      () => store.room(id),
+      (room) => (room ? keyed(() => room.membership.value, (membership) => (membership === 'invite' ? invitation(app, room) : joined(app, room))) : absent(app, id)),
+    ),
+  );
+}
+
+/** @param {App} app @param {Room} room */
+function joined(app, room) {
+  const warm = signal(room.warm);
+  if (!room.warm) app.client.warm(room).then(() => (warm.value = true));
+  return [
+    head(app, room),
+    keyed(() => warm.value, (ready) => (ready ? timelineView(app.client, room) : h.div({ class: 'timeline' }))),
+    h.div({ class: 'typing', role: 'status' }, () => typing(room)),
+    keyed(() => (room.changed.value, room.maySend()), (may) => (may ? composer(app.client, room) : h.p({ class: 'read-only' }, icon('lock'), h.span(() => t('room.readOnly'))))),
+  ];
+}
+
+/** @param {App} app @param {Room} room */
+function head(app, room) {
+  const open = () => app.place.value.args[1] === 'members';
+  const topic = () => {
+    const text = room.stateOf('m.room.topic')?.topic;
+    return typeof text === 'string' && text.trim() ? text.slice(0, 300) : t('room.memberCount', { count: room.memberCount });
+  };
+  return h.header(
+    { class: 'room-head' },
+    back(),
+    roomAvatar(room),
+    h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic }, topic)),
+    () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: () => inviteDialog(app, room) }, icon('invite')) : null),
+    h.a({ class: 'icon-button', href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-label': () => t('room.members'), title: () => t('room.members'), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
+    menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [menuItem(() => t('room.leave'), () => leaveDialog(app, room), { icon: icon('leave') })]),
+  );
+}
+
+function back() {
+  return h.a({ class: 'icon-button back', href: link('home'), 'aria-label': () => t('action.back'), title: () => t('action.back') }, icon('back'));
+}
+
+/** @param {Room} room */
+function typing(room) {
+  const ids = room.typing.value;
+  if (!ids.length) return null;
+  const dots = h.span({ class: 'typing-dots', 'aria-hidden': 'true' }, h.i(), h.i(), h.i());
+  if (ids.length > NAMED) return [dots, h.span(t('typing.many'))];
+  return [dots, h.span(t('typing', { names: list(ids.map((id) => room.nameOf(id))), count: ids.length }))];
+}
+
+/** @param {App} app @param {Room} room */
+function invitation(app, room) {
+  const busy = signal(false);
+  const during = (/** @type {Promise<any>} */ deed) => {
+    busy.value = true;
+    return attempt(deed).finally(() => (busy.value = false));
+  };
+  return [
+    h.header({ class: 'room-head' }, back(), h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto' }, () => roomName(room)))),
+    h.section(
+      { class: 'stand-in' },
+      roomAvatar(room, 'large'),
+      h.h2({ dir: 'auto' }, () => (room.inviter ? t('invited.title', { name: room.nameOf(room.inviter) }) : t('invited.titleUnknown'))),
+      h.p({ dir: 'auto' }, () => t('invited.text', { room: roomName(room) })),
+      h.div(
+        { class: 'start-buttons' },
+        h.button({ type: 'button', class: 'button primary', disabled: () => busy.value, onclick: () => during(app.client.join(room.id)) }, () => t('invited.accept')),
+        h.button({ type: 'button', class: 'button', disabled: () => busy.value, onclick: () => during(app.client.leave(room.id).then(() => app.go('home'))) }, () => t('invited.reject')),
+      ),
+    ),
+  ];
+}
+
+/** @param {App} app @param {string} id */
+function absent(app, id) {
+  const waiting = signal(true);
+  setTimeout(() => (waiting.value = false), PATIENCE);
+  return [
+    h.header({ class: 'room-head' }, back(), h.div({ class: 'room-head-text' }, h.h1(() => (waiting.value ? t('room.loading') : t('room.unknown'))))),
+    keyed(
+      () => waiting.value || !app.client.store.ready.value,
+      (wait) =>
+        wait
+          ? h.div({ class: 'timeline skeleton', role: 'img', 'aria-label': t('room.loading') }, [1, 2, 3].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b())))
+          : h.section({ class: 'stand-in' }, mark(), h.h2(() => t('room.unknown')), h.p(() => t('room.unknownHint')), h.button({ type: 'button', class: 'button', onclick: () => joinDialog(app, id) }, () => t('room.tryJoin'))),
+    ),
+  ];
+}

@@ -1,0 +1,59 @@
+/**
+ * From a timeline's entries to the rows that are shown: days, groups of one sender, the
+ * line before what is new. Owns these decisions as plain data; builds no elements.
+ */
+import { isMessage, isRedacted } from '../matrix/events.js';
+
+/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/**
+ * @typedef {{ kind: 'top', key: string, complete: boolean }
+ *   | { kind: 'day', key: string, ts: number }
+ *   | { kind: 'new', key: string }
+ *   | { kind: 'message', key: string, entry: Entry, head: boolean }
+ *   | { kind: 'notice', key: string, entry: Entry }} Row
+ */
+
+/** Messages of one sender within this time stand together. */
+const TOGETHER = 5 * 60_000;
+
+/**
+ * @param {Entry[]} entries
+ * @param {{ complete: boolean, newAfter?: string, me: string }} options `newAfter`: the ID of the last event read
+ * @returns {Row[]}
+ */
+export function rows(entries, { complete, newAfter, me }) {
+  /** @type {Row[]} */
+  const list = [{ kind: 'top', key: complete ? 'top:start' : 'top:more', complete }];
+  /** @type {Entry | undefined} */
+  let last;
+  let passed = false;
+  let marked = false;
+  for (const entry of entries) {
+    const { event } = entry;
+    const newDay = !last || dayOf(last) !== dayOf(entry);
+    if (newDay) list.push({ kind: 'day', key: `day:${entry.key}`, ts: event.origin_server_ts });
+    /** @type {boolean} */
+    const isNew = passed && !marked && event.sender !== me;
+    if (isNew) list.push({ kind: 'new', key: 'new' });
+    marked ||= isNew;
+    if (isMessage(event)) {
+      const head = newDay || isNew || !last || !follows(last, entry);
+      list.push({ kind: 'message', key: head ? entry.key : `${entry.key}+`, entry, head });
+    } else list.push({ kind: 'notice', key: entry.key, entry });
+    passed ||= event.event_id === newAfter;
+    last = entry;
+  }
+  return list;
+}
+
+/** @param {Entry} entry */
+function dayOf({ event }) {
+  return new Date(event.origin_server_ts).toDateString();
+}
+
+/** @param {Entry} before @param {Entry} after */
+function follows(before, after) {
+  const [a, b] = [before.event, after.event];
+  const near = Math.abs(b.origin_server_ts - a.origin_server_ts) < TOGETHER;
+  return isMessage(a) && a.sender === b.sender && near && !isRedacted(a);
+}
