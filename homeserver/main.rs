@@ -17,6 +17,9 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// What libraries log unless the settings say otherwise.
+const LIBRARIES: &str = "ruma_state_res=error";
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -150,6 +153,8 @@ fn load(file: Option<&Path>) -> Result<Config, String> {
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), String> {
+    // The rules' library tells of every event that it allows. Who wants to read that says so.
+    let filter = format!("{LIBRARIES},{filter}");
     let filter = EnvFilter::builder().parse(filter).map_err(|error| format!("log: {error}"))?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

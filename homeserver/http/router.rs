@@ -260,7 +260,11 @@ fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments
     let wanted = R::PATH_BUILDER.all_paths().map(|path| path.matches('{').count()).max().unwrap_or(0);
     let mut given: Vec<&str> = arguments.iter().map(String::as_str).collect();
     given.resize(wanted.max(given.len()), "");
-    let mut request = Request::from_parts(head, &body[..]);
+    // Some clients send nothing where an empty object is meant.
+    let mut request = match body.is_empty() && head.method != Method::GET {
+        true => Request::from_parts(head, &b"{}"[..]),
+        false => Request::from_parts(head, &body[..]),
+    };
     if request.method() == Method::HEAD {
         *request.method_mut() = Method::GET;
     }

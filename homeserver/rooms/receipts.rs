@@ -201,7 +201,8 @@ pub fn changes(
     })?;
     if since == 0 {
         let all = (room, viewer.as_str(), "", "")..=(room, viewer.as_str(), LAST, LAST);
-        let mine = tables::RECEIPTS.collect(tx, all, |(_, _, kind, thread), _| format!("{viewer}\n{kind}\n{thread}"))?;
+        let mine =
+            tables::RECEIPTS.collect(tx, all, |(_, _, kind, thread), _| format!("{viewer}\n{kind}\n{thread}"))?;
         names.extend(mine);
     }
     let mut by_thread: BTreeMap<String, Content> = BTreeMap::new();

@@ -37,8 +37,8 @@ use crate::{
     store::Read,
 };
 pub use body::Body;
-pub use hub::Hub;
 use encryption::Keys;
+pub use hub::Hub;
 
 /// A client that wants to wait longer is answered after this time all the same.
 const MAX_WAIT: Duration = Duration::from_secs(90);

@@ -7,12 +7,7 @@ use ruma::{OwnedUserId, presence::PresenceState};
 use serde::Serialize;
 
 use super::{account_data::passes, body::Events, facts::Membership, turn::Turn};
-use crate::{
-    accounts::presence::Status,
-    error::Result,
-    rooms::members,
-    store::Read,
-};
+use crate::{accounts::presence::Status, error::Result, rooms::members, store::Read};
 
 /// Changes that one answer looks at, at most: what is left is for the next answer.
 const MAX_LOOK: usize = 500;

@@ -197,8 +197,7 @@ impl<R: Read> Collector<'_, '_, R> {
             _ => timeline::state_at(tx, room, before)?,
         };
         self.events.reverse();
-        let timeline =
-            Timeline { events: self.events, limited: self.limited, prev_batch: timeline::token(before) };
+        let timeline = Timeline { events: self.events, limited: self.limited, prev_batch: timeline::token(before) };
         Ok(Shown { timeline, senders: self.senders, positions: self.positions, start, end, known })
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use ruma::{OwnedUserId, UserId};
 
 use super::{
-    account_data, body::Joined, counts, ephemeral,
+    account_data,
+    body::Joined,
+    counts, ephemeral,
     facts::{Membership, Mine},
     room::{self, Shown, Span},
     summary,

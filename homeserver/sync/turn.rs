@@ -3,7 +3,6 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
-    sync::Arc,
 };
 
 use super::{
@@ -132,4 +131,3 @@ fn divide(entries: Vec<Entry>) -> (Vec<Entry>, ByRoom) {
 
 /// Shared by sections that list rooms.
 pub type ById<T> = BTreeMap<String, T>;
-
