@@ -48,7 +48,11 @@ pub async fn query(app: Arc<App>, session: Session, request: get_keys::v3::Reque
 }
 
 /// `POST /_matrix/client/v3/keys/claim`
-pub async fn claim(app: Arc<App>, session: Session, request: claim_keys::v3::Request) -> Result<claim_keys::v3::Response> {
+pub async fn claim(
+    app: Arc<App>,
+    session: Session,
+    request: claim_keys::v3::Request,
+) -> Result<claim_keys::v3::Response> {
     app.limits.take(Bucket::Other, &session.user)?;
     let (jobs, elsewhere) = one_time_keys::divide(&app.config.server_name, request.one_time_keys)?;
     let mut claimed = one_time_keys::Claimed::new();

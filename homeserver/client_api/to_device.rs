@@ -4,13 +4,7 @@ use std::sync::Arc;
 
 use ruma::api::client::to_device::send_event_to_device::v3::{Request, Response};
 
-use crate::{
-    accounts::transactions::Transaction,
-    app::App,
-    e2ee::to_device,
-    error::Result,
-    http::Session,
-};
+use crate::{accounts::transactions::Transaction, app::App, e2ee::to_device, error::Result, http::Session};
 
 /// `PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}`
 pub async fn send(app: Arc<App>, session: Session, request: Request) -> Result<Response> {
