@@ -7,6 +7,7 @@ use crate::{
     base::signing::Identity,
     config::Config,
     http::{Limits, passwords::Hasher},
+    media::Media,
     store::Store,
 };
 
@@ -16,6 +17,8 @@ pub struct App {
     pub config: Config,
     /// The database.
     pub store: Store,
+    /// Files that people upload.
+    pub media: Media,
     /// Who we are.
     pub me: Arc<Identity>,
     /// Rate limits.

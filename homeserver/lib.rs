@@ -8,6 +8,7 @@ pub mod config;
 pub mod e2ee;
 pub mod error;
 pub mod http;
+pub mod media;
 pub mod rooms;
 pub mod store;
 
@@ -31,6 +32,9 @@ pub async fn run(config: config::Config, stop: watch::Receiver<bool>) -> Result<
     };
     let store = store::Store::open(&config.data_dir.join("hearth.redb"), options, Box::new(|_, _| {}))?;
     let key = base::signing::SigningKey::load_or_create(&config.data_dir.join("signing.key"))?;
+    let bounds = media::Bounds { max_upload: config.max_upload, min_free: config.min_free_disk };
+    let media = media::Media::open(&config.data_dir.join("media"), store.clone(), config.server_name.clone(), bounds)
+        .map_err(|error| format!("can't open the folder of media: {error}"))?;
     let listen = config.listen;
     let app = Arc::new(app::App {
         limits: http::Limits::new(config.rate_limits),
@@ -40,6 +44,7 @@ pub async fn run(config: config::Config, stop: watch::Receiver<bool>) -> Result<
         presence: Default::default(),
         me: Arc::new(base::signing::Identity { name: config.server_name.clone(), key }),
         store,
+        media,
         config,
     });
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("can't listen on {listen}: {error}"))?;

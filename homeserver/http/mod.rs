@@ -2,12 +2,14 @@
 //! says hyper; knows no Matrix rule beyond authentication and the shape of errors.
 
 pub mod admit;
+pub mod files;
 pub mod limits;
 pub mod passwords;
 pub mod reply;
 pub mod router;
 pub mod server;
 pub mod shape;
+pub mod stream;
 pub mod uia;
 
 pub use admit::{Caller, Session};

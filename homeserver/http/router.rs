@@ -94,6 +94,20 @@ impl Router {
         self.add(R::METHOD, path, typed_handler(handle))
     }
 
+    /// A typed endpoint whose handler takes the body as a stream: method and paths come from the type,
+    /// and the handler admits the caller.
+    pub fn stream<R, F, Fut>(&mut self, handle: F) -> &mut Self
+    where
+        R: IncomingRequest,
+        F: Fn(Arc<App>, Request<Incoming>, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        for path in R::PATH_BUILDER.all_paths() {
+            self.plain(R::METHOD, path, handle);
+        }
+        self
+    }
+
     /// An endpoint that reads the request itself: streams, WebSockets, and what has no type.
     pub fn plain<F, Fut>(&mut self, method: Method, path: &str, handle: F) -> &mut Self
     where
