@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     http::passwords::Hasher,
     limits::Limits,
+    media::Media,
     store::Store,
     sync::Hub,
 };
@@ -22,6 +23,8 @@ pub struct App {
     pub store: Store,
     /// Who we are.
     pub me: Arc<Identity>,
+    /// Uploaded files.
+    pub media: Media,
     /// Rate limits.
     pub limits: Limits,
     /// When sessions were last seen, until that is written down.

@@ -50,6 +50,8 @@ pub enum Bucket {
     Invite,
     /// Making media, per person.
     Media,
+    /// Downloading media, per person: a list of people has many faces.
+    Download,
     /// Setting presence and typing, per person.
     Presence,
     /// Searching people, per person.
@@ -58,7 +60,7 @@ pub enum Bucket {
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 13] = [
+const KINDS: [(Bucket, f64, u32); 14] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
     (Bucket::Validity, 0.5, 20),
@@ -69,6 +71,7 @@ const KINDS: [(Bucket, f64, u32); 13] = [
     (Bucket::CreateRoom, 0.1, 15),
     (Bucket::Invite, 0.5, 30),
     (Bucket::Media, 5.0, 50),
+    (Bucket::Download, 50.0, 1000),
     (Bucket::Presence, 5.0, 30),
     (Bucket::UserSearch, 1.0, 50),
     (Bucket::Other, 20.0, 200),

@@ -2,6 +2,7 @@
 //! JSON and signatures on it, sync tokens, and the server's own signing key.
 
 pub mod clock;
+pub mod disk;
 pub mod json;
 pub mod random;
 pub mod signed_json;

@@ -13,6 +13,7 @@ use super::devices;
 use crate::{
     accounts::{passwords, sessions, users},
     app::App,
+    e2ee,
     error::{Error, Result},
     http::{Bucket, Caller, Guarded, Reply, Session, reply, uia},
     rooms::{Room, members, room},
@@ -54,7 +55,8 @@ pub async fn deactivate(
     leave_rooms(&app, &session).await?;
     let close = move |tx: &_| {
         let ended = users::deactivate(tx, &session.user, asked.request.erase)?;
-        devices::ended(tx, &session.user, &ended)
+        devices::ended(tx, &session.user, &ended)?;
+        e2ee::forget_user(tx, &session.user)
     };
     app.store.write(close).await?;
     Ok(deactivate::v3::Response::new(ThirdPartyIdRemovalStatus::Success))

@@ -9,10 +9,11 @@ use ruma::{
 
 use crate::{
     accounts::{
-        sessions::{self, Found},
+        sessions::{self, Found, Issued, Wish},
         transactions,
     },
     app::App,
+    e2ee::{self, cross_signing, device_lists},
     error::{Error, Result},
     http::{Bucket, Guarded, Session, uia},
     store::{WriteTx, rows::DeviceRow},
@@ -21,9 +22,26 @@ use crate::{
 /// Devices that can be deleted at once.
 const MAX_DELETED: usize = 500;
 
+/// Starts a session. Every job that starts one calls this.
+pub fn start(tx: &WriteTx, user: &UserId, wish: &Wish) -> Result<Issued> {
+    // spec: client-server-api#cross-signing: device IDs must not collide with cross-signing keys.
+    if let Some(name) = &wish.device
+        && cross_signing::is_key(tx, user, name)?
+    {
+        return Err(Error::forbidden("this device ID is one of your cross-signing keys"));
+    }
+    let issued = sessions::start(tx, user, wish)?;
+    ended(tx, user, &issued.ended)?;
+    Ok(issued)
+}
+
 /// Removes what belonged to sessions that ended. Every job that ends sessions calls this.
 pub fn ended(tx: &WriteTx, user: &UserId, devices: &[String]) -> Result<()> {
-    devices.iter().try_for_each(|device| transactions::forget(tx, user.as_str(), device))
+    for device in devices {
+        transactions::forget(tx, user.as_str(), device)?;
+        e2ee::forget_device(tx, user, device.as_str().into())?;
+    }
+    Ok(())
 }
 
 /// `GET /_matrix/client/v3/devices`
@@ -72,7 +90,10 @@ pub async fn rename(
     let rename = move |tx: &_| {
         let (user, id) = (&session.user, request.device_id.as_str());
         match &request.display_name {
-            Some(name) => sessions::rename(tx, user, id, name),
+            Some(name) => {
+                sessions::rename(tx, user, id, name)?;
+                device_lists::changed(tx, user)
+            }
             None => {
                 sessions::device(tx, user, id)?.map(drop).ok_or_else(|| Error::not_found("you have no such device"))
             }

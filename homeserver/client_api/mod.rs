@@ -9,6 +9,7 @@ pub mod directory;
 pub mod discovery;
 pub mod filters;
 pub mod keys;
+pub mod media;
 pub mod membership;
 pub mod messages;
 pub mod presence;
@@ -22,6 +23,11 @@ pub mod state;
 pub mod sync;
 pub mod to_device;
 pub mod typing;
+
+use ruma::api::client::{
+    authenticated_media::{get_content, get_content_as_filename, get_content_thumbnail},
+    media::{self as old_media, create_content},
+};
 
 use crate::{
     error::{Error, Result},
@@ -37,6 +43,7 @@ pub fn routes() -> Router {
     room_routes(&mut router);
     key_routes(&mut router);
     router.route_raw(sync::sync);
+    media_routes(&mut router);
     router
 }
 
@@ -144,6 +151,20 @@ fn key_routes(router: &mut Router) {
         .route(keys::sign)
         .route(keys::backup_version)
         .route(to_device::send);
+}
+
+#[expect(deprecated, reason = "the unauthenticated endpoints are answered too")]
+fn media_routes(router: &mut Router) {
+    router
+        .stream::<create_content::v3::Request, _, _>(media::upload)
+        .stream::<get_content::v1::Request, _, _>(media::download)
+        .stream::<get_content_as_filename::v1::Request, _, _>(media::download)
+        .stream::<get_content_thumbnail::v1::Request, _, _>(media::thumbnail)
+        .route(media::config)
+        .route(media::old_config)
+        .stream::<old_media::get_content::v3::Request, _, _>(media::frozen)
+        .stream::<old_media::get_content_as_filename::v3::Request, _, _>(media::frozen)
+        .stream::<old_media::get_content_thumbnail::v3::Request, _, _>(media::frozen);
 }
 
 /// Runs what takes more than a moment where it keeps no other request waiting.

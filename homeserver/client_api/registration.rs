@@ -54,8 +54,7 @@ pub async fn register(app: Arc<App>, caller: Caller, asked: Guarded<Request>) ->
         if stay_out {
             return Ok(None);
         }
-        let issued = sessions::start(tx, &user, &wish)?;
-        devices::ended(tx, &user, &issued.ended)?;
+        let issued = devices::start(tx, &user, &wish)?;
         Ok(Some(issued))
     };
     Ok(answer(id, app.store.write(make).await?))

@@ -84,8 +84,7 @@ pub async fn login(
     };
     let sign_in = move |tx: &_| {
         users::check_password_is(tx, &proven.user, &proven.hash)?;
-        let issued = sessions::start(tx, &proven.user, &wish)?;
-        devices::ended(tx, &issued.user, &issued.ended)?;
+        let issued = devices::start(tx, &proven.user, &wish)?;
         Ok(issued)
     };
     let issued = app.store.write(sign_in).await?;

@@ -10,10 +10,11 @@ use ruma::{
 };
 use serde_json::{Map, Value};
 
-use super::{LAST, bound, device_lists, signatures};
+use super::{bound, device_lists, signatures};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
+    rooms::members::LAST,
     store::{Read, WriteTx, tables},
 };
 

@@ -9,10 +9,11 @@ use ruma::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{LAST, bound, cross_signing, device_lists, signatures};
+use super::{bound, cross_signing, device_lists, signatures};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
+    rooms::members::LAST,
     store::{Read, WriteTx, tables},
 };
 
@@ -77,7 +78,7 @@ pub fn upload(tx: &WriteTx, keys: &Checked) -> Result<()> {
 /// A device's keys as they were uploaded.
 pub(super) fn stored(tx: &impl Read, user: &UserId, device: &DeviceId) -> Result<Option<CanonicalJsonObject>> {
     let json = tables::DEVICE_KEYS.get(tx, (user.as_str(), device.as_str()))?;
-    json.map(|json| json::canonical_from_raw(&*json::raw(json)?)).transpose()
+    json.map(|json| json::canonical_from_raw(&json::raw(json)?)).transpose()
 }
 
 /// The keys of the people asked for, as `asker` may see them. No devices named means all of them.

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedUserId, UserId};
 
-use super::LAST;
 use crate::{
     base::{Pos, RoomNum},
     error::Result,
+    rooms::members::LAST,
     store::{Flow, Read, WriteTx, tables},
 };
 

@@ -13,11 +13,9 @@ use ruma::{DeviceId, UserId};
 
 use crate::{
     error::{Error, Result},
+    rooms::members::LAST,
     store::{WriteTx, tables},
 };
-
-/// The last character there is: an upper bound for keys that begin with something.
-const LAST: &str = "\u{10FFFF}";
 
 /// One key object at most: more than any client sends, and it still fits into a federation EDU.
 const MAX_KEY_OBJECT: usize = 32 * 1024;

@@ -8,10 +8,11 @@ use ruma::{
     UserId, encryption::OneTimeKey, serde::Raw,
 };
 
-use super::{LAST, bound};
+use super::bound;
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
+    rooms::members::LAST,
     store::{Flow, Read, WriteTx, rows::FallbackKeyRow, tables},
 };
 

@@ -13,10 +13,11 @@ use ruma::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{LAST, bound, cross_signing, device_keys, device_lists};
+use super::{bound, cross_signing, device_keys, device_lists};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
+    rooms::members::LAST,
     store::{Flow, Read, WriteTx, tables},
 };
 

@@ -1,27 +1,12 @@
 //! Keys and people for the tests of this folder.
 
-use std::path::Path;
-
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use ruma::{UserId, serde::Raw, user_id};
 use serde_json::{Value, json};
 
-use crate::{
-    base::{json::canonical, random, signed_json},
-    store::{Options, Store},
-};
-
-pub fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = open_at(dir.path());
-    (dir, store)
-}
-
-fn open_at(dir: &Path) -> Store {
-    let options = Options { page_cache: 1 << 20, state_cache: 1 << 16, min_free: 0 };
-    Store::open(&dir.join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens")
-}
+pub use crate::accounts::testing::store as open;
+use crate::base::{json::canonical, random, signed_json};
 
 pub fn alice() -> &'static UserId {
     user_id!("@alice:here")

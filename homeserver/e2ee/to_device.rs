@@ -11,11 +11,11 @@ use ruma::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::LAST;
 use crate::{
     accounts::transactions::Transaction,
     base::{Pos, json},
     error::{Error, Result},
+    rooms::members::LAST,
     store::{Flow, Read, WriteTx, tables},
 };
 
@@ -97,7 +97,7 @@ pub fn send(tx: &WriteTx, transaction: &Transaction, sender: &UserId, kind: &str
             let content: &RawValue = serde_json::from_str(content).map_err(Error::internal)?;
             let event = json::to_raw(&Event { content, sender, kind })?;
             tables::TO_DEVICE.put(tx, (user.as_str(), device.as_str(), pos), &event.get().to_owned())?;
-            if pos % MEASURED_EVERY == 0 {
+            if pos.is_multiple_of(MEASURED_EVERY) {
                 trim(tx, user, device, MAX_QUEUE)?;
             }
             woken = true;

@@ -4,10 +4,12 @@
 pub mod admit;
 pub mod files;
 pub mod passwords;
+pub mod ranges;
 pub mod reply;
 pub mod router;
 pub mod server;
 pub mod shape;
+pub mod stream;
 pub mod tls;
 pub mod uia;
 

@@ -99,6 +99,22 @@ impl Router {
         self.add(R::METHOD, path, R::Authentication::WHO, typed_handler(handle))
     }
 
+    /// A typed endpoint whose handler takes the body as a stream: method and paths come from the type,
+    /// and the handler admits the caller.
+    pub fn stream<R, F, Fut>(&mut self, handle: F) -> &mut Self
+    where
+        R: IncomingRequest,
+        R::Authentication: Admit,
+        F: Fn(Arc<App>, Call, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        for path in R::PATH_BUILDER.all_paths() {
+            let handler: Handler = Arc::new(move |app, request, arguments| Box::pin(handle(app, request, arguments)));
+            self.add(R::METHOD, path, R::Authentication::WHO, handler);
+        }
+        self
+    }
+
     /// An endpoint that reads the request itself, and sees to it who is calling: streams, WebSockets,
     /// and what has no type.
     pub fn plain<F, Fut>(&mut self, method: Method, path: &str, handle: F) -> &mut Self

@@ -10,7 +10,7 @@ use redb::{Database, Durability, ReadableDatabase};
 
 use super::{Caches, ReadTx, WriteTx, tables, tx::storage};
 use crate::{
-    base::Pos,
+    base::{Pos, disk},
     error::{Error, Result},
 };
 
@@ -84,13 +84,10 @@ impl Engine {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Whether the disk has room for more. If that can't be found out, yes: redb will tell.
+    /// Whether the disk has room for more.
     pub fn has_space(&self) -> bool {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        match rustix::fs::statvfs(folder) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) >= self.options.min_free,
-            Err(_) => true,
-        }
+        disk::has_space(folder, self.options.min_free)
     }
 }
 

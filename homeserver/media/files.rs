@@ -1,0 +1,142 @@
+//! Bytes on disk, named by their hash, so that the same file is kept once however often it is sent.
+//! A file comes into its place whole and durable, or not at all.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ring::digest::{Context, SHA256};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout_at},
+};
+use tokio_stream::{Stream, StreamExt};
+
+use super::Bounds;
+use crate::{
+    base::{disk, random},
+    error::{Error, Result},
+};
+
+/// A sender may take this long, and a second more for every [`SLOWEST`] bytes that came.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes per second that a sender has to keep up.
+const SLOWEST: u64 = 8 * 1024;
+
+/// The folder of files.
+pub struct Files {
+    folder: PathBuf,
+    bounds: Bounds,
+}
+
+/// A file that was received.
+#[derive(Debug)]
+pub struct Received {
+    /// Its SHA-256, in hexadecimal.
+    pub hash: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Files {
+    /// Opens the folder, or makes it, and removes what was never finished.
+    pub fn open(folder: &Path, bounds: Bounds) -> io::Result<Self> {
+        let incoming = folder.join("incoming");
+        match fs::remove_dir_all(&incoming) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&incoming)?,
+        }
+        Ok(Self { folder: folder.to_owned(), bounds })
+    }
+
+    /// Where the file with a hash is.
+    pub fn path(&self, hash: &str) -> PathBuf {
+        place(&self.folder, hash).join(hash)
+    }
+
+    /// 413 `M_TOO_LARGE` for more bytes than a file may have.
+    pub fn check_size(&self, bytes: u64) -> Result<()> {
+        match self.bounds.max_upload {
+            max if bytes > max => Err(Error::too_large(format!("a file has at most {max} bytes here"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a file in.
+    ///
+    /// 1. It is written under a name of its own, while it is hashed and its size is watched.
+    /// 2. It is made durable.
+    /// 3. It gets its name, over the same content if that is there already.
+    /// 4. The name is made durable, and the folders that were made for it.
+    pub async fn receive(&self, body: impl Stream<Item = io::Result<Bytes>>) -> Result<Received> {
+        if !disk::has_space(&self.folder, self.bounds.min_free) {
+            return Err(full("too little free disk space"));
+        }
+        let temporary = Temporary(self.folder.join("incoming").join(random::id::<24>()));
+        let received = self.write(&temporary.0, body).await?;
+        let (root, target) = (self.folder.clone(), self.path(&received.hash));
+        let settle = move || {
+            let folder = target.parent().unwrap_or(&root);
+            fs::create_dir_all(folder)?;
+            fs::rename(&temporary.0, &target)?;
+            folder.ancestors().take(3).try_for_each(disk::sync_folder)
+        };
+        tokio::task::spawn_blocking(settle).await.map_err(Error::internal)?.map_err(explain)?;
+        Ok(received)
+    }
+
+    async fn write(&self, path: &Path, body: impl Stream<Item = io::Result<Bytes>>) -> Result<Received> {
+        let mut file = tokio::fs::File::create_new(path).await.map_err(explain)?;
+        let (mut body, mut hash, mut size) = (pin!(body), Context::new(&SHA256), 0);
+        let start = Instant::now();
+        loop {
+            let deadline = start + PATIENCE + Duration::from_secs(size / SLOWEST);
+            let piece = timeout_at(deadline, body.next()).await;
+            let piece = match piece.map_err(|_| Error::unknown("the upload came too slowly"))? {
+                Some(Ok(piece)) => piece,
+                Some(Err(_)) => return Err(Error::unknown("the upload was cut off")),
+                None => break,
+            };
+            size += piece.len() as u64;
+            self.check_size(size)?;
+            hash.update(&piece);
+            file.write_all(&piece).await.map_err(explain)?;
+        }
+        file.flush().await.map_err(explain)?;
+        file.sync_all().await.map_err(explain)?;
+        let hash = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Received { hash, size })
+    }
+}
+
+/// The folder for a hash below another: two levels, so that no folder grows large.
+pub fn place(folder: &Path, hash: &str) -> PathBuf {
+    let (first, rest) = hash.split_at_checked(2).unwrap_or((hash, ""));
+    folder.join(first).join(rest.get(..2).unwrap_or_default())
+}
+
+/// What a failure of the disk means for a client.
+pub fn explain(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => full(error),
+        _ => Error::internal(format!("media: {error}")),
+    }
+}
+
+fn full(cause: impl std::fmt::Display) -> Error {
+    Error::unavailable("the server's disk is full: try again later", cause)
+}
+
+/// A file that is removed unless it has been given another name, also when the sender goes away.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It is not there any more if all went well; what can't be removed goes at the next start.
+        let _ = fs::remove_file(&self.0);
+    }
+}
