@@ -15,6 +15,7 @@ use super::{
     append::{self, Incoming},
     auth::{Authority, Wanted},
     event::{Pdu, parse_id},
+    relations,
     room::Room,
 };
 use crate::{
@@ -93,6 +94,7 @@ pub fn send(
 /// Signs a draft on top of a room's current state, if the room's rules allow it.
 pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: &Draft) -> Result<Signed> {
     check_keys(draft)?;
+    relations::check_new(tx, sender, &draft.kind, &draft.content)?;
     let rules = room.rules();
     let wanted = Wanted { kind: &draft.kind, sender, state_key: draft.state_key.as_deref(), content: &draft.content };
     let authority = Authority::choose(tx, &rules.authorization, room.row.state, &wanted)?;

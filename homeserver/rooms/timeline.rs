@@ -8,7 +8,8 @@ use ruma::{DeviceId, RoomId, UserId};
 use serde_json::value::RawValue;
 
 use super::{
-    event::{self, Slices, Unsigned, client_form},
+    event::{self, Relations, Slices, Unsigned, client_form},
+    relations,
     room::Room,
     state,
     visibility::Sight,
@@ -149,6 +150,12 @@ impl<'a> View<'a> {
         if let Some(key) = slices.state_key.as_deref() {
             add_replaced(tx, row, &slices.kind, key, &mut unsigned)?;
         }
+        if slices.state_key.is_none()
+            && let Some((pos, edit)) = relations::edit(tx, &row.id, slices)?
+        {
+            let edit = self.edit(tx, pos, &edit)?;
+            unsigned.relations = edit.map(|replace| Relations { replace });
+        }
         if row.redacted_by != 0 {
             unsigned.redacted_because = Some(self.redaction(tx, row.redacted_by)?);
         }
@@ -160,6 +167,15 @@ impl<'a> View<'a> {
         let (user, device) = self.device?;
         let (by, transaction) = row.sent_by.as_ref()?;
         (by == device.as_str() && slices.sender == user.as_str()).then(|| transaction.clone())
+    }
+
+    /// An edit as it is shown with the event that it replaces, if the person may see it.
+    fn edit(&mut self, tx: &impl Read, pos: Pos, row: &EventRow) -> Result<Option<Box<RawValue>>> {
+        let slices = Slices::of(row)?;
+        if !self.sight.may_see(tx, pos, row, &slices)? {
+            return Ok(None);
+        }
+        client_form(row, &slices, self.name_room.then_some(self.room_id.as_str()), &Unsigned::default()).map(Some)
     }
 
     fn redaction(&self, tx: &impl Read, pos: Pos) -> Result<Box<RawValue>> {

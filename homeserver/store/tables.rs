@@ -73,9 +73,9 @@ tables! {
     USER_ROOMS: (Str, RoomNum) => MemberRow;
     /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
     STRIPPED: (Str, RoomNum) => String;
-    /// Events that relate to another: (parent's event ID, child's position) to relation type, a line
-    /// feed, and event type.
-    RELATIONS: (Str, Pos) => String;
+    /// Events that relate to another: (parent's event ID, relation type, child's position) to the
+    /// child's event type.
+    RELATIONS: (Str, Str, Pos) => String;
     /// Redactions of events that have not come yet: event ID to the redaction's position.
     REDACTIONS_AHEAD: Str => Pos;
     /// Read receipts: (room, user ID, receipt type, thread or "").
