@@ -8,7 +8,7 @@ use crate::{
     accounts::{presence::Presence, sessions::LastSeen, uia},
     base::signing::Identity,
     config::Config,
-    http::passwords::Hasher,
+    hasher::Hasher,
     limits::Limits,
     media::Media,
     store::Store,

@@ -7,6 +7,7 @@ pub mod client_api;
 pub mod config;
 pub mod e2ee;
 pub mod error;
+pub mod hasher;
 pub mod http;
 pub mod limits;
 pub mod media;

@@ -1,16 +1,22 @@
 //! The command line: what a person can ask the binary to do, and how its errors reach them.
 
 use std::{
-    io::IsTerminal,
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Args, Parser, Subcommand};
 use hearth::{
+    accounts::{passwords, sessions, users},
+    base::random,
     config::{self, Config},
     http::{Files, tls::Certificate},
+    start,
+    store::{Store, WriteTx},
 };
+use ruma::OwnedUserId;
+use rustix::termios;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -23,11 +29,15 @@ const LIBRARIES: &str = "ruma_state_res=error";
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const NAMES: &str = "a name has a-z, 0-9 and . _ = - / +, such as alice";
+
 const EXAMPLES: &str = "\
 Examples:
   hearth                          try it: only this machine can reach it
   hearth init example.org         prepare a server for a real domain
   hearth check hearth.toml        find mistakes in a configuration
+  hearth user create alice --admin
+                                  make an account, while the server is stopped
   hearth --config /etc/hearth.toml
                                   serve with another configuration
 
@@ -67,10 +77,39 @@ enum Command {
         /// The domain that user IDs end with, such as example.org
         name: String,
     },
+    /// Make and mend accounts, while the server is stopped
+    ///
+    /// Passwords are asked for, or read as one line of standard input.
+    User {
+        #[command(subcommand)]
+        what: User,
+    },
     /// Check a configuration file, and say all that is wrong with it and what would be right
     Check {
         /// The file
         file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum User {
+    /// Make an account
+    Create {
+        /// Its name: alice, or @alice:example.org
+        name: String,
+        /// Make it an administrator's
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Give an account a new password, and end all its sessions
+    ResetPassword {
+        /// Its name: alice, or @alice:example.org
+        name: String,
+    },
+    /// Make an account an administrator's
+    Promote {
+        /// Its name: alice, or @alice:example.org
+        name: String,
     },
 }
 
@@ -83,6 +122,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Init { name }) => init(&name, cli.config.as_deref().unwrap_or(Path::new(config::FILE))),
         Some(Command::Check { file }) => check(&file),
+        Some(Command::User { what }) => user(cli.config.as_deref(), what),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,7 +146,7 @@ fn init(name: &str, path: &Path) -> Result<(), String> {
         format!("{name:?} can't be the name of a server: a domain is wanted, such as example.org, without https://")
     })?;
     write_new(path, &text)?;
-    hearth::start::signing_key(&config)?;
+    start::signing_key(&config)?;
     let (file, data) = (path.display(), config.data_dir.display());
     println!("Wrote {file}, with every setting explained, and the signing key in {data}.");
     println!("Next: look it over, point a reverse proxy for https://{name} at http://127.0.0.1:8008, and run");
@@ -120,13 +160,11 @@ fn init(name: &str, path: &Path) -> Result<(), String> {
 fn write_new(path: &Path, text: &str) -> Result<(), String> {
     let file = path.display();
     let made = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-    made.and_then(|mut made| std::io::Write::write_all(&mut made, text.as_bytes())).map_err(|error| {
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                format!("{file} exists already and was left as it is: name another file by --config, or move it away")
-            }
-            _ => format!("can't write {file}: {error}"),
+    made.and_then(|mut made| made.write_all(text.as_bytes())).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            format!("{file} exists already and was left as it is: name another file by --config, or move it away")
         }
+        _ => format!("can't write {file}: {error}"),
     })
 }
 
@@ -143,6 +181,104 @@ fn check(file: &Path) -> Result<(), String> {
     Ok(())
 }
 
+fn user(config: Option<&Path>, what: User) -> Result<(), String> {
+    let config = load(config)?;
+    let (User::Create { name, .. } | User::ResetPassword { name } | User::Promote { name }) = &what;
+    let id = users::meant(name, &config.server_name)
+        .ok_or_else(|| format!("{name:?} can't be an account of {}: {NAMES}", config.server_name))?;
+    let database = config.data_dir.join("hearth.redb");
+    if !matches!(what, User::Create { .. }) && !database.exists() {
+        return Err(format!(
+            "there is no {}: go to the directory that the server runs in, or name its configuration by --config",
+            database.display()
+        ));
+    }
+    runtime()?.block_on(async {
+        // Before a password is asked for, as this fails while the server runs.
+        let store = start::open_store(&config, Box::new(|_, _| {})).await?;
+        let done = change(&store, id, what).await;
+        store.close().await;
+        println!("{}", done?);
+        Ok(())
+    })
+}
+
+/// Does it, and answers what to say.
+async fn change(store: &Store, id: OwnedUserId, what: User) -> Result<String, String> {
+    let text = |error: hearth::error::Error| format!("{id}: {}", error.message());
+    let user = id.clone();
+    match what {
+        User::Create { admin, .. } => {
+            store.read(|tx| users::check_free(tx, &id)).map_err(text)?;
+            let Password { hash, note } = Password::ask()?;
+            store.write(move |tx| users::create(tx, &user, Some(hash.clone()), admin)).await.map_err(text)?;
+            let role = if admin { ", an administrator" } else { "" };
+            Ok(format!("Made {id}{role}.{note}"))
+        }
+        User::ResetPassword { .. } => {
+            if !store.read(|tx| users::is_open(tx, &id)).map_err(text)? {
+                return Err(format!("{id}: there is no such account"));
+            }
+            let Password { hash, note } = Password::ask()?;
+            let work = move |tx: &WriteTx| {
+                users::set_password(tx, &user, hash.clone())?;
+                sessions::end_all(tx, &user, None)
+            };
+            let ended = store.write(work).await.map_err(text)?.len();
+            Ok(format!("{id} has a new password, and {ended} sessions ended.{note}"))
+        }
+        User::Promote { .. } => {
+            store.write(move |tx| users::set_admin(tx, &user, true)).await.map_err(text)?;
+            Ok(format!("{id} is an administrator."))
+        }
+    }
+}
+
+/// A new password, as it is stored.
+struct Password {
+    hash: String,
+    /// What it is, if it was made up here.
+    note: String,
+}
+
+impl Password {
+    /// Asks for it, and makes one up if none is wanted.
+    fn ask() -> Result<Self, String> {
+        let mut password = read_secret("New password (leave empty to have one made up): ")?;
+        let mut note = String::new();
+        if password.is_empty() {
+            password = random::id::<20>();
+            note = format!(" The password is {password}");
+        } else if io::stdin().is_terminal() && read_secret("Once more: ")? != password {
+            return Err("these were two different passwords: nothing was changed".into());
+        }
+        let hash = passwords::check_new(&password).and_then(|()| passwords::hash(&password));
+        Ok(Self { hash: hash.map_err(|error| error.message().to_owned())?, note })
+    }
+}
+
+/// Reads a line. On a terminal it is asked for and not shown.
+fn read_secret(prompt: &str) -> Result<String, String> {
+    let stdin = io::stdin();
+    let shown = termios::tcgetattr(&stdin).ok();
+    if let Some(shown) = &shown {
+        eprint!("{prompt}");
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(&stdin, termios::OptionalActions::Now, &hidden)
+            .map_err(|error| format!("can't hide what is typed: {error}"))?;
+    }
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    if let Some(shown) = &shown {
+        eprintln!();
+        // If it can't be undone there is nobody left to type.
+        let _ = termios::tcsetattr(&stdin, termios::OptionalActions::Now, shown);
+    }
+    read.map_err(|error| format!("can't read the password: {error}"))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// The settings of a file, of ./hearth.toml if none is named, or the defaults.
 fn load(file: Option<&Path>) -> Result<Config, String> {
     let usual = Path::new(config::FILE);
@@ -157,8 +293,8 @@ fn log_to_stderr(filter: &str) -> Result<(), String> {
     let filter = format!("{LIBRARIES},{filter}");
     let filter = EnvFilter::builder().parse(filter).map_err(|error| format!("log: {error}"))?;
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
     Ok(())

@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    io::Write,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -166,4 +168,57 @@ fn without_readers_it_runs_all_the_same() {
     let script = format!("{hearth} >&- 2>log & sleep 2; kill -TERM $! && wait $!");
     let ended = Command::new("sh").args(["-c", &script]).current_dir(dir.path()).status().expect("a shell");
     assert!(ended.success(), "{}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+}
+
+/// Runs a command with a line on its standard input.
+fn run_with(server: &Server, arguments: &[&str], line: &str) -> Output {
+    let mut command = Server::command();
+    command.args(arguments).arg("--config").arg(server.config());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    // A command that fails early doesn't read it.
+    let _ = child.stdin.take().expect("piped").write_all(line.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+#[tokio::test]
+async fn accounts_are_made_and_mended_while_the_server_is_stopped() {
+    let mut server = Server::start_with("registration = \"closed\"\n").await;
+    let said = failure(&run_with(&server, &["user", "create", "alice"], "\n"));
+    assert!(said.contains("is in use") && said.contains("Stop it first"), "{said}");
+    server.stop().await;
+
+    let first = Server::password("alice") + "\n";
+    let said = success(&run_with(&server, &["user", "create", "alice", "--admin"], &first));
+    assert_eq!(said, "Made @alice:localhost, an administrator.\n");
+    assert!(failure(&run_with(&server, &["user", "create", "alice"], &first)).contains("taken"));
+    assert!(failure(&run_with(&server, &["user", "create", "b ob"], &first)).contains("a name has"));
+    assert!(failure(&run_with(&server, &["user", "create", "bob"], "short\n")).contains("8 characters"));
+    let made_up = success(&run_with(&server, &["user", "create", "@bob:localhost"], "\n"));
+    let password = made_up.trim().rsplit(' ').next().expect("the password").to_owned();
+
+    server.resume().await;
+    let alice = server.login("alice").await;
+    let bob =
+        json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "bob"}, "password": password});
+    server.guest().post("/_matrix/client/v3/login", bob.clone()).await.ok();
+    server.stop().await;
+
+    let said = success(&run_with(&server, &["user", "reset-password", "bob"], "another password\n"));
+    assert_eq!(said, "@bob:localhost has a new password, and 1 sessions ended.\n");
+    success(&run_with(&server, &["user", "promote", "bob"], ""));
+    for command in [["user", "promote", "carol"], ["user", "reset-password", "carol"]] {
+        assert!(failure(&run_with(&server, &command, "a new password\n")).contains("no such account"));
+    }
+
+    server.resume().await;
+    server.guest().post("/_matrix/client/v3/login", bob).await.fails(403, "M_FORBIDDEN");
+    alice.get("/_matrix/client/v3/account/whoami").await.ok();
+}
+
+#[test]
+fn mending_accounts_where_there_are_none_makes_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    assert!(failure(&run(dir.path(), &["user", "promote", "alice"])).contains("go to the directory"));
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
 }

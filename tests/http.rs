@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::common::Server;
+use crate::common::{Server, in_room, transaction};
 
 const VERSIONS: &str = "/_matrix/client/versions";
 
@@ -227,4 +227,75 @@ async fn well_known_leads_to_the_server() {
     let server = Server::start_with("public_url = \"https://chat.example.org/\"\n").await;
     let said = server.guest().get("/.well-known/matrix/client").await.ok();
     assert_eq!(said["m.homeserver"]["base_url"], "https://chat.example.org");
+}
+
+#[tokio::test]
+async fn numbers_that_canonical_json_lacks_are_refused() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    let send = async |number: &str| {
+        let path = in_room(&room, &format!("send/m.room.message/{}", transaction()));
+        let request =
+            alice.http.put(format!("{}{path}", server.url)).bearer_auth(alice.token.as_deref().expect("signed in"));
+        alice
+            .send_request(request.body(format!("{{\"msgtype\": \"m.text\", \"body\": \"x\", \"n\": [{number}]}}")))
+            .await
+    };
+    for number in ["1.5", "9007199254740992", "-9007199254740992", "1e400", "12345678901234567890123"] {
+        let answer = send(number).await;
+        assert_eq!(answer.status, 400, "{number}: {}", answer.body);
+        assert!(matches!(answer.body["errcode"].as_str(), Some("M_BAD_JSON" | "M_NOT_JSON")), "{}", answer.body);
+    }
+    for number in ["0", "9007199254740991", "-9007199254740991"] {
+        send(number).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn ids_and_events_have_a_greatest_size() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    let message = |length: usize| json!({"msgtype": "m.text", "body": "x".repeat(length)});
+    alice.send(&room, "m.room.message", message(60_000)).await;
+    let path = || in_room(&room, &format!("send/m.room.message/{}", transaction()));
+    alice.put(&path(), message(65_536)).await.fails(413, "M_TOO_LARGE");
+    alice
+        .put(&in_room(&room, "state/m.room.topic"), json!({"topic": "x".repeat(65_536)}))
+        .await
+        .fails(413, "M_TOO_LARGE");
+    alice.send(&room, "m.room.message", message(10)).await;
+
+    let long = "x".repeat(256);
+    let kind = in_room(&room, &format!("send/{long}/{}", transaction()));
+    assert!(matches!(alice.put(&kind, json!({})).await.status, 400 | 413));
+    let key = in_room(&room, &format!("state/org.example.test/{long}"));
+    assert!(matches!(alice.put(&key, json!({})).await.status, 400 | 413));
+    let invited = json!({"user_id": format!("@{long}:localhost")});
+    assert_eq!(alice.post(&in_room(&room, "invite"), invited).await.status, 400);
+    assert_eq!(alice.post(&in_room(&format!("!{long}:localhost"), "join"), json!({})).await.status, 400);
+    let name = json!({"username": long, "password": "long enough", "auth": {"type": "m.login.dummy"}});
+    server.guest().post("/_matrix/client/v3/register", name).await.fails(400, "M_INVALID_USERNAME");
+    assert_eq!(alice.post("/_matrix/client/v3/createRoom", json!({"room_alias_name": long})).await.status, 400);
+}
+
+#[tokio::test]
+async fn limits_say_when_to_try_again_in_both_ways() {
+    let server = Server::start_with("registration = \"open\"\n").await;
+    let guest = server.guest();
+    let body =
+        json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "x"}, "password": "wrong"});
+    for _ in 0..100 {
+        let answer = guest.post("/_matrix/client/v3/login", body.clone()).await;
+        if answer.status == 403 {
+            continue;
+        }
+        answer.fails(429, "M_LIMIT_EXCEEDED");
+        let millis = answer.body["retry_after_ms"].as_u64().expect("a number");
+        let seconds: u64 = answer.headers["retry-after"].to_str().expect("text").parse().expect("a number");
+        assert!(seconds >= 1 && seconds * 1000 >= millis, "{seconds} s, {millis} ms");
+        return;
+    }
+    panic!("a hundred wrong passwords were not too many");
 }

@@ -1,3 +1,5 @@
+//! What a configuration file may be, what its problems are called, and that the example tells the truth.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     app::App,
+    base::json,
     error::{Error, Result},
 };
 
@@ -272,6 +273,9 @@ pub async fn collect(body: Incoming, limit: usize) -> Result<Bytes> {
 }
 
 fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
+    if json::is_too_deep(body) {
+        return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));
+    }
     // A few endpoints have more arguments than some of their paths: the missing ones are empty.
     let wanted = R::PATH_BUILDER.all_paths().map(|path| path.matches('{').count()).max().unwrap_or(0);
     let mut given: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -294,8 +298,11 @@ fn explain(error: &FromHttpRequestError, body: &[u8]) -> Error {
     };
     match error {
         DeserializationError::Utf8(_) => Error::not_json("the body is not UTF-8"),
-        DeserializationError::Json(_) if serde_json::from_slice::<IgnoredAny>(body).is_err() => {
-            Error::not_json("the body is not JSON, or is nested too deeply")
+        DeserializationError::Json(_) if std::str::from_utf8(body).is_err() => Error::not_json("the body is not UTF-8"),
+        DeserializationError::Json(error)
+            if error.is_syntax() || serde_json::from_slice::<IgnoredAny>(body).is_err() =>
+        {
+            Error::not_json("the body is not JSON")
         }
         DeserializationError::Json(error) if error.to_string().starts_with("missing field") => {
             Error::bad_json(error.to_string())

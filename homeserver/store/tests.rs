@@ -1,3 +1,5 @@
+//! The store's promises: order, no trace of failures, disks that are full, files of others.
+
 use std::sync::{Arc, Mutex};
 
 use super::*;

@@ -24,6 +24,8 @@ pub struct Server {
     pub dir: TempDir,
     child: Option<Child>,
     settings: String,
+    /// The size of a disk for its data alone, as `mount` writes it.
+    disk: Option<&'static str>,
     http: reqwest::Client,
 }
 
@@ -35,11 +37,22 @@ impl Server {
 
     /// A server with these settings; where it listens and keeps its data is seen to.
     pub async fn start_with(settings: &str) -> Self {
+        Self::start_on(None, settings).await
+    }
+
+    /// A server whose data is on a disk of this size, such as `16m`. The disk is memory that only this
+    /// process sees, and is gone with it.
+    pub async fn start_on_small_disk(size: &'static str, settings: &str) -> Self {
+        Self::start_on(Some(size), settings).await
+    }
+
+    async fn start_on(disk: Option<&'static str>, settings: &str) -> Self {
         let mut server = Self {
             url: "http://127.0.0.1:0".into(),
             dir: TempDir::with_prefix("hearth-").expect("a directory"),
             child: None,
             settings: settings.to_owned(),
+            disk,
             http: reqwest::Client::new(),
         };
         server.resume().await;
@@ -58,7 +71,14 @@ impl Server {
 
     /// Where its database and keys are.
     pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        let data = self.dir.path().join("data");
+        match (&self.child, self.disk) {
+            // The process has mounts of its own.
+            (Some(child), Some(_)) => {
+                Path::new(&format!("/proc/{}/root", child.id())).join(data.strip_prefix("/").unwrap_or(&data))
+            }
+            _ => data,
+        }
     }
 
     /// What it has logged so far.
@@ -86,7 +106,10 @@ impl Server {
         let text = format!("listen = [{:?}]\ndata_dir = \"data\"\n{}", self.address(), self.settings);
         fs::write(self.config(), text).expect("written");
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).expect("a log");
-        let mut command = Self::command();
+        let mut command = match self.disk {
+            Some(size) => self.command_on_disk(size),
+            None => Self::command(),
+        };
         command.arg("--config").arg(self.config()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let began = Instant::now();
         let mut child = command.spawn().expect("the binary starts");
@@ -105,6 +128,17 @@ impl Server {
         };
         self.url = url.to_owned();
         began.elapsed()
+    }
+
+    /// The binary with a disk of its own, in a namespace where anybody may mount one.
+    fn command_on_disk(&self, size: &str) -> Command {
+        let data = self.dir.path().join("data");
+        fs::create_dir_all(&data).expect("made");
+        let script = format!("mount -t tmpfs -o size={size} tmpfs \"$1\" && shift && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+        command.arg(data).arg(env!("CARGO_BIN_EXE_hearth"));
+        command
     }
 
     /// Asks the server to stop, as Ctrl-C or a service manager does, and waits until it has.
