@@ -7,6 +7,7 @@ mod common;
 mod architecture;
 mod cli;
 mod http;
+mod parked;
 mod spec;
 mod store;
 mod tls;
