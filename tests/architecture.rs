@@ -185,7 +185,7 @@ fn an_import_that_points_upwards_is_noticed() {
 fn each_dependency_has_its_door() {
     let mut wrong = Vec::new();
     for Source { path, code, .. } in sources("homeserver") {
-        for (name, doors) in DOORS.iter().copied() {
+        for (name, doors) in DOORS {
             let is_word =
                 |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || "_:".contains(before));
             let named = code.match_indices(&format!("{name}::")).any(|(at, _)| is_word(at));
@@ -243,7 +243,7 @@ fn functions(text: &str) -> Vec<(&str, usize)> {
         }
         let ends =
             |line: &&str| indent(line) == indent(lines[number]) && (line.ends_with(';') || line.trim_start() == "}");
-        let length = lines[number + 1..].iter().position(|line| ends(&line)).map_or(1, |at| at + 2);
+        let length = lines[number + 1..].iter().position(ends).map_or(1, |at| at + 2);
         out.push((name_at_start(rest), length));
     }
     out

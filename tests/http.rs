@@ -299,3 +299,28 @@ async fn limits_say_when_to_try_again_in_both_ways() {
     }
     panic!("a hundred wrong passwords were not too many");
 }
+
+#[tokio::test]
+async fn the_web_client_comes_packed_and_is_kept() {
+    let server = Server::start().await;
+    let fetch = async |path: &str, tag: Option<&str>| {
+        let mut request = server.guest().http.get(format!("{}{path}", server.url)).header("accept-encoding", "gzip");
+        if let Some(tag) = tag {
+            request = request.header("if-none-match", tag);
+        }
+        request.send().await.expect("answered")
+    };
+    let page = fetch("/", None).await;
+    assert_eq!(page.headers()["cache-control"], "no-cache");
+    let page = page.text().await.expect("text");
+    let script = page.split('"').find(|part| part.ends_with("main.js")).expect("a script").to_owned();
+    let got = fetch(&script, None).await;
+    assert_eq!((got.status().as_u16(), &got.headers()["content-encoding"]), (200, &"gzip".parse().expect("text")));
+    assert_eq!(got.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert!(got.headers()["cache-control"].to_str().expect("text").contains("immutable"));
+    let tag = got.headers()["etag"].to_str().expect("text").to_owned();
+    assert_eq!(fetch(&script, Some(&tag)).await.status().as_u16(), 304);
+    let manifest = fetch("/manifest.webmanifest", None).await;
+    assert_eq!(manifest.headers()["content-type"], "application/manifest+json");
+    assert_eq!(fetch("/package.json", None).await.status().as_u16(), 404);
+}

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::common::{Server, User, in_room, transaction};
+use crate::common::{Server, User, encode, in_room, transaction};
 
 /// Somebody's message: what it says, the transaction it goes by, and its event ID once acknowledged.
 #[derive(Clone, Debug)]
@@ -94,6 +94,129 @@ async fn under_load(server: &mut Server, people: &[User], room: &str, round: u64
     senders.join_all().await.concat()
 }
 
+/// What somebody does beside chatting: numbers that go up in their account data, letters to a device,
+/// and a read receipt that moves forward. Of each, how far it was acknowledged.
+#[derive(Default)]
+struct Chores {
+    account_data: u64,
+    receipt: usize,
+    letters: Vec<Letter>,
+}
+
+struct Letter {
+    number: u64,
+    transaction: String,
+    acknowledged: bool,
+}
+
+impl Letter {
+    async fn try_send(&mut self, from: &User, to: &User) {
+        let path = format!("/_matrix/client/v3/sendToDevice/org.example.letter/{}", self.transaction);
+        let body = json!({"messages": {&to.id: {&to.device: {"number": self.number}}}});
+        self.acknowledged = acknowledged(from, reqwest::Method::PUT, &path, body).await;
+    }
+}
+
+/// Whether a request was answered, and then with success.
+async fn acknowledged(user: &User, method: reqwest::Method, path: &str, body: Value) -> bool {
+    let request = user.http.request(method, format!("{}{path}", user.url));
+    match request.bearer_auth(user.token.as_deref().expect("signed in")).json(&body).send().await {
+        Ok(response) => {
+            assert!(response.status().is_success() || response.status().is_server_error(), "{path}: {response:?}");
+            response.status().is_success()
+        }
+        Err(_) => false,
+    }
+}
+
+/// Does chores until the server doesn't answer.
+async fn chores_until_it_ends(user: User, friend: User, room: String, events: Vec<String>, first: u64) -> Chores {
+    let mut done = Chores { account_data: first, ..Chores::default() };
+    for step in 1.. {
+        let number = first + step;
+        let path = format!("/_matrix/client/v3/user/{}/account_data/chores", user.id);
+        if !acknowledged(&user, reqwest::Method::PUT, &path, json!({"number": number})).await {
+            break;
+        }
+        done.account_data = number;
+        let mut letter = Letter { number, transaction: transaction(), acknowledged: false };
+        letter.try_send(&user, &friend).await;
+        let arrived = letter.acknowledged;
+        done.letters.push(letter);
+        let next = usize::try_from(step).expect("few").min(events.len() - 1);
+        let path = in_room(&room, &format!("receipt/m.read/{}", encode(&events[next])));
+        if !arrived || !acknowledged(&user, reqwest::Method::POST, &path, json!({})).await {
+            break;
+        }
+        done.receipt = next;
+    }
+    done
+}
+
+/// Holds that account data and the receipt have got as far as was acknowledged.
+async fn assert_chores_kept(user: &User, room: &str, events: &[String], done: &Chores) {
+    let path = format!("/_matrix/client/v3/user/{}/account_data/chores", user.id);
+    let number = user.get(&path).await.ok()["number"].as_u64().expect("a number");
+    // One more may have arrived without being acknowledged.
+    assert!(number == done.account_data || number == done.account_data + 1, "{number}, not {}", done.account_data);
+    let sync = user.sync(None, 0).await;
+    let ephemeral = sync["rooms"]["join"][room]["ephemeral"]["events"].as_array().expect("the room");
+    let receipts = ephemeral.iter().find(|event| event["type"] == "m.receipt").expect("receipts");
+    let of_user = |(event, kinds): (&String, &Value)| kinds["m.read"].get(&user.id).map(|_| event.clone());
+    let read: Vec<String> = receipts["content"].as_object().expect("events").iter().filter_map(of_user).collect();
+    let at = events.iter().position(|event| read == [event.clone()]).unwrap_or_else(|| panic!("{read:?}"));
+    assert!(at == done.receipt || at == done.receipt + 1, "{at}, not {}", done.receipt);
+}
+
+/// Everything that was sent to somebody's device, taken as their client takes it.
+async fn all_letters(user: &User) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    let mut since = None;
+    loop {
+        let sync = user.sync(since.as_deref(), 0).await;
+        let letters = sync["to_device"]["events"].as_array().cloned().unwrap_or_default();
+        if letters.is_empty() {
+            return numbers;
+        }
+        numbers.extend(letters.iter().map(|letter| letter["content"]["number"].as_u64().expect("a number")));
+        since = sync["next_batch"].as_str().map(str::to_owned);
+    }
+}
+
+#[tokio::test]
+async fn receipts_account_data_and_letters_survive_crashes_too() {
+    let mut server = Server::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    bob.join(&room).await;
+    let mut letters = Vec::new();
+    for round in 0..20u64 {
+        let mut events = Vec::new();
+        for number in 0..30 {
+            events.push(bob.say(&room, &format!("{round} {number}")).await);
+        }
+        let path = in_room(&room, &format!("receipt/m.read/{}", encode(&events[0])));
+        alice.post(&path, json!({})).await.ok();
+        let first = (round + 1) * 1_000_000;
+        let path = format!("/_matrix/client/v3/user/{}/account_data/chores", alice.id);
+        alice.put(&path, json!({"number": first})).await.ok();
+        let chores = chores_until_it_ends(alice.clone(), bob.clone(), room.clone(), events.clone(), first);
+        let chores = tokio::spawn(chores);
+        tokio::time::sleep(Duration::from_micros(10_000 + round * 7_919 % 90_000)).await;
+        server.kill9().await;
+        let mut done = chores.await.expect("done");
+        server.resume().await;
+        assert_chores_kept(&alice, &room, &events, &done).await;
+        for letter in done.letters.iter_mut().filter(|letter| !letter.acknowledged) {
+            letter.try_send(&alice, &bob).await;
+            assert!(letter.acknowledged, "after the crash");
+        }
+        letters.extend(done.letters.iter().map(|letter| letter.number));
+    }
+    assert!(letters.len() >= 20, "nothing was sent");
+    assert_eq!(all_letters(&bob).await, letters, "each once, and in order");
+}
+
 async fn four_people(server: &Server) -> (Vec<User>, String) {
     let mut people = Vec::new();
     for name in ["alice", "bob", "carol", "dave"] {
@@ -124,9 +247,10 @@ async fn what_was_acknowledged_survives_crashes_and_is_there_once() {
             message.event = try_send(&people[sender], &room, message).await;
             assert!(message.event.is_some(), "message {number} after the crash");
         }
-        assert!(messages.len() > 4, "nobody has sent anything");
         sent.extend(messages);
     }
+    // Four in each round are the ones that the crash cut off.
+    assert!(sent.len() > 100, "hardly anything was sent: {}", sent.len());
     assert_kept(&people[0], &room, &sent).await;
 }
 

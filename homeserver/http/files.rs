@@ -150,7 +150,8 @@ impl Tree {
 /// The page with its references to other files of the tree leading into the versioned copy.
 fn with_version(page: &str, version: &str, embedded: &[Embedded]) -> String {
     let mut page = page.to_owned();
-    for Embedded { name, .. } in embedded {
+    // The manifest stays where it is: what it says of the application counts from its own address.
+    for Embedded { name, .. } in embedded.iter().filter(|file| !file.name.ends_with(".webmanifest")) {
         for reference in [format!("\"/{name}\""), format!("\"./{name}\""), format!("\"{name}\"")] {
             page = page.replace(&reference, &format!("\"/@{version}/{name}\""));
         }
@@ -239,7 +240,12 @@ mod tests {
     use super::*;
 
     static TREE: &[Embedded] = &[
-        Embedded { name: INDEX, plain: b"<script type=module src=\"/main.js\"></script>", packed: None },
+        Embedded {
+            name: INDEX,
+            plain: b"<script type=module src=\"main.js\"></script><link rel=manifest href=\"a.webmanifest\">",
+            packed: None,
+        },
+        Embedded { name: "a.webmanifest", plain: b"{}", packed: None },
         Embedded { name: "main.js", plain: b"import './kit/signal.js'", packed: Some(b"packed") },
     ];
 
@@ -257,6 +263,7 @@ mod tests {
         let (status, headers, page) = ask(&files, "/", &[]).await;
         assert_eq!((status, &headers[header::CACHE_CONTROL]), (200, &HeaderValue::from_static("no-cache")));
         assert_eq!(headers[header::CONTENT_SECURITY_POLICY], POLICY);
+        assert!(page.contains("href=\"a.webmanifest\""), "{page}");
         let script = page.split('"').nth(1).expect("a reference");
         assert!(script.starts_with("/@") && script.ends_with("/main.js"), "{script}");
         let (status, headers, body) = ask(&files, script, &[]).await;
