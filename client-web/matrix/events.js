@@ -69,7 +69,12 @@ export function redactionTarget(event) {
 /** The event without what was said in it. @param {Event} event @param {any} because @returns {Event} */
 export function redacted(event, because) {
   const { membership } = event.content;
-  return { ...event, content: event.type === 'm.room.member' && membership ? { membership } : {}, unsigned: { ...event.unsigned, redacted_because: because } };
+  const kept = {
+    ...(event.type === 'm.room.member' && membership && { membership }),
+    // Servers keep nothing of it, but while it is known to have been an edit, it gets no row.
+    ...(relation(event)?.rel_type === 'm.replace' && { 'm.relates_to': { rel_type: 'm.replace' } }),
+  };
+  return { ...event, content: kept, unsigned: { ...event.unsigned, redacted_because: because } };
 }
 
 /**

@@ -116,11 +116,10 @@ export class Sync {
       };
       try {
         this.socket = new SyncSocket({ base: this.api.base, token: this.api.token, query, WebSocket: this.WebSocket, onSync, onEnd: resolve });
-      } catch (error) {
-        // A token that can't be said in a header: the other way serves it.
-        this.#socketAfter = Infinity;
-        reject(error);
-        return;
+      } catch {
+        // A token that can't be said as a protocol's name: the other way serves it.
+        this.#offered = false;
+        return resolve(0);
       }
       this.#beat();
     }).finally(() => {
