@@ -4,6 +4,7 @@
 #[allow(dead_code, unused_imports)]
 mod common;
 
+mod accounts;
 mod architecture;
 mod cli;
 mod http;

@@ -127,14 +127,9 @@ pub fn untag(tx: &WriteTx, user: &UserId, room: &str, tag: &str) -> Result<()> {
 
 /// Removes all entries of an account.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
-    for entry in all(tx, user)? {
-        tables::ACCOUNT_DATA.remove(tx, (user.as_str(), &*entry.room, &*entry.kind))?;
-    }
-    let log = (user.as_str(), 0)..=(user.as_str(), Pos::MAX);
-    for pos in tables::ACCOUNT_DATA_LOG.collect(tx, log, |(_, pos), _| pos)? {
-        tables::ACCOUNT_DATA_LOG.remove(tx, (user.as_str(), pos))?;
-    }
-    Ok(())
+    let entries = (user.as_str(), "", "")..=(user.as_str(), "\u{10FFFF}", "");
+    tables::ACCOUNT_DATA.remove_range(tx, entries)?;
+    tables::ACCOUNT_DATA_LOG.remove_range(tx, (user.as_str(), 0)..=(user.as_str(), Pos::MAX))
 }
 
 fn tag_content(tx: &impl Read, user: &UserId, room: &str) -> Result<Map<String, Value>> {

@@ -49,10 +49,7 @@ pub fn parse(json: &str) -> Result<FilterDefinition> {
 
 /// Removes all filters of an account.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
-    for id in ids(tx, user)? {
-        tables::FILTERS.remove(tx, (user.as_str(), &*id))?;
-    }
-    Ok(())
+    tables::FILTERS.remove_range(tx, (user.as_str(), "")..=(user.as_str(), "\u{10FFFF}"))
 }
 
 fn ids(tx: &impl Read, user: &UserId) -> Result<Vec<String>> {

@@ -68,10 +68,7 @@ pub fn add_to_member(tx: &impl Read, user: &UserId, content: &mut Map<String, Va
 
 /// Removes a whole profile.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
-    for (key, _) in of(tx, user)? {
-        tables::PROFILES.remove(tx, (user.as_str(), &*key))?;
-    }
-    Ok(())
+    tables::PROFILES.remove_range(tx, (user.as_str(), "")..=(user.as_str(), "\u{10FFFF}"))
 }
 
 /// spec: appendices#common-namespaced-identifier-grammar

@@ -39,9 +39,5 @@ impl Transaction {
 
 /// Forgets what a device sent: it has gone.
 pub fn forget(tx: &WriteTx, user: &str, device: &str) -> Result<()> {
-    let range = (user, device, "")..=(user, device, "\u{10FFFF}");
-    for scope in tables::TRANSACTIONS.collect(tx, range, |(_, _, scope), _| scope.to_owned())? {
-        tables::TRANSACTIONS.remove(tx, (user, device, scope.as_str()))?;
-    }
-    Ok(())
+    tables::TRANSACTIONS.remove_range(tx, (user, device, "")..=(user, device, "\u{10FFFF}"))
 }

@@ -40,24 +40,35 @@ pub async fn register(app: Arc<App>, caller: Caller, asked: Guarded<Request>) ->
         Ok(flows)
     })?;
     let proved = uia::prove(&app, None, &asked, flows).await?;
-    let password = asked.request.password.ok_or_else(|| Error::missing_param("a password is missing"))?;
+    let issued = make(&app, caller, user.clone(), asked.request, proved.registration_token).await?;
+    Ok(answer(user, issued))
+}
+
+/// Makes the account and, unless the client wants none, its first session.
+async fn make(
+    app: &App,
+    caller: Caller,
+    user: OwnedUserId,
+    request: Request,
+    token: Option<String>,
+) -> Result<Option<sessions::Issued>> {
+    let password = request.password.ok_or_else(|| Error::missing_param("a password is missing"))?;
     let hash = app.hasher.hash(password).await?;
     let wish = Wish {
-        device: asked.request.device_id.map(|id| id.to_string()),
-        display_name: asked.request.initial_device_display_name,
-        refresh: asked.request.refresh_token,
+        device: request.device_id.map(|id| id.to_string()),
+        display_name: request.initial_device_display_name,
+        refresh: request.refresh_token,
         ip: caller.ip.to_string(),
     };
-    let (id, stay_out) = (user.clone(), asked.request.inhibit_login);
-    let make = move |tx: &_| {
-        registration::register(tx, policy, &user, Some(hash.clone()), proved.registration_token.as_deref())?;
-        if stay_out {
-            return Ok(None);
+    let policy = registration::policy(&app.config);
+    let work = move |tx: &_| {
+        registration::register(tx, policy, &user, Some(hash.clone()), token.as_deref())?;
+        match request.inhibit_login {
+            true => Ok(None),
+            false => devices::start(tx, &user, &wish).map(Some),
         }
-        let issued = devices::start(tx, &user, &wish)?;
-        Ok(Some(issued))
     };
-    Ok(answer(id, app.store.write(make).await?))
+    app.store.write(work).await
 }
 
 /// The user ID that is asked for; a made-up one if none is.

@@ -23,7 +23,7 @@ pub struct Proven {
 /// Proves by password that somebody is who they say: a localpart or a user ID, or None for what can't
 /// be an account here. Known, unknown and closed accounts go the same way and cost the same.
 pub async fn prove(app: &App, name: Option<&str>, password: String) -> Result<Proven> {
-    let user = name.and_then(|name| users::meant(name, &app.config.server_name));
+    let user = name.and_then(|name| users::meant(name, &app.me.name));
     let label: String = match &user {
         Some(user) => user.localpart().to_owned(),
         None => name.unwrap_or_default().chars().take(MAX_LABEL).collect(),

@@ -7,6 +7,7 @@ use crate::{
     accounts::{
         registration,
         uia::{Attempt, Auth, BY_PASSWORD, Flow, Progress, challenge},
+        users,
     },
     app::App,
     error::{Error, Result},
@@ -75,10 +76,12 @@ async fn attempt(
     match attempt {
         Attempt::Dummy | Attempt::Unknown => {}
         Attempt::Password { name, password } => {
-            let proven = passwords::prove(app, name.as_deref(), password.clone()).await?;
-            if session.is_none_or(|session| session.user != proven.user) {
-                return Err(Error::forbidden("this is somebody else's password"));
+            // Only the owner's password is looked at: this is no place to try those of others.
+            let meant = name.as_ref().and_then(|name| users::meant(name, &app.me.name));
+            if meant.is_none() || meant.as_ref() != session.map(|session| &session.user) {
+                return Err(Error::forbidden("this stage wants your own name and password"));
             }
+            passwords::prove(app, name.as_deref(), password.clone()).await?;
         }
         Attempt::RegistrationToken(token) => {
             let policy = registration::policy(&app.config);
