@@ -6,7 +6,9 @@ mod common;
 
 mod architecture;
 mod cli;
+mod encryption;
 mod http;
+mod media;
 mod parked;
 mod spec;
 mod store;
