@@ -52,9 +52,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     let notifier = Notifier::default();
     let store = start::open_store(&config, notifier.on_commit()).await?;
     notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
-    let bounds = media::Bounds { max_upload: config.max_upload, min_free: config.min_free_disk };
-    let media = media::Media::open(&config.data_dir.join("media"), store.clone(), config.server_name.clone(), bounds)
-        .map_err(|error| format!("can't open the folder of media: {error}"))?;
+    let media = start::media(&config, &store)?;
     let presence = Arc::<Presence>::default();
     let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
     let app = Arc::new(App {

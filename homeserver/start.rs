@@ -9,6 +9,7 @@ use crate::{
     accounts::registration,
     base::signing::SigningKey,
     config::{Config, Registration},
+    media::{Bounds, Media},
     store::{OnCommit, Options, Store},
 };
 
@@ -30,6 +31,14 @@ pub async fn open_store(config: &Config, on_commit: OnCommit) -> Result<Store, S
 pub fn signing_key(config: &Config) -> Result<SigningKey, String> {
     make_data_dir(&config.data_dir)?;
     SigningKey::load_or_create(&config.data_dir.join("signing.key"))
+}
+
+/// The folder of media of these settings, made if there is none.
+pub(crate) fn media(config: &Config, store: &Store) -> Result<Media, String> {
+    let (folder, server) = (config.data_dir.join("media"), config.server_name.clone());
+    let bounds = Bounds { max_upload: config.max_upload, min_free: config.min_free_disk };
+    Media::open(&folder, store.clone(), server, bounds)
+        .map_err(|error| format!("can't open the folder of media {}: {error}", folder.display()))
 }
 
 /// Makes the folder for everything private, if it isn't there.

@@ -1,0 +1,128 @@
+//! Files that people share, as clients meet them: uploads within bounds, downloads that only sessions
+//! get and that browsers can't be harmed by, thumbnails.
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::common::{Answer, Server, User};
+
+const UPLOAD: &str = "/_matrix/media/v3/upload";
+
+fn request(user: &User, method: Method, path: &str) -> reqwest::RequestBuilder {
+    let request = user.http.request(method, format!("{}{path}", user.url));
+    match &user.token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    }
+}
+
+async fn upload(user: &User, query: &str, kind: &str, bytes: impl Into<Bytes>) -> Answer {
+    let path = format!("{UPLOAD}{query}");
+    let request = request(user, Method::POST, &path).header("content-type", kind).body(bytes.into());
+    user.send_request(request).await
+}
+
+/// The path of a file from what an upload answered.
+fn place(answer: &Value) -> String {
+    answer["content_uri"].as_str().and_then(|uri| uri.strip_prefix("mxc://")).expect("a URI").to_owned()
+}
+
+async fn bytes(request: reqwest::RequestBuilder) -> (u16, reqwest::header::HeaderMap, Bytes) {
+    let response = request.send().await.expect("the server answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    (status, headers, response.bytes().await.expect("a body"))
+}
+
+#[tokio::test]
+async fn what_is_uploaded_is_served_to_sessions_alone_and_after_a_crash() {
+    let mut server = Server::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let content: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let place = place(&upload(&alice, "?filename=k%C3%A4se.html", "text/html", content.clone()).await.ok());
+    server.kill9().await;
+    server.resume().await;
+    let bob = User { url: server.url.clone(), ..bob };
+    let path = format!("/_matrix/client/v1/media/download/{place}");
+    let (status, headers, body) = bytes(request(&bob, Method::GET, &path)).await;
+    assert_eq!((status, &body[..]), (200, &content[..]));
+    assert_eq!(headers["content-type"], "text/html");
+    assert_eq!(headers["content-disposition"], "attachment; filename*=utf-8''k%C3%A4se.html");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["cross-origin-resource-policy"], "cross-origin");
+    assert!(headers["content-security-policy"].to_str().expect("text").starts_with("sandbox;"));
+    let (_, headers, _) = bytes(request(&bob, Method::GET, &format!("{path}/other.txt"))).await;
+    assert_eq!(headers["content-disposition"], "attachment; filename=other.txt");
+    let part = request(&bob, Method::GET, &path).header("range", "bytes=299990-");
+    let (status, _, body) = bytes(part).await;
+    assert_eq!((status, &body[..]), (206, &content[299_990..]));
+    let (status, headers, body) = bytes(request(&bob, Method::HEAD, &path)).await;
+    assert_eq!((status, &headers["content-length"], body.len()), (200, &"300000".parse().expect("a value"), 0));
+
+    server.guest().get(&path).await.fails(401, "M_MISSING_TOKEN");
+    server.guest().get(&format!("/_matrix/media/v3/download/{place}")).await.fails(404, "M_NOT_FOUND");
+    bob.get(&format!("/_matrix/media/v3/thumbnail/{place}?width=1&height=1")).await.fails(404, "M_NOT_FOUND");
+    for other in ["localhost/nothing", "localhost/..%2f..%2fhearth.redb", "elsewhere/x", "..%2f/x"] {
+        bob.get(&format!("/_matrix/client/v1/media/download/{other}")).await.fails(404, "M_NOT_FOUND");
+    }
+}
+
+#[tokio::test]
+async fn too_large_a_file_is_refused_before_and_while_it_comes() {
+    let server = Server::start_with("registration = \"open\"\nrate_limits = false\nmax_upload = \"100 KiB\"\n").await;
+    let alice = server.register("alice").await;
+    let config = alice.get("/_matrix/client/v1/media/config").await.ok();
+    assert_eq!(config["m.upload.size"], 102_400);
+    assert_eq!(alice.get("/_matrix/media/v3/config").await.ok(), config);
+    upload(&alice, "", "a/b", vec![0; 102_400]).await.ok();
+    let token = alice.token.as_deref().expect("signed in");
+    let head = format!("POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
+    for body in ["Content-Length: 102401\r\n\r\n".to_owned(), chunks(102_401)] {
+        let mut stream = TcpStream::connect(server.address()).await.expect("connects");
+        stream.write_all(format!("{head}{body}").as_bytes()).await.expect("written");
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("M_TOO_LARGE"), "{answer}");
+    }
+    server.guest().post(UPLOAD, Value::Null).await.fails(401, "M_MISSING_TOKEN");
+    let incoming = std::fs::read_dir(server.data().join("media/incoming")).expect("a folder");
+    assert_eq!(incoming.count(), 0, "nothing is left of what was refused");
+}
+
+/// The rest of a request whose body comes in one chunk of so many bytes.
+fn chunks(size: usize) -> String {
+    format!("Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n{}\r\n", "x".repeat(size))
+}
+
+#[tokio::test]
+async fn pictures_have_thumbnails_and_other_files_have_none() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let mut png = Vec::new();
+    let picture = image::RgbImage::from_fn(900, 600, |x, y| image::Rgb([(x % 256) as u8, (y % 256) as u8, 9]));
+    picture.write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).expect("encoded");
+    let place_of = place(&upload(&alice, "", "image/png", png.clone()).await.ok());
+    let thumbnail = |query: &str| format!("/_matrix/client/v1/media/thumbnail/{place_of}?{query}");
+    for (query, size) in [
+        ("width=300&height=200&method=scale", (320, 213)),
+        ("width=64&height=64&method=crop", (96, 96)),
+        ("width=2000&height=2000", (900, 600)),
+    ] {
+        let (status, headers, body) = bytes(request(&alice, Method::GET, &thumbnail(query))).await;
+        let made = image::load_from_memory(&body).expect("a picture");
+        assert_eq!((status, (made.width(), made.height())), (200, size), "{query}");
+        assert!(headers["content-disposition"].to_str().expect("text").starts_with("inline"));
+    }
+    alice.get(&thumbnail("width=0&height=5")).await.fails(400, "M_INVALID_PARAM");
+    alice.get(&thumbnail("width=5")).await.fails(400, "M_INVALID_PARAM");
+    let text = place(&upload(&alice, "", "image/png", "<script>").await.ok());
+    let path = format!("/_matrix/client/v1/media/thumbnail/{text}?width=5&height=5");
+    alice.get(&path).await.fails(400, "M_UNKNOWN");
+}
