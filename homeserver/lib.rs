@@ -29,7 +29,7 @@ use crate::{
     app::App,
     base::signing::Identity,
     config::Config,
-    http::{Files, server, tls::Certificate},
+    http::{Files, server},
     notify::Notifier,
     store::Read,
     sync::Hub,
@@ -42,13 +42,8 @@ const SEEN_BATCH: usize = 1000;
 
 /// Opens everything and serves until `stop` says true; then ends what is under way and closes.
 pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), String> {
-    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     let files = Files::new(config.web_root.as_deref())?;
-    let plain = start::bind(&mut config.listen).await?;
-    let secure = match &mut config.tls {
-        Some(tls) => start::bind(&mut tls.listen).await?,
-        None => Vec::new(),
-    };
+    let (listening, certificate) = start::listen(&mut config).await?;
     let notifier = Notifier::default();
     let store = start::open_store(&config, notifier.on_commit()).await?;
     notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
@@ -78,12 +73,8 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     });
 
     let mut listeners = JoinSet::new();
-    for listener in plain {
-        listeners.spawn(server::serve(listener, None, service.clone(), stop.clone()));
-    }
-    for listener in secure {
-        let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
-        listeners.spawn(server::serve(listener, acceptor, service.clone(), stop.clone()));
+    for (listener, tls) in listening {
+        listeners.spawn(server::serve(listener, tls, service.clone(), stop.clone()));
     }
     let mut helpers = JoinSet::new();
     helpers.spawn(upkeep(app.clone()));

@@ -1,14 +1,16 @@
 //! Starting: the data directory, the addresses, and what is said once the server is there. Errors here
 //! reach the person who started it, so they say what to do.
 
-use std::{fs, io, net::SocketAddr, path::Path};
+use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     accounts::registration,
     base::signing::SigningKey,
     config::{Config, Registration},
+    http::tls::Certificate,
     media::{Bounds, Media},
     store::{OnCommit, Options, Store},
 };
@@ -53,8 +55,21 @@ fn make_data_dir(dir: &Path) -> Result<(), String> {
         .map_err(|error| format!("can't write to the data directory {}: {error}; {cure}", dir.display()))
 }
 
+/// What listens, each with its TLS if it has any.
+type Listening = Vec<(TcpListener, Option<TlsAcceptor>)>;
+
+/// Listens at all addresses, plain and by TLS; with the certificate, so that it can be followed.
+pub(crate) async fn listen(config: &mut Config) -> Result<(Listening, Option<Arc<Certificate>>), String> {
+    let mut out: Listening = bind(&mut config.listen).await?.into_iter().map(|listener| (listener, None)).collect();
+    let Some(tls) = &mut config.tls else { return Ok((out, None)) };
+    let certificate = Certificate::load(tls)?;
+    let acceptor = certificate.acceptor()?;
+    out.extend(bind(&mut tls.listen).await?.into_iter().map(|listener| (listener, Some(acceptor.clone()))));
+    Ok((out, Some(certificate)))
+}
+
 /// Listens at all these addresses, and notes which they really are: port 0 is any.
-pub(crate) async fn bind(addresses: &mut [SocketAddr]) -> Result<Vec<TcpListener>, String> {
+async fn bind(addresses: &mut [SocketAddr]) -> Result<Vec<TcpListener>, String> {
     let mut listeners = Vec::new();
     for address in addresses {
         let listener = TcpListener::bind(*address).await.map_err(|error| cant_listen(*address, &error))?;

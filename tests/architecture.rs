@@ -41,7 +41,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper_util", &["http/"]),
     ("matchit", &["http/"]),
     ("rustls", &["http/tls.rs"]),
-    ("tokio_rustls", &["http/"]),
+    ("tokio_rustls", &["http/", "start.rs"]),
     ("reqwest", &["federation/", "push/", "media/"]),
     ("governor", &["limits.rs"]),
     ("argon2", &["accounts/"]),
