@@ -39,12 +39,12 @@ fn main() -> io::Result<()> {
     writeln!(list, "]")
 }
 
-/// What the browser gets: everything but hidden files, and notes for people and for tools.
+/// What the browser gets: everything but hidden files, and what is there for people and for tools.
 fn collect(folder: &Path, out: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') || name.ends_with(".md") || name == "package.json" {
+        if name.starts_with('.') || name.ends_with(".md") || ["package.json", "screenshots"].contains(&name.as_str()) {
             continue;
         }
         if path.is_dir() {

@@ -2,7 +2,7 @@
  * Words, numbers and dates in the person's language. Owns which language it is; views call
  * `t('key', { name })` inside functions, and so follow when it changes.
  */
-import { effect, signal } from '../kit/signal.js';
+import { computed, effect, signal } from '../kit/signal.js';
 import en from './en.js';
 import ko from './ko.js';
 
@@ -14,6 +14,9 @@ const LANGUAGES = { en, ko };
 const KEY = 'hearth.language';
 
 export const language = signal(/** @type {Language} */ (stored() ?? preferred()));
+
+/** The language as this person's browser writes it: clocks and dates differ within one. */
+const locale = computed(() => (globalThis.navigator?.languages ?? []).find((tag) => tag.split('-')[0] === language.value) ?? language.value);
 
 /** @param {Language} next */
 export function choose(next) {
@@ -47,12 +50,12 @@ function plural(forms, count) {
 
 /** @param {number} value */
 export function number(value) {
-  return new Intl.NumberFormat(language.value).format(value);
+  return new Intl.NumberFormat(locale.value).format(value);
 }
 
 /** @param {string[]} names */
 export function list(names) {
-  return new Intl.ListFormat(language.value, { type: 'conjunction' }).format(names);
+  return new Intl.ListFormat(locale.value, { type: 'conjunction' }).format(names);
 }
 
 /** 14:05 @param {number} ts */
@@ -68,7 +71,7 @@ export function exact(ts) {
 /** Today, Yesterday, Monday 3 November @param {number} ts */
 export function day(ts) {
   const ago = daysAgo(ts);
-  if (ago === 0 || ago === 1) return capital(new Intl.RelativeTimeFormat(language.value, { numeric: 'auto' }).format(-ago, 'day'));
+  if (ago === 0 || ago === 1) return capital(new Intl.RelativeTimeFormat(locale.value, { numeric: 'auto' }).format(-ago, 'day'));
   const thisYear = new Date(ts).getFullYear() === new Date().getFullYear();
   return format(ts, { weekday: 'long', day: 'numeric', month: 'long', ...(!thisYear && { year: 'numeric' }) });
 }
@@ -85,7 +88,7 @@ export function brief(ts) {
 export function size(bytes) {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
   const step = Math.min(units.length - 1, bytes < 1 ? 0 : Math.floor(Math.log10(bytes) / 3));
-  return new Intl.NumberFormat(language.value, { style: 'unit', unit: units[step], unitDisplay: 'short', maximumFractionDigits: 1 }).format(bytes / 1000 ** step);
+  return new Intl.NumberFormat(locale.value, { style: 'unit', unit: units[step], unitDisplay: 'short', maximumFractionDigits: 1 }).format(bytes / 1000 ** step);
 }
 
 /** @type {Map<string, Intl.DateTimeFormat>} */
@@ -95,9 +98,9 @@ const formats = new Map();
 function format(ts, options) {
   const date = new Date(ts);
   if (Number.isNaN(date.getTime())) return '';
-  const id = language.value + JSON.stringify(options);
+  const id = locale.value + JSON.stringify(options);
   // Making a format costs far more than using it.
-  const made = formats.get(id) ?? new Intl.DateTimeFormat(language.value, options);
+  const made = formats.get(id) ?? new Intl.DateTimeFormat(locale.value, options);
   formats.set(id, made);
   return made.format(date);
 }
@@ -110,7 +113,7 @@ function daysAgo(ts) {
 
 /** @param {string} text */
 function capital(text) {
-  return text.charAt(0).toLocaleUpperCase(language.value) + text.slice(1);
+  return text.charAt(0).toLocaleUpperCase(locale.value) + text.slice(1);
 }
 
 /** @returns {Language | null} */

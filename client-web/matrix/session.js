@@ -57,7 +57,7 @@ export async function signIn({ base, user, password, deviceName, expired, fetch 
     password,
     initial_device_display_name: deviceName,
     // The same person on the same server goes on as the same device.
-    ...(expired && isSame(expired, base, user) && { device_id: expired.deviceId }),
+    ...(expired?.deviceId && isSame(expired, base, user) && { device_id: expired.deviceId }),
   });
   return fromAnswer(base, answer);
 }

@@ -71,6 +71,8 @@ test('the same person on the same server goes on as the same device', async () =
   assert.equal(await asked('@Ann:here.example'), 'OLD');
   assert.equal(await asked('bob'), undefined);
   assert.equal(await asked('ann', 'https://other.example'), undefined);
+  expired.deviceId = '';
+  assert.equal(await asked('ann'), undefined, 'a device that is gone is not named');
 });
 
 test('what is kept: a session, or what is left of an expired one, never its token', () => {
