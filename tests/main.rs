@@ -10,4 +10,5 @@ mod http;
 mod parked;
 mod spec;
 mod store;
+mod sync;
 mod tls;
