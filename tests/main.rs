@@ -12,3 +12,4 @@ mod spec;
 mod store;
 mod sync;
 mod tls;
+mod websocket;
