@@ -37,6 +37,8 @@ use crate::{
 
 /// How often sessions that called are written down and full buckets forgotten.
 const UPKEEP: Duration = Duration::from_secs(60);
+/// How long WebSockets may take to close once the server is stopping.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Sessions written down in one job at most.
 const SEEN_BATCH: usize = 1000;
 
@@ -78,13 +80,14 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     }
     let mut helpers = JoinSet::new();
     helpers.spawn(upkeep(app.clone()));
-    let stop_hub = stop.clone();
-    helpers.spawn(async move { hub.run(stop_hub).await });
+    let (pulse, stopping) = (hub.clone(), stop.clone());
+    helpers.spawn(async move { pulse.run(stopping).await });
     if let Some(certificate) = certificate {
         helpers.spawn(async move { certificate.follow().await });
     }
     start::greet(&app.config, &store).await;
     while listeners.join_next().await.is_some() {}
+    hub.sockets.closed(CLOSING).await;
     helpers.shutdown().await;
     write_seen(&app).await;
     store.close().await;

@@ -40,6 +40,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["http/"]),
     ("hyper_util", &["http/"]),
     ("matchit", &["http/"]),
+    ("tokio_tungstenite", &["http/websocket.rs"]),
+    ("futures_util", &["http/websocket.rs"]),
     ("rustls", &["http/tls.rs"]),
     ("tokio_rustls", &["http/", "start.rs"]),
     ("reqwest", &["federation/", "push/", "media/"]),

@@ -13,4 +13,6 @@ mod media;
 mod parked;
 mod spec;
 mod store;
+mod sync;
 mod tls;
+mod websocket;

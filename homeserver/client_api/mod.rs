@@ -23,11 +23,14 @@ pub mod state;
 pub mod sync;
 pub mod to_device;
 pub mod typing;
+pub mod websocket;
 
 use ruma::api::client::{
     authenticated_media::{get_content, get_content_as_filename, get_content_thumbnail},
     media::{self as old_media, create_content},
 };
+
+use ::http::Method;
 
 use crate::{
     error::{Error, Result},
@@ -42,7 +45,7 @@ pub fn routes() -> Router {
     personal_routes(&mut router);
     room_routes(&mut router);
     key_routes(&mut router);
-    router.route_raw(sync::sync);
+    router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router
 }

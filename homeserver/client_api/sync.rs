@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use ruma::api::{
-    IncomingRequest, Metadata, auth_scheme::AccessToken, client::sync::sync_events::v3, error::DeserializationError,
+use ruma::{
+    api::{
+        IncomingRequest, Metadata, auth_scheme::AccessToken, client::sync::sync_events::v3, error::DeserializationError,
+    },
+    presence::PresenceState,
 };
 
 use crate::{
@@ -18,6 +21,13 @@ use crate::{
 pub struct Request {
     known: v3::Request,
     unstable_state_after: bool,
+}
+
+impl Request {
+    /// What the client wants its owner to be seen as.
+    pub fn presence(&self) -> PresenceState {
+        self.known.set_presence.clone()
+    }
 }
 
 impl Metadata for Request {
@@ -46,7 +56,7 @@ impl IncomingRequest for Request {
 
 /// `GET /_matrix/client/v3/sync`
 pub async fn sync(app: Arc<App>, session: Session, request: Request) -> Result<Reply> {
-    let (timeout, presence) = (request.known.timeout.unwrap_or_default(), request.known.set_presence.clone());
+    let (timeout, presence) = (request.known.timeout.unwrap_or_default(), request.presence());
     let ask = Arc::new(ask(&app, &session, request)?);
     let _syncing = app.presence.syncing(&session.user, session.device.as_str(), &presence);
     drop(session);
@@ -56,7 +66,8 @@ pub async fn sync(app: Arc<App>, session: Session, request: Request) -> Result<R
     Ok(reply::json_with(StatusCode::OK, body))
 }
 
-fn ask(app: &App, session: &Session, request: Request) -> Result<Ask> {
+/// What a request asks for.
+pub fn ask(app: &App, session: &Session, request: Request) -> Result<Ask> {
     let Request { known, unstable_state_after } = request;
     let filter = match known.filter {
         None => Default::default(),
@@ -73,7 +84,7 @@ fn ask(app: &App, session: &Session, request: Request) -> Result<Ask> {
         user: session.user.clone(),
         device: session.device.clone(),
         since: known.since.filter(|since| !since.is_empty()).map(|since| since.parse()).transpose()?,
-        filter,
+        filter: Arc::new(filter),
         full_state: known.full_state,
         state_at,
     })

@@ -12,8 +12,9 @@ pub mod shape;
 pub mod stream;
 pub mod tls;
 pub mod uia;
+pub mod websocket;
 
-pub use admit::{Caller, Session};
+pub use admit::{Caller, Peer, Session};
 pub use files::Files;
 pub use reply::{Body, Reply};
 pub use router::{Call, Router};

@@ -8,7 +8,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{facts, lazy};
+use super::{facts, lazy, sockets::Sockets};
 use crate::{
     accounts::presence::Presence,
     notify::Notifier,
@@ -37,6 +37,8 @@ pub struct Hub {
     pub presence: Arc<Presence>,
     /// Who is typing.
     pub typing: Typing,
+    /// Open WebSockets.
+    pub sockets: Sockets,
     pub(super) facts: facts::Cache,
     pub(super) lazy: lazy::Cache,
     pub(super) heavy: Semaphore,
@@ -51,6 +53,7 @@ impl Hub {
             notifier,
             presence,
             typing: Typing::default(),
+            sockets: Sockets::default(),
             facts: facts::Cache::new(memory / 4),
             lazy: lazy::Cache::new(memory / 4),
             heavy: Semaphore::new(HEAVY_AT_ONCE),

@@ -19,12 +19,13 @@ mod presence;
 mod room;
 mod rooms_joined;
 mod rooms_left;
+mod sockets;
 mod summary;
 mod turn;
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::{OwnedDeviceId, OwnedUserId, api::client::filter::FilterDefinition};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::filter::FilterDefinition};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -37,7 +38,7 @@ use crate::{
     store::Read,
 };
 pub use body::Body;
-use encryption::Keys;
+pub use encryption::Keys;
 pub use hub::Hub;
 
 /// A client that wants to wait longer is answered after this time all the same.
@@ -66,15 +67,29 @@ pub struct Ask {
     /// What they know already.
     pub since: Option<SyncToken>,
     /// What they want to know.
-    pub filter: FilterDefinition,
+    pub filter: Arc<FilterDefinition>,
     /// Whether they want all state, whatever they know.
     pub full_state: bool,
     /// How they want to be told of state.
     pub state_at: StateAt,
 }
 
+impl Ask {
+    /// What the same client asks for once it has an answer.
+    pub fn after(&self, answer: SyncToken) -> Self {
+        Self {
+            user: self.user.clone(),
+            device: self.device.clone(),
+            since: Some(answer),
+            filter: self.filter.clone(),
+            full_state: false,
+            state_at: self.state_at,
+        }
+    }
+}
+
 /// A filter as clients give it: its JSON, or the ID of one that they left here.
-pub fn filter(hub: &Hub, user: &ruma::UserId, text: &str) -> Result<FilterDefinition> {
+pub fn filter(hub: &Hub, user: &UserId, text: &str) -> Result<FilterDefinition> {
     if text.starts_with('{') {
         return filters::parse(text);
     }
@@ -84,7 +99,7 @@ pub fn filter(hub: &Hub, user: &ruma::UserId, text: &str) -> Result<FilterDefini
 
 /// Answers a sync: at once if there is something to tell, and after `timeout` if there is not.
 pub async fn sync(hub: &Arc<Hub>, ask: Arc<Ask>, timeout: Duration) -> Result<Vec<u8>> {
-    acknowledge(hub, &ask);
+    acknowledge(hub, &ask.user, &ask.device, ask.since);
     let seat = Arc::new(hub.notifier.sit(&hub.store, &ask.user)?);
     let at_once = ask.since.is_none() || ask.full_state;
     let until = Instant::now() + timeout.min(MAX_WAIT);
@@ -158,14 +173,13 @@ fn save_counts(hub: Arc<Hub>, user: OwnedUserId, rows: Vec<turn::Counted>) {
 
 /// Forgets the to-device messages that a client has, as its token says. Nobody waits for it: the token
 /// says so again next time.
-pub fn acknowledge(hub: &Arc<Hub>, ask: &Ask) {
-    let Some(since) = ask.since else { return };
-    let upto = since.to_device;
-    let waiting = hub.store.read(|tx| to_device::unacknowledged(tx, &ask.user, ask.device.as_str(), upto));
+pub fn acknowledge(hub: &Arc<Hub>, user: &UserId, device: &DeviceId, since: Option<SyncToken>) {
+    let Some(upto) = since.map(|since| since.to_device) else { return };
+    let waiting = hub.store.read(|tx| to_device::unacknowledged(tx, user, device.as_str(), upto));
     if !waiting.unwrap_or(false) {
         return;
     }
-    let (hub, user, device) = (hub.clone(), ask.user.clone(), ask.device.clone());
+    let (hub, user, device) = (hub.clone(), user.to_owned(), device.to_owned());
     tokio::spawn(async move {
         let forgotten = hub.store.write(move |tx| to_device::acknowledge(tx, &user, device.as_str(), upto)).await;
         if let Err(error) = forgotten {

@@ -1,0 +1,197 @@
+//! Requests over the WebSocket: each is the body and path of an HTTP endpoint in one object, carried out
+//! by that endpoint's handler.
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedTransactionId,
+    api::client::{
+        message::send_message_event, presence::set_presence, read_marker::set_read_marker, receipt::create_receipt,
+        redact::redact_event, state::send_state_event, typing::create_typing_event,
+    },
+    events::{MessageLikeEventType, StateEventType, receipt::ReceiptThread},
+    presence::PresenceState,
+    serde::Raw,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    app::App,
+    client_api::{messages, presence, receipts, state, typing},
+    error::{Error, Result},
+    http::Session,
+};
+
+/// Bytes of a request's ID at most.
+const MAX_ID: usize = 255;
+
+/// Carries out a request and answers with the text of its reply, whatever happens.
+pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
+    #[derive(Deserialize)]
+    struct Head {
+        id: String,
+        action: String,
+    }
+    #[derive(Serialize)]
+    struct Reply<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ok: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<Value>,
+    }
+    let (id, outcome) = match serde_json::from_str::<Head>(&text) {
+        Ok(head) if head.id.len() > MAX_ID => (String::new(), Err(Error::invalid_param("the ID is too long"))),
+        Ok(head) => (head.id, act(app, session, &head.action, &text).await),
+        Err(error) => (String::new(), Err(Error::bad_json(error.to_string()))),
+    };
+    let (ok, error) = match outcome {
+        Ok(ok) => (Some(ok), None),
+        Err(error) => (None, Some(describe(&error))),
+    };
+    let reply = Reply { kind: "reply", id: &id, ok, error };
+    serde_json::to_string(&reply).unwrap_or_else(|_| r#"{"type":"reply","id":""}"#.to_owned())
+}
+
+/// The error's HTTP status with the members of its HTTP body. Our own faults are logged here, once.
+fn describe(error: &Error) -> Value {
+    if let Some(cause) = error.cause() {
+        tracing::error!(cause, "a request over a WebSocket failed");
+    }
+    let mut body = error.body();
+    body["status"] = error.status().as_u16().into();
+    body
+}
+
+async fn act(app: Arc<App>, session: Session, action: &str, text: &str) -> Result<Value> {
+    match action {
+        "send" => send(app, session, parse(text)?).await,
+        "state" => set_state(app, session, parse(text)?).await,
+        "redact" => redact(app, session, parse(text)?).await,
+        "typing" => set_typing(app, session, parse(text)?).await,
+        "receipt" => set_receipt(app, session, parse(text)?).await,
+        "read_markers" => set_read_markers(app, session, parse(text)?).await,
+        "presence" => set_presence(app, session, parse(text)?).await,
+        _ => Err(Error::bad_request("M_UNRECOGNIZED", "there is no such action")),
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::bad_json(error.to_string()))
+}
+
+fn event(id: &OwnedEventId) -> Value {
+    serde_json::json!({ "event_id": id })
+}
+
+fn nothing() -> Value {
+    serde_json::json!({})
+}
+
+#[derive(Deserialize)]
+struct Send {
+    room_id: OwnedRoomId,
+    event_type: MessageLikeEventType,
+    txn_id: OwnedTransactionId,
+    content: Box<RawValue>,
+}
+
+async fn send(app: Arc<App>, session: Session, asked: Send) -> Result<Value> {
+    let Send { room_id, event_type, txn_id, content } = asked;
+    let request = send_message_event::v3::Request::new_raw(room_id, txn_id, event_type, Raw::from_json(content));
+    Ok(event(&messages::send_message(app, session, request).await?.event_id))
+}
+
+#[derive(Deserialize)]
+struct SetState {
+    room_id: OwnedRoomId,
+    event_type: StateEventType,
+    #[serde(default)]
+    state_key: String,
+    content: Box<RawValue>,
+}
+
+async fn set_state(app: Arc<App>, session: Session, asked: SetState) -> Result<Value> {
+    let SetState { room_id, event_type, state_key, content } = asked;
+    let request = send_state_event::v3::Request::new_raw(room_id, event_type, state_key, Raw::from_json(content));
+    Ok(event(&state::set_state(app, session, request).await?.event_id))
+}
+
+#[derive(Deserialize)]
+struct Redact {
+    room_id: OwnedRoomId,
+    event_id: OwnedEventId,
+    txn_id: OwnedTransactionId,
+    reason: Option<String>,
+}
+
+async fn redact(app: Arc<App>, session: Session, asked: Redact) -> Result<Value> {
+    let mut request = redact_event::v3::Request::new(asked.room_id, asked.event_id, asked.txn_id);
+    request.reason = asked.reason;
+    Ok(event(&messages::redact_event(app, session, request).await?.event_id))
+}
+
+#[derive(Deserialize)]
+struct SetTyping {
+    room_id: OwnedRoomId,
+    #[serde(flatten)]
+    state: create_typing_event::v3::Typing,
+}
+
+async fn set_typing(app: Arc<App>, session: Session, asked: SetTyping) -> Result<Value> {
+    let request = create_typing_event::v3::Request::new(session.user.clone(), asked.room_id, asked.state);
+    typing::set_typing(app, session, request).await?;
+    Ok(nothing())
+}
+
+#[derive(Deserialize)]
+struct SetReceipt {
+    room_id: OwnedRoomId,
+    receipt_type: create_receipt::v3::ReceiptType,
+    event_id: OwnedEventId,
+    #[serde(default)]
+    thread_id: ReceiptThread,
+}
+
+async fn set_receipt(app: Arc<App>, session: Session, asked: SetReceipt) -> Result<Value> {
+    let mut request = create_receipt::v3::Request::new(asked.room_id, asked.receipt_type, asked.event_id);
+    request.thread = asked.thread_id;
+    receipts::set_receipt(app, session, request).await?;
+    Ok(nothing())
+}
+
+#[derive(Deserialize)]
+struct SetReadMarkers {
+    room_id: OwnedRoomId,
+    #[serde(rename = "m.fully_read")]
+    fully_read: Option<OwnedEventId>,
+    #[serde(rename = "m.read")]
+    read: Option<OwnedEventId>,
+    #[serde(rename = "m.read.private")]
+    private: Option<OwnedEventId>,
+}
+
+async fn set_read_markers(app: Arc<App>, session: Session, asked: SetReadMarkers) -> Result<Value> {
+    let mut request = set_read_marker::v3::Request::new(asked.room_id);
+    request.fully_read = asked.fully_read;
+    request.read_receipt = asked.read;
+    request.private_read_receipt = asked.private;
+    receipts::set_read_markers(app, session, request).await?;
+    Ok(nothing())
+}
+
+#[derive(Deserialize)]
+struct SetPresence {
+    presence: PresenceState,
+    status_msg: Option<String>,
+}
+
+async fn set_presence(app: Arc<App>, session: Session, asked: SetPresence) -> Result<Value> {
+    let mut request = set_presence::v3::Request::new(session.user.clone(), asked.presence);
+    request.status_msg = asked.status_msg;
+    presence::set(app, session, request).await?;
+    Ok(nothing())
+}
