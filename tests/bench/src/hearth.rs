@@ -18,7 +18,7 @@ pub fn launch(binary: &Path, home: &Path, authority: &Authority) -> Result<Launc
         &config,
         format!(
             "server_name = \"localhost\"\n\
-             listen = \"{authority}\"\n\
+             listen = [\"{authority}\"]\n\
              data_dir = {data:?}\n\
              registration = \"open\"\n\
              rate_limits = false\n"
