@@ -144,7 +144,8 @@ async fn requests_are_answered_by_their_ids_and_as_over_http() {
     let (alice, bob, room) = pair(&server).await;
     let mut socket = Socket::open(&server, &bob, "").await;
     let content = json!({"msgtype": "m.text", "body": "over the socket"});
-    let send = json!({"action": "send", "room_id": room, "event_type": "m.room.message", "txn_id": "x", "content": content});
+    let send =
+        json!({"action": "send", "room_id": room, "event_type": "m.room.message", "txn_id": "x", "content": content});
     let sent = socket.ask("7", send.clone()).await;
     let event = sent["ok"]["event_id"].as_str().expect("an ID").to_owned();
     assert_eq!(socket.ask("8", send).await["ok"]["event_id"], *event, "the same transaction");

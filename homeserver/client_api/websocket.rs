@@ -56,8 +56,8 @@ fn token(headers: &HeaderMap) -> Result<&str> {
 fn ask(app: &App, session: &Session, call: &Call) -> Result<(crate::sync::Ask, ruma::presence::PresenceState)> {
     let mut request = http::Request::new(&[][..]);
     *request.uri_mut() = call.uri().clone();
-    let request = Request::try_from_http_request_inner(request, &[])
-        .map_err(|error| Error::invalid_param(error.to_string()))?;
+    let request =
+        Request::try_from_http_request_inner(request, &[]).map_err(|error| Error::invalid_param(error.to_string()))?;
     let presence = request.presence();
     Ok((sync::ask(app, session, request)?, presence))
 }

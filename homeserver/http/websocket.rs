@@ -48,7 +48,9 @@ pub fn accept(
         values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(wanted))
     };
     if !says(header::UPGRADE, "websocket") || !says(header::CONNECTION, "upgrade") {
-        return Err(Error::unknown("this endpoint is a WebSocket: ask for one by the headers of its opening handshake"));
+        return Err(Error::unknown(
+            "this endpoint is a WebSocket: ask for one by the headers of its opening handshake",
+        ));
     }
     if !says(header::SEC_WEBSOCKET_VERSION, "13") {
         return Err(Error::unknown("the version of the WebSocket protocol here is 13"));

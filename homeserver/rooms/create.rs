@@ -18,7 +18,7 @@ use super::{
     room::{self, Room},
 };
 use crate::{
-    base::{json as raw, random, signing::Identity},
+    base::{clock, json as raw, random, signing::Identity},
     error::{Error, Result},
     store::{
         WriteTx,
@@ -116,10 +116,17 @@ fn first_event(tx: &WriteTx, me: &Identity, creator: &UserId, wish: &Wish, rules
         .then(|| RoomId::parse(format!("!{}:{}", random::id::<18>(), me.name)))
         .transpose()
         .map_err(Error::internal)?;
-    let signed = draft::sign_create(me, named.as_deref(), rules, creator, &draft).map_err(as_invalid_state)?;
-    let id = match named {
-        Some(id) => id,
-        None => draft::room_id_of(&signed.pdu.id)?,
+    // Two rooms that somebody makes alike in the same millisecond would have the same first event, and
+    // in version 12 so the same ID: the later one is dated later.
+    let mut at = clock::now_ms();
+    let (id, signed) = loop {
+        let signed =
+            draft::sign_create(me, (named.as_deref(), at), rules, creator, &draft).map_err(as_invalid_state)?;
+        let id = named.clone().map_or_else(|| draft::room_id_of(&signed.pdu.id), Ok)?;
+        if !tables::ROOM_NUMS.has(tx, id.as_str())? {
+            break (id, signed);
+        }
+        at += 1;
     };
     let mut room = new_room(tx, &id, &wish.version)?;
     let incoming =

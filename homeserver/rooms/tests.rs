@@ -152,6 +152,16 @@ async fn every_version_and_preset_makes_a_room_that_its_own_rules_allow() {
 }
 
 #[tokio::test]
+async fn rooms_made_alike_in_one_moment_are_different_rooms() {
+    let house = House::new();
+    let mut made = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        made.insert(house.create(wish(RoomVersionId::V12, RoomPreset::PrivateChat)).await.expect("made"));
+    }
+    assert_eq!(made.len(), 20);
+}
+
+#[tokio::test]
 async fn strangers_stay_out_and_the_banned_stay_away() {
     let house = House::new();
     let id = house.create(wish(RoomVersionId::V12, RoomPreset::PrivateChat)).await.expect("made");

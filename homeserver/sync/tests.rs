@@ -14,7 +14,10 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::{
     accounts::account_data,
-    base::{json, signing::{Identity, SigningKey}},
+    base::{
+        json,
+        signing::{Identity, SigningKey},
+    },
     notify::Notifier,
     rooms::{
         Room,
@@ -38,7 +41,12 @@ enum Deed {
     Kick(usize, usize),
     Say(usize, usize),
     Topic(usize, usize),
-    Read { person: usize, room: usize, private: bool, event: prop::sample::Index },
+    Read {
+        person: usize,
+        room: usize,
+        private: bool,
+        event: prop::sample::Index,
+    },
     Note(usize, u8),
     /// The client under test syncs.
     Sync,
@@ -204,7 +212,9 @@ fn act(tx: &WriteTx, me: &Identity, rooms: &[OwnedRoomId], deed: &Deed) -> Resul
         Deed::Join(person, n) => change(*n, *person, *person, MembershipState::Join),
         Deed::Leave(person, n) => members::leave(tx, me, &mut room(*n)?, people()[*person], None),
         Deed::Invite(person, n) => change(*n, 0, *person, MembershipState::Invite),
-        Deed::Kick(person, n) => members::put_out(tx, me, &mut room(*n)?, people()[0], people()[*person], (None, false)),
+        Deed::Kick(person, n) => {
+            members::put_out(tx, me, &mut room(*n)?, people()[0], people()[*person], (None, false))
+        }
         Deed::Say(person, n) => {
             let content = json::to_raw(&json!({ "msgtype": "m.text", "body": "hello" }))?;
             send(*person, *n, Draft::message(TimelineEventType::RoomMessage, content))
@@ -221,7 +231,9 @@ fn act(tx: &WriteTx, me: &Identity, rooms: &[OwnedRoomId], deed: &Deed) -> Resul
             let kind = if *private { receipts::Kind::Private } else { receipts::Kind::Read };
             receipts::set(tx, &room, people()[*person], kind, &id, "")
         }
-        Deed::Note(n, value) => account_data::set(tx, bob(), rooms[*n].as_str(), "test.note", json!({ "v": value }).to_string()),
+        Deed::Note(n, value) => {
+            account_data::set(tx, bob(), rooms[*n].as_str(), "test.note", json!({ "v": value }).to_string())
+        }
         Deed::Sync | Deed::Forget => Ok(()),
     };
     // What is forbidden is refused before anything is written.
