@@ -54,16 +54,18 @@ impl IncomingRequest for Request {
     }
 }
 
-/// `GET /_matrix/client/v3/sync`
-pub async fn sync(app: Arc<App>, session: Session, request: Request) -> Result<Reply> {
+/// `GET /_matrix/client/v3/sync`. What waits is a future that holds as little as it can: thousands of
+/// them are parked at once.
+pub fn sync(app: Arc<App>, session: Session, request: Request) -> impl Future<Output = Result<Reply>> + Send {
     let (timeout, presence) = (request.known.timeout.unwrap_or_default(), request.presence());
-    let ask = Arc::new(ask(&app, &session, request)?);
-    let _syncing = app.presence.syncing(&session.user, session.device.as_str(), &presence);
-    drop(session);
+    let ask = ask(&app, &session, request).map(Arc::new);
+    let syncing = app.presence.syncing(&session.user, session.device.as_str(), &presence);
     let hub = app.hub.clone();
-    drop(app);
-    let body = sync::sync(&hub, ask, timeout).await?;
-    Ok(reply::json_with(StatusCode::OK, body))
+    async move {
+        let body = sync::sync(&hub, ask?, timeout).await?;
+        drop(syncing);
+        Ok(reply::json_with(StatusCode::OK, body))
+    }
 }
 
 /// What a request asks for.

@@ -33,8 +33,11 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 /// A request whose body has not been read.
 pub type Call = Request<Incoming>;
 type Answer = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
+/// Reads a request and begins to answer it. Two futures, so that a request that waits for long holds
+/// nothing of what it took to read it.
+type Reading = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
 /// Takes the request and its decoded path arguments.
-type Handler = Arc<dyn Fn(Arc<App>, Call, Vec<String>) -> Answer + Send + Sync>;
+type Handler = Arc<dyn Fn(Arc<App>, Call, Vec<String>) -> Reading + Send + Sync>;
 
 /// The routes of one listener.
 #[derive(Default)]
@@ -52,7 +55,7 @@ impl Router {
         R: IncomingRequest + Send + 'static,
         R::Authentication: Admit,
         F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
-        Fut: Future<Output = Result<R::OutgoingResponse>> + Send,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
         R::OutgoingResponse: Send,
     {
         self.route_raw(move |app, caller, request: R| async move { reply::typed(handle(app, caller, request).await?) })
@@ -64,7 +67,7 @@ impl Router {
         R: IncomingRequest + Send + 'static,
         R::Authentication: Admit,
         F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
-        Fut: Future<Output = Result<Reply>> + Send,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
         let handler = typed_handler(handle);
         for path in R::PATH_BUILDER.all_paths() {
@@ -80,7 +83,7 @@ impl Router {
         R: IncomingRequest + Send + 'static,
         R::Authentication: Admit,
         F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
-        Fut: Future<Output = Result<R::OutgoingResponse>> + Send,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
         R::OutgoingResponse: Send,
     {
         self.alias_raw(
@@ -95,7 +98,7 @@ impl Router {
         R: IncomingRequest + Send + 'static,
         R::Authentication: Admit,
         F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
-        Fut: Future<Output = Result<Reply>> + Send,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
         self.add(R::METHOD, path, R::Authentication::WHO, typed_handler(handle))
     }
@@ -110,8 +113,7 @@ impl Router {
         Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
         for path in R::PATH_BUILDER.all_paths() {
-            let handler: Handler = Arc::new(move |app, request, arguments| Box::pin(handle(app, request, arguments)));
-            self.add(R::METHOD, path, R::Authentication::WHO, handler);
+            self.add(R::METHOD, path, R::Authentication::WHO, plain_handler(handle));
         }
         self
     }
@@ -123,12 +125,7 @@ impl Router {
         F: Fn(Arc<App>, Call, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
-        self.add(
-            method,
-            path,
-            "see notes",
-            Arc::new(move |app, request, arguments| Box::pin(handle(app, request, arguments))),
-        )
+        self.add(method, path, "see notes", plain_handler(handle))
     }
 
     /// Serves the web client beside the endpoints.
@@ -181,13 +178,18 @@ impl Router {
         let asked = format!("{} {}", request.method(), request.uri().path());
         let mut answer = match request.method() {
             &Method::OPTIONS => no_content(),
-            _ => self.dispatch(app, request).await.unwrap_or_else(|error| reply::error(&error, &asked)),
+            _ => self.dispatched(app, request).await.unwrap_or_else(|error| reply::error(&error, &asked)),
         };
         reply::add_cors(&mut answer);
         answer
     }
 
-    fn dispatch(&self, app: Arc<App>, request: Call) -> Answer {
+    async fn dispatched(&self, app: Arc<App>, request: Call) -> Result<Reply> {
+        let answer = self.dispatch(app, request).await?;
+        answer.await
+    }
+
+    fn dispatch(&self, app: Arc<App>, request: Call) -> Reading {
         let path = request.uri().path();
         let Ok(found) = self.paths.at(path).or_else(|error| match path.strip_suffix('/') {
             Some(shorter) => self.paths.at(shorter),
@@ -209,11 +211,14 @@ impl Router {
     }
 
     /// What is no endpoint: a file of the web client, or nothing.
-    fn beside(&self, request: Call) -> Answer {
+    fn beside(&self, request: Call) -> Reading {
         match self.files.clone().filter(|_| !is_matrix(request.uri().path())) {
             Some(files) => {
                 let (head, _) = request.into_parts();
-                Box::pin(async move { Ok(files.answer(&head.method, head.uri.path(), &head.headers).await) })
+                Box::pin(async move {
+                    let reply = files.answer(&head.method, head.uri.path(), &head.headers).await;
+                    Ok(Box::pin(std::future::ready(Ok(reply))) as Answer)
+                })
             }
             None => failed(Error::unrecognized()),
         }
@@ -228,7 +233,7 @@ fn is_matrix(path: &str) -> bool {
     })
 }
 
-fn failed(error: Error) -> Answer {
+fn failed(error: Error) -> Reading {
     Box::pin(async { Err(error) })
 }
 
@@ -238,12 +243,23 @@ fn no_content() -> Reply {
     reply
 }
 
+fn plain_handler<F, Fut>(handle: F) -> Handler
+where
+    F: Fn(Arc<App>, Call, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply>> + Send + 'static,
+{
+    Arc::new(move |app, request, arguments| {
+        let answer: Answer = Box::pin(handle(app, request, arguments));
+        Box::pin(std::future::ready(Ok(answer)))
+    })
+}
+
 fn typed_handler<R, F, Fut>(handle: F) -> Handler
 where
     R: IncomingRequest + Send + 'static,
     R::Authentication: Admit,
     F: Fn(Arc<App>, <R::Authentication as Admit>::Caller, R) -> Fut + Copy + Send + Sync + 'static,
-    Fut: Future<Output = Result<Reply>> + Send,
+    Fut: Future<Output = Result<Reply>> + Send + 'static,
 {
     Arc::new(move |app, request, arguments| {
         Box::pin(async move {
@@ -252,8 +268,7 @@ where
             let caller = R::Authentication::admit(&app, &head.headers, peer).await?;
             let body = collect(body, MAX_BODY).await?;
             let parsed = parse::<R>(head, &body, &arguments)?;
-            drop((body, arguments));
-            handle(app, caller, parsed).await
+            Ok(Box::pin(handle(app, caller, parsed)) as Answer)
         })
     })
 }

@@ -85,6 +85,7 @@ async fn accept(
     }
 }
 
+/// Each way to serve it is a box of its own, so that a connection weighs what its own way needs.
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
@@ -95,13 +96,13 @@ async fn connection(
     // Small answers should leave at once; failing to ask for that is no reason to refuse.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return http1(stream, address, service, stop).await;
+        return Box::pin(http1(stream, address, service, stop)).await;
     };
-    match tokio::time::timeout(HEAD_TIME, tls.accept(stream)).await {
+    match tokio::time::timeout(HEAD_TIME, Box::pin(tls.accept(stream))).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            http2(stream, address, service, stop).await;
+            Box::pin(http2(stream, address, service, stop)).await;
         }
-        Ok(Ok(stream)) => http1(stream, address, service, stop).await,
+        Ok(Ok(stream)) => Box::pin(http1(stream, address, service, stop)).await,
         Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
     }

@@ -106,13 +106,16 @@ pub async fn sync(hub: &Arc<Hub>, ask: Arc<Ask>, timeout: Duration) -> Result<Ve
     let mut keys = None;
     loop {
         let rung = seat.rung();
-        let body = turn(hub, &seat, &ask).await?;
-        let keys_changed = keys.is_some_and(|old: Keys| old != body.keys);
-        let over = at_once || Instant::now() >= until || hub.notifier.is_stopping();
-        if over || keys_changed || !body.is_empty() {
-            return body.to_bytes();
-        }
-        keys = Some(body.keys);
+        keys = {
+            // Boxed, and gone before the wait: what is parked should weigh little.
+            let body = Box::pin(turn(hub, &seat, &ask)).await?;
+            let keys_changed = keys.is_some_and(|old: Keys| old != body.keys);
+            let over = at_once || Instant::now() >= until || hub.notifier.is_stopping();
+            if over || keys_changed || !body.is_empty() {
+                return body.to_bytes();
+            }
+            Some(body.keys)
+        };
         wait(hub, &seat, &ask, rung, until).await?;
     }
 }
