@@ -100,7 +100,7 @@ pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: 
     let authority = Authority::choose(tx, &rules.authorization, room.row.state, &wanted)?;
     let prev: Vec<_> = room.row.extremities.iter().take(MAX_PREV).map(|(_, id)| id.as_str().into()).collect();
     let auth = authority.cited().into_iter().map(|id| CanonicalJsonValue::String(id.into())).collect();
-    let mut object = body(sender, draft, &rules)?;
+    let mut object = body(sender, draft, &rules, clock::now_ms())?;
     object.insert("room_id".into(), room.row.id.as_str().into());
     object.insert("prev_events".into(), CanonicalJsonValue::Array(prev));
     object.insert("auth_events".into(), CanonicalJsonValue::Array(auth));
@@ -118,7 +118,8 @@ pub fn sign_create(
     sender: &UserId,
     draft: &Draft,
 ) -> Result<Signed> {
-    let mut object = body(sender, draft, rules)?;
+    // Two rooms that somebody makes in the same millisecond would otherwise be one: the ID is a hash.
+    let mut object = body(sender, draft, rules, clock::tick())?;
     if let Some(room_id) = room_id {
         object.insert("room_id".into(), room_id.as_str().into());
     }
@@ -131,7 +132,7 @@ pub fn sign_create(
 }
 
 /// What is the same for every event: its own words and when they are said.
-fn body(sender: &UserId, draft: &Draft, rules: &RoomVersionRules) -> Result<CanonicalJsonObject> {
+fn body(sender: &UserId, draft: &Draft, rules: &RoomVersionRules, now: u64) -> Result<CanonicalJsonObject> {
     let mut content = json::canonical_from_raw(&draft.content)?;
     let mut object = BTreeMap::new();
     if let Some(target) = &draft.redacts {
@@ -141,7 +142,7 @@ fn body(sender: &UserId, draft: &Draft, rules: &RoomVersionRules) -> Result<Cano
         }
     }
     object.insert("content".to_owned(), CanonicalJsonValue::Object(content));
-    object.insert("origin_server_ts".into(), integer(clock::now_ms())?);
+    object.insert("origin_server_ts".into(), integer(now)?);
     object.insert("sender".into(), sender.as_str().into());
     object.insert("type".into(), draft.kind.to_string().into());
     if let Some(key) = &draft.state_key {

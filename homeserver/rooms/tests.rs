@@ -152,6 +152,16 @@ async fn every_version_and_preset_makes_a_room_that_its_own_rules_allow() {
 }
 
 #[tokio::test]
+async fn rooms_made_in_the_same_moment_are_different_rooms() {
+    let house = House::new();
+    let make = |tx: &WriteTx, me: &Identity| {
+        let wish = wish(RoomVersionId::V12, RoomPreset::PrivateChat);
+        (0..20).map(|_| create::create(tx, me, &user("alice"), &wish)).collect::<Result<std::collections::BTreeSet<_>>>()
+    };
+    assert_eq!(house.write(make).await.expect("makes them").len(), 20);
+}
+
+#[tokio::test]
 async fn strangers_stay_out_and_the_banned_stay_away() {
     let house = House::new();
     let id = house.create(wish(RoomVersionId::V12, RoomPreset::PrivateChat)).await.expect("made");
