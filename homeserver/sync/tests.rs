@@ -379,7 +379,7 @@ fn compare(house: &House, old: &Client, lazy: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_of_syncs_leads_where_a_first_sync_leads(
