@@ -181,11 +181,17 @@ impl Inner {
     fn note(&self, wake: Wake, pos: Pos) {
         {
             let mut present = lock(&self.present);
-            if present.rooms.len() > MAX_PRESENT {
+            if present.rooms.len() > MAX_PRESENT || wake.anew {
                 *present = Present { floor: pos, rooms: HashMap::new() };
             }
             for room in wake.rooms.iter().chain(&wake.touched) {
                 present.rooms.insert(*room, pos);
+            }
+        }
+        if wake.anew {
+            let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+            for seat in seats.values() {
+                seat.personal.fetch_add(1, SeqCst);
             }
         }
         if !wake.users.is_empty() || !wake.signed_out.is_empty() {

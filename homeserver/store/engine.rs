@@ -74,6 +74,8 @@ impl Engine {
     pub fn reopen(&self) {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *database = None;
+        // What was cached under positions of a commit that may not have come about is not to be trusted.
+        self.caches.layers.clear();
         match open_database(&self.path, self.options) {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the database can't be opened"),

@@ -50,8 +50,15 @@ impl Store {
         let pos = engine.begin_read().and_then(|tx| tx.pos()).map_err(|error| error.to_string())?;
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let (end, ended) = watch::channel(());
-        let writer =
-            writer::Writer { engine: engine.clone(), jobs: queue, on_commit, pos, space_checked: None, ended: end };
+        let writer = writer::Writer {
+            engine: engine.clone(),
+            jobs: queue,
+            on_commit,
+            pos,
+            space_checked: None,
+            reopened: false,
+            ended: end,
+        };
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(|| writer.run())

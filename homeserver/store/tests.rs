@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::base::Pos;
 
 fn open(dir: &Path) -> Store {
     let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
@@ -145,4 +146,29 @@ async fn a_database_belongs_to_one_server_name() {
     store.claim("a.example").await.expect("the same");
     let error = store.claim("b.example").await.expect_err("another's");
     assert!(error.contains("a.example"), "{error}");
+}
+
+/// A commit whose last step failed may be in the file all the same: its positions are not given twice.
+#[test]
+fn after_a_failed_commit_the_file_says_where_it_stands() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
+    let engine = Arc::new(Engine::open(&dir.path().join("hearth.redb"), options).expect("made"));
+    let tx = engine.begin_write(0).expect("begins");
+    tables::COUNTERS.put(&tx, "pos", &5).expect("puts");
+    tx.redb.commit().expect("commits");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = heard.clone();
+    let on_commit: OnCommit = Box::new(move |wake, pos| log.lock().expect("unpoisoned").push((wake.anew, pos)));
+    let (jobs, queue) = mpsc::channel(1);
+    let (reply, answer) = oneshot::channel();
+    let work = |tx: &WriteTx| Ok::<Pos, Error>(tx.next_pos());
+    let job = writer::Task { work, outcome: None, reply };
+    assert!(jobs.try_send(Box::new(job) as Box<dyn writer::Job>).is_ok());
+    drop(jobs);
+    let (ended, _) = tokio::sync::watch::channel(());
+    let writer = writer::Writer { engine, jobs: queue, on_commit, pos: 0, space_checked: None, reopened: true, ended };
+    writer.run();
+    assert_eq!(answer.blocking_recv().expect("answered").expect("written"), 6_u64);
+    assert_eq!(*heard.lock().expect("unpoisoned"), [(true, 5), (false, 6)]);
 }

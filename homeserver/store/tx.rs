@@ -67,6 +67,8 @@ pub struct Wake {
     pub members: BTreeMap<(OwnedUserId, RoomNum), bool>,
     /// People whose sessions ended.
     pub signed_out: BTreeSet<OwnedUserId>,
+    /// The store was opened anew: any room and anybody's data may be other than was told.
+    pub anew: bool,
     /// People whose devices or keys changed: all who share a room with them want to know.
     pub devices: BTreeSet<OwnedUserId>,
 }
@@ -79,6 +81,7 @@ impl Wake {
         self.users.extend(other.users);
         self.members.extend(other.members);
         self.signed_out.extend(other.signed_out);
+        self.anew |= other.anew;
         self.devices.extend(other.devices);
     }
 }

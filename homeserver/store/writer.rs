@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Engine, WriteTx, tables,
+    Engine, Read, WriteTx, tables,
     tx::{Wake, storage},
 };
 use crate::{
@@ -29,6 +29,8 @@ use crate::{
 const MAX_BATCH: usize = 512;
 /// Jobs waiting at most; a further one waits outside, holding only its own request.
 pub(super) const QUEUE: usize = 2048;
+/// Jobs that fail after writing for which a whole batch is run again.
+const MAX_UNDONE: usize = 2;
 /// How often the free space is looked at.
 const SPACE_CHECK: Duration = Duration::from_millis(500);
 
@@ -102,8 +104,17 @@ pub(super) struct Writer {
     pub on_commit: OnCommit,
     pub pos: Pos,
     pub space_checked: Option<(Instant, bool)>,
+    /// Whether the file was opened anew and has not been looked at since.
+    pub reopened: bool,
     /// Told when the writer has ended and the file is closed.
     pub ended: watch::Sender<()>,
+}
+
+/// What a commit did: the first `jobs` of a batch are done with.
+struct Committed {
+    wake: Wake,
+    pos: Pos,
+    jobs: usize,
 }
 
 impl Writer {
@@ -127,49 +138,75 @@ impl Writer {
     }
 
     fn serve(&mut self, batch: &mut [Box<dyn Job>]) {
+        if self.reopened {
+            self.begin_anew();
+        }
         if !self.has_space() {
             let full = Error::unavailable("the server's disk is full: try again later", "too little free disk space");
             return batch.iter_mut().for_each(|job| job.fail(full.clone()));
         }
-        match self.commit(batch) {
-            Ok((wake, pos)) => {
-                self.pos = pos;
-                (self.on_commit)(wake, pos);
-            }
-            Err(error) => {
-                tracing::error!(%error, "a commit failed; opening the database anew");
-                batch.iter_mut().for_each(|job| job.fail(error.clone()));
-                self.engine.reopen();
+        let mut rest = batch;
+        while !rest.is_empty() {
+            match self.commit(rest) {
+                Ok(Committed { wake, pos, jobs }) => {
+                    self.pos = pos;
+                    (self.on_commit)(wake, pos);
+                    rest = &mut rest[jobs..];
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a commit failed; opening the database anew");
+                    rest.iter_mut().for_each(|job| job.fail(error.clone()));
+                    self.engine.reopen();
+                    self.reopened = true;
+                    return;
+                }
             }
         }
     }
 
-    /// Runs the batch in one transaction, leaving out jobs that failed after writing, and commits.
-    fn commit(&self, batch: &mut [Box<dyn Job>]) -> Result<(Wake, Pos)> {
+    /// Finds out where the file stands once it has been opened anew: a commit whose last step failed
+    /// may be in it all the same, and its positions must not be given twice.
+    fn begin_anew(&mut self) {
+        if let Ok(pos) = self.engine.begin_read().and_then(|tx| tx.pos()) {
+            self.pos = pos;
+            self.reopened = false;
+            (self.on_commit)(Wake { anew: true, ..Wake::default() }, pos);
+        }
+    }
+
+    /// Runs jobs in one transaction, leaving out those that failed after writing, and commits. After
+    /// a few of those it commits what stands before the next one, and leaves the rest to another
+    /// transaction: many of them should not make all others run many times.
+    fn commit(&self, batch: &mut [Box<dyn Job>]) -> Result<Committed> {
         let mut failed = vec![false; batch.len()];
+        let (mut jobs, mut undone) = (batch.len(), 0);
         'again: loop {
             let tx = self.engine.begin_write(self.pos)?;
             let mut wake = Wake::default();
-            for (job, failed) in batch.iter_mut().zip(&mut failed) {
-                if *failed {
+            for index in 0..jobs {
+                if failed[index] {
                     continue;
                 }
                 tx.dirty.set(false);
-                if job.run(&tx) {
+                if batch[index].run(&tx) {
                     wake.absorb(tx.wake.take());
-                } else {
-                    *failed = true;
-                    tx.wake.take();
-                    if tx.dirty.get() {
-                        tx.redb.abort().map_err(storage)?;
-                        continue 'again;
+                    continue;
+                }
+                failed[index] = true;
+                tx.wake.take();
+                if tx.dirty.get() {
+                    tx.redb.abort().map_err(storage)?;
+                    undone += 1;
+                    if undone > MAX_UNDONE {
+                        jobs = index + 1;
                     }
+                    continue 'again;
                 }
             }
             let pos = tx.pos.get();
             tables::COUNTERS.put(&tx, "pos", &pos)?;
             tx.redb.commit().map_err(storage)?;
-            return Ok((wake, pos));
+            return Ok(Committed { wake, pos, jobs });
         }
     }
 
