@@ -185,24 +185,27 @@ pub fn forget(tx: &WriteTx, room: &Room, user: &UserId) -> Result<()> {
     }
 }
 
-/// Shows a changed profile in every room that its owner is in. A room that forbids it keeps the old one.
-pub fn profile_changed(tx: &WriteTx, me: &Identity, user: &UserId) -> Result<()> {
-    for num in joined_rooms(tx, user)? {
-        let mut room = Room::at(tx, num)?;
-        let Some(event) = room.state_event(tx, &StateEventType::RoomMember, user.as_str())? else { continue };
-        let Some(old) = event.content_as::<Map<String, Value>>() else { continue };
-        let mut content = old.clone();
-        content.remove("join_authorised_via_users_server");
-        content.remove("reason");
-        profile::add_to_member(tx, user, &mut content)?;
-        if content == old {
-            continue;
-        }
-        let draft = Draft::state_of(TimelineEventType::RoomMember, user.as_str(), &content)?;
-        match draft::sign(tx, me, &room, user, &draft) {
-            Ok(_) => drop(draft::send(tx, me, &mut room, user, &draft, None)?),
-            Err(error) => tracing::debug!(room = %room.row.id, %error, "a profile change is not allowed"),
+/// Shows a changed profile in a room that its owner is in. A room that forbids it keeps the old one.
+pub fn profile_changed(tx: &WriteTx, me: &Identity, num: RoomNum, user: &UserId) -> Result<()> {
+    let mut room = Room::at(tx, num)?;
+    if !is_joined(tx, num, user)? {
+        return Ok(());
+    }
+    let Some(event) = room.state_event(tx, &StateEventType::RoomMember, user.as_str())? else { return Ok(()) };
+    let Some(old) = event.content_as::<Map<String, Value>>() else { return Ok(()) };
+    let mut content = old.clone();
+    content.remove("join_authorised_via_users_server");
+    content.remove("reason");
+    profile::add_to_member(tx, user, &mut content)?;
+    if content == old {
+        return Ok(());
+    }
+    let draft = Draft::state_of(TimelineEventType::RoomMember, user.as_str(), &content)?;
+    match draft::sign(tx, me, &room, user, &draft) {
+        Ok(signed) => draft::post(tx, &mut room, signed, None).map(drop),
+        Err(error) => {
+            tracing::debug!(room = %room.row.id, %error, "a profile change is not allowed");
+            Ok(())
         }
     }
-    Ok(())
 }
