@@ -58,7 +58,8 @@ pub async fn remove_alias(
     session: Session,
     request: delete_alias::v3::Request,
 ) -> Result<delete_alias::v3::Response> {
-    app.store.write(move |tx| aliases::remove(tx, &request.room_alias, &session.user)).await?;
+    let me = app.me.clone();
+    app.store.write(move |tx| aliases::remove(tx, &me, &request.room_alias, &session.user)).await?;
     Ok(delete_alias::v3::Response::new())
 }
 

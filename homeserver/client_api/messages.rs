@@ -29,7 +29,7 @@ use crate::{
         draft::{self, Draft},
         event,
         history::{self, Wanted, Way},
-        redact, state,
+        state,
         timeline::{self, View},
     },
     store::WriteTx,
@@ -94,10 +94,6 @@ pub async fn redact_event(
         content: crate::base::json::to_raw(&content)?,
         redacts: Some(request.event_id.clone()),
     };
-    app.store.read(|tx| {
-        let room = Room::of_member(tx, &request.room_id, &session.user)?;
-        redact::check(tx, &room, &session.user, &request.event_id)
-    })?;
     let id = send(&app, &session, request.room_id, (draft, transaction)).await?;
     Ok(redact_event::v3::Response::new(id))
 }
@@ -161,7 +157,8 @@ pub async fn context(
         let room = Room::find(tx, &request.room_id)?.ok_or_else(unknown)?;
         let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
         let limit = count(request.limit, 10);
-        let found = history::context(tx, &room, &mut view, &request.event_id, (limit, &request.filter))?;
+        let found =
+            history::context(tx, &room, (&mut view, &session.user), &request.event_id, (limit, &request.filter))?;
         let mut shown = Vec::new();
         for (key, pos) in state::without_members(tx, found.state)? {
             debug_assert!(!state::is_member(key));

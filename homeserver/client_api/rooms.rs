@@ -23,6 +23,8 @@ use crate::{
 
 /// People who may be invited while a room is made.
 const MAX_INVITES: usize = 100;
+/// State events that a room may start with, beside those that every room has.
+const MAX_STATE: usize = 100;
 
 /// `POST /_matrix/client/v3/createRoom`
 pub async fn create_room(
@@ -52,6 +54,9 @@ fn wish(app: &App, request: create_room::v3::Request) -> Result<Wish> {
         Visibility::Public => RoomPreset::PublicChat,
         _ => RoomPreset::PrivateChat,
     });
+    if request.initial_state.len() > MAX_STATE {
+        return Err(Error::invalid_param(format!("a room starts with at most {MAX_STATE} state events")));
+    }
     let initial_state = request.initial_state.iter().map(|state| create::state_wish(state.json()));
     Ok(Wish {
         version: request.room_version.unwrap_or(room::DEFAULT_VERSION),

@@ -1,8 +1,17 @@
 //! Room aliases of this server: names that lead to rooms. spec: client-server-api#room-aliases
 
-use ruma::{OwnedRoomId, RoomAliasId, RoomId, UserId, events::TimelineEventType};
+use ruma::{
+    OwnedRoomId, RoomAliasId, RoomId, UserId,
+    events::{StateEventType, TimelineEventType},
+};
+use serde_json::{Map, Value};
 
-use super::{members::LAST, power::Powers, room::Room};
+use super::{
+    draft::{self, Draft},
+    members::{self, LAST},
+    power::Powers,
+    room::Room,
+};
 use crate::{
     accounts::users,
     base::signing::Identity,
@@ -36,17 +45,39 @@ pub fn set(tx: &WriteTx, me: &Identity, alias: &RoomAliasId, room: &Room, creato
 }
 
 /// Takes an alias away: its maker may, people who may set the room's aliases may, and administrators.
-pub fn remove(tx: &WriteTx, alias: &RoomAliasId, by: &UserId) -> Result<()> {
+/// The room stops naming it, if they may say so there.
+pub fn remove(tx: &WriteTx, me: &Identity, alias: &RoomAliasId, by: &UserId) -> Result<()> {
     let unknown = || Error::not_found("there is no such alias");
     let row = tables::ALIASES.get(tx, alias.as_str())?.ok_or_else(unknown)?;
-    let room = Room::named(tx, &RoomId::parse(&row.room_id).map_err(Error::internal)?)?;
+    let mut room = Room::named(tx, &RoomId::parse(&row.room_id).map_err(Error::internal)?)?;
     let kind = TimelineEventType::RoomCanonicalAlias;
     if row.creator != by.as_str() && !Powers::of(tx, &room)?.may_send(by, &kind, true) && !users::is_admin(tx, by)? {
         return Err(Error::forbidden("this alias is somebody else's"));
     }
     tables::ALIASES.remove(tx, alias.as_str())?;
     tables::ROOM_ALIASES.remove(tx, (room.num, alias.as_str()))?;
-    Ok(())
+    unname(tx, me, &mut room, alias, by)
+}
+
+/// Takes an alias out of the room's canonical aliases.
+fn unname(tx: &WriteTx, me: &Identity, room: &mut Room, alias: &RoomAliasId, by: &UserId) -> Result<()> {
+    let kind = StateEventType::RoomCanonicalAlias;
+    let Some(old) = room.state_content::<Map<String, Value>>(tx, &kind)? else { return Ok(()) };
+    let mut content = old.clone();
+    if content.get("alias").and_then(Value::as_str) == Some(alias.as_str()) {
+        content.remove("alias");
+    }
+    if let Some(others) = content.get_mut("alt_aliases").and_then(Value::as_array_mut) {
+        others.retain(|other| other.as_str() != Some(alias.as_str()));
+    }
+    if content == old || !members::is_joined(tx, room.num, by)? {
+        return Ok(());
+    }
+    let draft = Draft::state_of(TimelineEventType::RoomCanonicalAlias, "", &content)?;
+    match Powers::of(tx, room)?.may_send(by, &TimelineEventType::RoomCanonicalAlias, true) {
+        true => draft::send(tx, me, room, by, &draft, None).map(drop),
+        false => Ok(()),
+    }
 }
 
 /// The aliases of ours that lead to a room.

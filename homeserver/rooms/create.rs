@@ -250,7 +250,12 @@ pub fn invite(
 
 /// Reads an initial state event. 400 `M_BAD_JSON` if it is none.
 pub fn state_wish(raw: &RawValue) -> Result<StateWish> {
-    serde_json::from_str(raw.get()).map_err(|error| Error::bad_json(format!("initial_state: {error}")))
+    let wish: StateWish =
+        serde_json::from_str(raw.get()).map_err(|error| Error::bad_json(format!("initial_state: {error}")))?;
+    match wish.kind == TimelineEventType::RoomMember {
+        true => Err(Error::bad_json("initial_state: people are invited by `invite`")),
+        false => Ok(wish),
+    }
 }
 
 /// The JSON object in a raw value, or an empty one.

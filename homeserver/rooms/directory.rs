@@ -2,7 +2,7 @@
 //! spec: client-server-api#published-room-directory
 
 use ruma::{
-    UInt,
+    RoomAliasId, UInt,
     directory::{PublicRoomsChunk, RoomTypeFilter},
     events::StateEventType,
 };
@@ -76,7 +76,13 @@ pub fn describe(tx: &impl Read, room: &Room) -> Result<Map<String, Value>> {
     out.insert("world_readable".into(), history::is_world_readable(tx, room)?.into());
     let mut copy = |kind: StateEventType, from: &str, to: &str| -> Result<()> {
         let content: Option<Map<String, Value>> = room.state_content(tx, &kind)?;
-        if let Some(value) = content.and_then(|mut content| content.remove(from)).filter(|value| !value.is_null()) {
+        // Whoever may set state may set nonsense: what is no text is left out.
+        let value = content.and_then(|mut content| content.remove(from));
+        let fits = |value: &Value| match to {
+            "canonical_alias" => value.as_str().is_some_and(|alias| <&RoomAliasId>::try_from(alias).is_ok()),
+            _ => value.is_string(),
+        };
+        if let Some(value) = value.filter(fits) {
             out.insert(to.to_owned(), value);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! From an event that one of our users wants to send to a signed one that the room's rules allow.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, RoomId, UserId,
@@ -15,7 +15,7 @@ use super::{
     append::{self, Incoming},
     auth::{Authority, Wanted},
     event::{Pdu, parse_id},
-    relations,
+    redact, relations,
     room::Room,
 };
 use crate::{
@@ -79,6 +79,11 @@ pub fn send(
     sent_by: Option<(String, String)>,
 ) -> Result<OwnedEventId> {
     let signed = sign(tx, me, room, sender, draft)?;
+    post(tx, room, signed, sent_by)
+}
+
+/// Writes an event that was signed on top of a room's current state in the same transaction.
+pub fn post(tx: &WriteTx, room: &mut Room, signed: Signed, sent_by: Option<(String, String)>) -> Result<OwnedEventId> {
     let id = signed.pdu.id.clone();
     let incoming = Incoming {
         pdu: &signed.pdu,
@@ -95,6 +100,7 @@ pub fn send(
 pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: &Draft) -> Result<Signed> {
     check_keys(draft)?;
     relations::check_new(tx, sender, &draft.kind, &draft.content)?;
+    let draft = &aimed(tx, room, sender, draft)?;
     let rules = room.rules();
     let wanted = Wanted { kind: &draft.kind, sender, state_key: draft.state_key.as_deref(), content: &draft.content };
     let authority = Authority::choose(tx, &rules.authorization, room.row.state, &wanted)?;
@@ -108,6 +114,25 @@ pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: 
     let signed = finish(me, object, &rules)?;
     authority.check(&rules.authorization, &signed.pdu)?;
     Ok(signed)
+}
+
+/// A redaction says what it redacts, in its draft or in its content, and that may be redacted by its
+/// sender: the rooms' own rules don't look at it. Other drafts are as they are.
+fn aimed<'a>(tx: &impl Read, room: &Room, sender: &UserId, draft: &'a Draft) -> Result<Cow<'a, Draft>> {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        redacts: OwnedEventId,
+    }
+    if draft.kind != TimelineEventType::RoomRedaction || draft.state_key.is_some() {
+        return Ok(Cow::Borrowed(draft));
+    }
+    let target = draft.redacts.clone().or_else(|| {
+        let content: Result<Content, _> = serde_json::from_str(draft.content.get());
+        content.ok().map(|content| content.redacts)
+    });
+    let target = target.ok_or_else(|| Error::bad_json("a redaction says what it redacts"))?;
+    redact::check(tx, room, sender, &target)?;
+    Ok(Cow::Owned(Draft { redacts: Some(target), ..draft.clone() }))
 }
 
 /// Signs a room's first event, of a certain moment. In version 12 its ID is the room's.

@@ -99,14 +99,15 @@ fn places(tx: &impl Read, room: &Room, wanted: &Wanted<'_>, at: i64, limit: usiz
 /// The state of a room that somebody may know: the present one for its members (and for everybody if
 /// the room is readable by the world), the one in which they left for those who left. 403 for others.
 pub fn known_state(tx: &impl Read, room: &Room, user: &UserId) -> Result<StateId> {
-    let row = members::of(tx, room.num, user)?;
-    match row.as_ref().map(|row| row.membership.as_str()) {
-        Some("join") => return Ok(room.row.state),
-        Some("leave" | "ban") if was_inside(tx, room, user)? => {
-            let left = row.map_or(0, |row| row.event);
-            return timeline::state_at(tx, room.num, timeline::order_of(left));
+    let row = members::of(tx, room.num, user)?.filter(|row| !row.forgotten);
+    match row {
+        Some(row) if row.membership == "join" => return Ok(room.row.state),
+        Some(row) => {
+            if let Some(left) = last_leaving(tx, user, row.event)? {
+                return timeline::state_at(tx, room.num, timeline::order_of(left));
+            }
         }
-        _ => {}
+        None => {}
     }
     match is_world_readable(tx, room)? {
         true => Ok(room.row.state),
@@ -114,16 +115,23 @@ pub fn known_state(tx: &impl Read, room: &Room, user: &UserId) -> Result<StateId
     }
 }
 
-/// Whether somebody who is out now was in the room just before.
-fn was_inside(tx: &impl Read, room: &Room, user: &UserId) -> Result<bool> {
-    let Some(now) = room.state_pos(tx, &StateEventType::RoomMember, user.as_str())? else {
-        return Ok(false);
-    };
-    let before = event::row(tx, now)?.state_before;
-    let Some(pos) = state::event(tx, before, &StateEventType::RoomMember, user.as_str())? else {
-        return Ok(false);
-    };
-    Ok(event::Pdu::at(tx, pos)?.membership().as_deref() == Some("join"))
+/// Where somebody last went out of a room that they were in, going back from their membership event at
+/// `at`. None if they never were in it.
+fn last_leaving(tx: &impl Read, user: &UserId, mut at: Pos) -> Result<Option<Pos>> {
+    loop {
+        let before = event::row(tx, at)?.state_before;
+        let Some(earlier) = state::event(tx, before, &StateEventType::RoomMember, user.as_str())? else {
+            return Ok(None);
+        };
+        if membership(tx, earlier)? == "join" {
+            return Ok(Some(at));
+        }
+        // Positions fall from step to step, so this ends.
+        if earlier >= at {
+            return Ok(None);
+        }
+        at = earlier;
+    }
 }
 
 /// Whether everybody may read the room.
@@ -178,7 +186,7 @@ pub struct Context {
 pub fn context(
     tx: &impl Read,
     room: &Room,
-    view: &mut View<'_>,
+    (view, user): (&mut View<'_>, &UserId),
     id: &OwnedEventId,
     (limit, filter): (usize, &RoomEventFilter),
 ) -> Result<Context> {
@@ -204,7 +212,10 @@ pub fn context(
         None => newest()?,
     };
     let start = before.end.unwrap_or(if half == 0 { order - 1 } else { i64::MIN });
-    Ok(Context { event, start, state: timeline::state_at(tx, room.num, end)?, end, before, after })
+    // Who is not in the room any more may not know how it went on.
+    let is_current = known_state(tx, room, user).is_ok_and(|known| known == room.row.state);
+    let state = timeline::state_at(tx, room.num, if is_current { end } else { order })?;
+    Ok(Context { event, start, state, end, before, after })
 }
 
 /// The members of a room in a state, as membership events: all, or those with (true) or without

@@ -64,17 +64,32 @@ impl Powers {
         }
     }
 
+    /// The creators, and those whose level is named.
+    pub fn named(&self) -> impl Iterator<Item = OwnedUserId> {
+        let users = self.levels.as_ref().and_then(|levels| levels.get("users")?.as_object());
+        let named = users.into_iter().flat_map(Map::keys).filter_map(|user| UserId::parse(user).ok());
+        self.creators.iter().cloned().chain(named)
+    }
+
     /// Whether somebody has the level for an action.
     pub fn may(&self, user: &UserId, action: Action) -> bool {
-        let needed = match action {
+        self.level(user) >= self.needed(action)
+    }
+
+    /// Whether people whose level is not named have the level for an action.
+    pub fn everybody_may(&self, action: Action) -> bool {
+        self.number("users_default", 0) >= self.needed(action)
+    }
+
+    fn needed(&self, action: Action) -> i64 {
+        match action {
             Action::Invite => self.number("invite", 0),
             Action::Redact => self.number("redact", 50),
             Action::NotifyRoom => {
                 let levels = self.levels.as_ref().and_then(|levels| levels.get("notifications"));
                 levels.and_then(|levels| integer(levels.get("room")?)).unwrap_or(50)
             }
-        };
-        self.level(user) >= needed
+        }
     }
 
     /// Whether somebody has the level to send events of a type.

@@ -55,15 +55,16 @@ pub(super) fn forget(tx: &WriteTx, pos: Pos, pdu: &Pdu) -> Result<()> {
     Ok(())
 }
 
-/// The newest events of a type that relate to an event in one way, at most [`MAX_CHILDREN`].
+/// The newest events of a type that relate to an event in one way, among the newest [`MAX_CHILDREN`].
 fn children(tx: &impl Read, parent: &str, rel_type: &str, kind: &str) -> Result<Vec<Pos>> {
-    let mut out = Vec::new();
+    let (mut out, mut looked) = (Vec::new(), 0);
     let range = (parent, rel_type, 0)..=(parent, rel_type, Pos::MAX);
     tables::RELATIONS.scan_back(tx, range, |(_, _, pos), child| {
         if child == kind {
             out.push(pos);
         }
-        Ok(if out.len() < MAX_CHILDREN { Flow::Next } else { Flow::Stop })
+        looked += 1;
+        Ok(if looked < MAX_CHILDREN { Flow::Next } else { Flow::Stop })
     })?;
     Ok(out)
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     base::signing::Identity,
     error::{Error, Result},
-    store::Read,
+    store::{Flow, Read},
 };
 
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ pub(super) fn authoriser(tx: &impl Read, me: &Identity, room: &Room, user: &User
         return Err(Error::forbidden("you are in none of the rooms whose members may join this one"));
     }
     let cannot = || Error::bad_request("M_UNABLE_TO_GRANT_JOIN", "nobody on this server may invite to this room");
-    inviters(tx, me, room)?.into_iter().next().map(Some).ok_or_else(cannot)
+    inviter(tx, me, room)?.map(Some).ok_or_else(cannot)
 }
 
 fn is_in_one(tx: &impl Read, allow: &[Allow], user: &UserId) -> Result<bool> {
@@ -56,10 +56,22 @@ fn is_in_one(tx: &impl Read, allow: &[Allow], user: &UserId) -> Result<bool> {
     Ok(false)
 }
 
-/// Members of ours who have the power to invite.
-fn inviters(tx: &impl Read, me: &Identity, room: &Room) -> Result<Vec<OwnedUserId>> {
+/// A member of ours who has the power to invite. Those who are named as powerful are asked first:
+/// where everybody may invite, anybody will do.
+fn inviter(tx: &impl Read, me: &Identity, room: &Room) -> Result<Option<OwnedUserId>> {
     let powers = Powers::of(tx, room)?;
-    let mut users = members::with(tx, room.num, "join")?;
-    users.retain(|user| me.owns(user) && powers.may(user, Action::Invite));
-    Ok(users)
+    for user in powers.named() {
+        if me.owns(&user) && powers.may(&user, Action::Invite) && members::is_joined(tx, room.num, &user)? {
+            return Ok(Some(user));
+        }
+    }
+    let mut found = None;
+    if powers.everybody_may(Action::Invite) {
+        members::each(tx, room.num, |user, row| {
+            found = UserId::parse(user).ok().filter(|user| row.membership == "join" && me.owns(user));
+            let fits = found.as_ref().is_some_and(|user| powers.may(user, Action::Invite));
+            Ok(if fits { Flow::Stop } else { Flow::Next })
+        })?;
+    }
+    Ok(found.filter(|user| powers.may(user, Action::Invite)))
 }

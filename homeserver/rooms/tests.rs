@@ -14,7 +14,9 @@ use ruma::{
 use serde_json::{Map, Value, json};
 
 use super::{
+    aliases,
     create::{self, Wish},
+    directory,
     draft::{self, Draft},
     history::{self, Wanted, Way},
     members::{self, Change},
@@ -230,6 +232,94 @@ async fn redaction_empties_the_stored_event() {
             Ok(())
         });
     }
+}
+
+#[tokio::test]
+async fn nobody_redacts_others_by_sending_the_event_itself() {
+    let house = House::new();
+    for version in [RoomVersionId::V10, RoomVersionId::V12] {
+        let id = house.create(wish(version, RoomPreset::PublicChat)).await.expect("made");
+        house.member(&id, "bob", "bob", MembershipState::Join).await.expect("joined");
+        let said = house.say(&id, "alice", "mine").await.expect("sent");
+        let content = crate::base::json::to_raw(&json!({ "redacts": said })).expect("JSON");
+        let redaction = Draft::message(TimelineEventType::RoomRedaction, content);
+        let refused = house.send(&id, "bob", redaction.clone()).await.expect_err("not bob's");
+        assert_eq!(refused.errcode(), "M_FORBIDDEN");
+        house.send(&id, "alice", redaction).await.expect("her own");
+        assert!(!house.history(&id, "bob").contains(&"mine".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_redacted_message_does_not_carry_its_edit() {
+    let house = House::new();
+    let id = house.create(wish(RoomVersionId::V12, RoomPreset::PrivateChat)).await.expect("made");
+    let said = house.say(&id, "alice", "first").await.expect("sent");
+    let edit = json!({ "body": "second", "m.relates_to": { "rel_type": "m.replace", "event_id": said } });
+    let edit = Draft::message(TimelineEventType::RoomMessage, crate::base::json::to_raw(&edit).expect("JSON"));
+    house.send(&id, "alice", edit).await.expect("edited");
+    let shown = |house: &House| {
+        house.read(|tx| {
+            let (room, alice) = (Room::named(tx, &id)?, user("alice"));
+            let (pos, _) = event::shown(tx, room.num, &said)?.expect("there");
+            Ok(View::new(tx, &room, &alice, None)?.see(tx, pos)?.expect("seen").get().to_owned())
+        })
+    };
+    assert!(shown(&house).contains("second"));
+    let content = crate::base::json::to_raw(&json!({ "redacts": said })).expect("JSON");
+    house.send(&id, "alice", Draft::message(TimelineEventType::RoomRedaction, content)).await.expect("redacted");
+    assert!(!shown(&house).contains("second"));
+}
+
+#[tokio::test]
+async fn who_was_put_out_knows_the_room_as_it_was_then() {
+    let house = House::new();
+    let id = house.create(wish(RoomVersionId::V12, RoomPreset::PrivateChat)).await.expect("made");
+    house.member(&id, "alice", "bob", MembershipState::Invite).await.expect("invited");
+    house.member(&id, "bob", "bob", MembershipState::Join).await.expect("joined");
+    let heard = house.say(&id, "alice", "hello bob").await.expect("sent");
+    house.member(&id, "bob", "bob", MembershipState::Leave).await.expect("left");
+    house.member(&id, "alice", "bob", MembershipState::Ban).await.expect("banned");
+    house.set(&id, "alice", "m.room.topic", json!({ "topic": "without bob" })).await.expect("set");
+    house.read(|tx| {
+        let (room, bob) = (Room::named(tx, &id)?, user("bob"));
+        let topic = |state| state::event(tx, state, &StateEventType::RoomTopic, "");
+        assert_eq!(topic(history::known_state(tx, &room, &bob)?)?, None);
+        let mut view = View::new(tx, &room, &bob, None)?;
+        let filter = RoomEventFilter::default();
+        let context = history::context(tx, &room, (&mut view, &bob), &heard, (10, &filter))?;
+        assert_eq!(topic(context.state)?, None);
+        assert!(topic(room.row.state)?.is_some());
+        Ok(())
+    });
+}
+
+#[tokio::test]
+async fn one_odd_room_does_not_spoil_the_directory() {
+    let house = House::new();
+    let mut odd = wish(RoomVersionId::V12, RoomPreset::PublicChat);
+    odd.visibility = Visibility::Public;
+    odd.creation_content.insert("type".into(), 5.into());
+    let id = house.create(odd).await.expect("made");
+    house.set(&id, "alice", "m.room.name", json!({ "name": 1 })).await.expect("set");
+    let list = house.read(|tx| directory::list(tx, &directory::Asked::default()));
+    assert_eq!(list.rooms[0].room_id, id);
+}
+
+#[tokio::test]
+async fn an_alias_that_is_taken_away_is_named_no_more() {
+    let house = House::new();
+    let alias = ruma::RoomAliasId::parse("#den:test").expect("an alias");
+    let mut named = wish(RoomVersionId::V12, RoomPreset::PublicChat);
+    named.alias = Some(alias.clone());
+    let id = house.create(named).await.expect("made");
+    let removing = house.write(move |tx, me| aliases::remove(tx, me, &alias, &user("alice")));
+    removing.await.expect("removed");
+    let canonical: Value = house.read(|tx| {
+        let content = Room::named(tx, &id)?.state_content(tx, &StateEventType::RoomCanonicalAlias)?;
+        Ok(content.expect("still set"))
+    });
+    assert_eq!(canonical, json!({}));
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ impl<'a> View<'a> {
             add_replaced(tx, row, &slices.kind, key, &mut unsigned)?;
         }
         if slices.state_key.is_none()
+            && row.redacted_by == 0
             && let Some((pos, edit)) = relations::edit(tx, &row.id, slices)?
         {
             let edit = self.edit(tx, pos, &edit)?;
