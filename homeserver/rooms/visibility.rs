@@ -73,8 +73,8 @@ impl<'a> Sight<'a> {
         if visibility == Visibility::Invited && (membership == "invite" || after.as_deref() == Some("invite")) {
             return Ok(true);
         }
-        // One's own leaving, and being banned or kicked, is seen.
-        if after.is_some() && membership != "leave" {
+        // One's own leaving, and being banned or kicked, is seen: also by who is outside already.
+        if after.is_some() && (membership != "leave" || after.as_deref() == Some("ban")) {
             return Ok(true);
         }
         match visibility {

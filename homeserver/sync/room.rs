@@ -62,6 +62,8 @@ pub struct Shown {
     end: StateId,
     /// The state that the client knows already.
     known: Option<StateId>,
+    /// The person's membership event, if they have to be told of it.
+    own: Option<Pos>,
 }
 
 impl Shown {
@@ -88,6 +90,11 @@ impl Shown {
         (self.known, self.start) = (Some(self.end), self.end);
     }
 
+    /// Takes care that the person is told of their own membership event: in the timeline or the state.
+    pub fn tell(&mut self, own: Pos) {
+        self.own = Some(own);
+    }
+
     /// Whether there is nothing new.
     pub fn is_empty(&self) -> bool {
         self.timeline.events.is_empty() && !self.timeline.limited && self.known == Some(self.end)
@@ -104,13 +111,20 @@ struct Collector<'c, 'a, R: Read> {
     events: Vec<Box<RawValue>>,
     senders: BTreeSet<String>,
     positions: HashSet<Pos>,
-    /// The oldest place that was shown.
+    /// The oldest place that was shown, or at the end of one's patience looked at.
     first: Option<i64>,
     limited: bool,
 }
 
-/// The newest events of a span that the person may see and wants to.
-pub fn timeline(turn: &Turn<'_, impl Read>, room: &Room, view: &mut View<'_>, span: &Span) -> Result<Shown> {
+/// The newest events of a span that the person may see and wants to; and behind them `last`, whether they
+/// may see it or not.
+pub fn timeline(
+    turn: &Turn<'_, impl Read>,
+    room: &Room,
+    view: &mut View<'_>,
+    span: &Span,
+    last: Option<Pos>,
+) -> Result<Shown> {
     let tx = turn.tx;
     let after = span.since.unwrap_or(i64::MIN);
     let mut collector = Collector {
@@ -124,6 +138,9 @@ pub fn timeline(turn: &Turn<'_, impl Read>, room: &Room, view: &mut View<'_>, sp
         first: None,
         limited: false,
     };
+    if let Some(last) = last {
+        collector.add_last(view, last)?;
+    }
     let (mut upto, mut newest, mut chunk) = (span.upto, None, collector.limit + 1);
     loop {
         let places = timeline::back(tx, room.num, after, upto, chunk)?;
@@ -132,12 +149,7 @@ pub fn timeline(turn: &Turn<'_, impl Read>, room: &Room, view: &mut View<'_>, sp
         let ended = !collector.look(view, &places)?;
         match places.last() {
             Some((order, _)) if full && !ended => (upto, chunk) = (order - 1, 100),
-            oldest => {
-                if ended && collector.first.is_none() {
-                    collector.first = oldest.map(|(order, _)| *order);
-                }
-                break;
-            }
+            _ => break,
         }
     }
     collector.finish(span, newest)
@@ -167,11 +179,28 @@ impl<R: Read> Collector<'_, '_, R> {
                 self.first = Some(*order);
             }
             if self.looked == MAX_LOOK {
-                self.limited = true;
+                (self.limited, self.first) = (true, Some(*order));
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Takes in the event after the span.
+    fn add_last(&mut self, view: &mut View<'_>, pos: Pos) -> Result<()> {
+        let row = event::row(self.turn.tx, pos)?;
+        let slices = Slices::of(&row)?;
+        if self.wants(&slices) {
+            if self.limit == 0 {
+                self.limited = true;
+                return Ok(());
+            }
+            let event = view.show(self.turn.tx, &row, &slices)?;
+            self.events.push(format(self.turn, &row, event)?);
+            self.senders.insert(slices.sender.into_owned());
+            self.positions.insert(pos);
+        }
+        Ok(())
     }
 
     fn wants(&self, event: &Slices<'_>) -> bool {
@@ -198,7 +227,7 @@ impl<R: Read> Collector<'_, '_, R> {
         };
         self.events.reverse();
         let timeline = Timeline { events: self.events, limited: self.limited, prev_batch: timeline::token(before) };
-        Ok(Shown { timeline, senders: self.senders, positions: self.positions, start, end, known })
+        Ok(Shown { timeline, senders: self.senders, positions: self.positions, start, end, known, own: None })
     }
 }
 
@@ -265,6 +294,12 @@ fn changes(turn: &Turn<'_, impl Read>, shown: &Shown, lazy: bool) -> Result<BTre
         }
     }
     wanted.retain(|_, pos| *pos != 0);
+    if let Some(own) = shown.own
+        && (turn.ask.state_at != StateAt::Start || !shown.positions.contains(&own))
+        && let Some(key) = state::key(tx, &StateEventType::RoomMember.to_string(), turn.ask.user.as_str())?
+    {
+        wanted.insert(key, own);
+    }
     Ok(wanted)
 }
 

@@ -87,7 +87,7 @@ fn one(
     let since = turn.since_order().filter(|_| !entered);
     let mut view = View::new(tx, room, &turn.ask.user, Some(&turn.ask.device))?;
     view.name_room = false;
-    let mut shown = room::timeline(turn, room, &mut view, &Span { since, upto: order_of(turn.now) })?;
+    let mut shown = room::timeline(turn, room, &mut view, &Span { since, upto: order_of(turn.now) }, None)?;
     let mut changed = None;
     if since.is_some() {
         let keys = shown.changed_state(tx)?;

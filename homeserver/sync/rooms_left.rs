@@ -1,6 +1,8 @@
 //! The rooms that somebody has left, was put out of, or does not want to be invited to: up to that
 //! moment and no further.
 
+use ruma::events::StateEventType;
+
 use super::{
     account_data,
     body::Left,
@@ -10,9 +12,10 @@ use super::{
     turn::{ById, ByRoom, Turn},
 };
 use crate::{
+    base::Pos,
     error::Result,
     rooms::{
-        Room, event,
+        Pdu, Room, event, state,
         timeline::{self, View, order_of},
     },
     store::Read,
@@ -48,31 +51,51 @@ fn one(
     entries: Vec<crate::accounts::account_data::Entry>,
 ) -> Result<Option<Left>> {
     let (tx, user) = (turn.tx, &turn.ask.user);
-    let leaving = event::row(tx, mine.event)?;
-    let was_inside = membership_in(tx, leaving.state_before, user)?.as_deref() == Some("join");
     let known = match turn.since_order() {
         Some(since) => membership_in(tx, timeline::state_at(tx, room.num, since)?, user)?,
         None => None,
     };
-    let knew = known.as_deref() == Some("join");
-    if knew {
+    let was_in = known.as_deref() == Some("join");
+    if was_in {
         turn.moves.borrow_mut().exited.push(room.num);
     }
+    let exit = exit(turn, mine)?;
     let mut view = View::new(tx, room, user, Some(&turn.ask.device))?;
     view.name_room = false;
-    let upto = order_of(mine.event);
-    // Who was never inside knows nothing of the room, and is told only that it is over.
-    let since = match (was_inside, knew) {
-        (true, true) => turn.since_order(),
-        (true, false) => None,
-        (false, _) => Some(upto - 1),
+    let span = match exit {
+        Some(exit) => Span { since: turn.since_order().filter(|_| was_in), upto: order_of(exit) },
+        // Whom the client does not know to have been inside is told only that it is over.
+        None => Span { since: Some(order_of(mine.event) - 1), upto: order_of(mine.event) - 1 },
     };
-    let mut shown = room::timeline(turn, room, &mut view, &Span { since, upto })?;
-    if !was_inside {
+    let last = (exit != Some(mine.event)).then_some(mine.event);
+    let mut shown = room::timeline(turn, room, &mut view, &span, last)?;
+    if exit.is_none() {
         shown.know_all();
     }
+    shown.tell(mine.event);
     let state = room::state(turn, room, &mut view, &shown, &[])?;
     let account_data = account_data::of_room(turn, entries)?;
     let quiet = shown.timeline.events.is_empty() && state.events().is_empty();
-    Ok((!quiet).then_some(Left { state, timeline: shown.timeline, account_data }))
+    let must_know = matches!(known.as_deref(), Some("join" | "invite" | "knock"));
+    Ok((must_know || !quiet).then_some(Left { state, timeline: shown.timeline, account_data }))
+}
+
+/// The event by which the person went out of the room, if the client does not know of it: their last
+/// membership event, or an earlier one if more befell them outside, such as a ban after a kick. What
+/// happened in between is not theirs to know.
+fn exit(turn: &Turn<'_, impl Read>, mine: &Mine) -> Result<Option<Pos>> {
+    let (tx, user, mut at) = (turn.tx, &turn.ask.user, mine.event);
+    while turn.is_new(at) {
+        let before = event::row(tx, at)?.state_before;
+        let Some(earlier) = state::event(tx, before, &StateEventType::RoomMember, user.as_str())? else { break };
+        if Pdu::at(tx, earlier)?.membership().as_deref() == Some("join") {
+            return Ok(Some(at));
+        }
+        // Positions fall from step to step, so this ends.
+        if earlier >= at {
+            break;
+        }
+        at = earlier;
+    }
+    Ok(None)
 }

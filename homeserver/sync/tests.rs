@@ -39,6 +39,8 @@ enum Deed {
     Leave(usize, usize),
     Invite(usize, usize),
     Kick(usize, usize),
+    Ban(usize, usize),
+    Unban(usize, usize),
     Say(usize, usize),
     Topic(usize, usize),
     Read {
@@ -61,6 +63,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (person.clone(), room.clone()).prop_map(|(person, room)| Deed::Leave(person, room)),
         1 => (person.clone(), room.clone()).prop_map(|(person, room)| Deed::Invite(person, room)),
         1 => (person.clone(), room.clone()).prop_map(|(person, room)| Deed::Kick(person, room)),
+        1 => (person.clone(), room.clone()).prop_map(|(person, room)| Deed::Ban(person, room)),
+        1 => (person.clone(), room.clone()).prop_map(|(person, room)| Deed::Unban(person, room)),
         6 => (person.clone(), room.clone()).prop_map(|(person, room)| Deed::Say(person, room)),
         2 => (person.clone(), room.clone()).prop_map(|(person, room)| Deed::Topic(person, room)),
         3 => (person, room.clone(), any::<bool>(), any::<prop::sample::Index>())
@@ -215,6 +219,10 @@ fn act(tx: &WriteTx, me: &Identity, rooms: &[OwnedRoomId], deed: &Deed) -> Resul
         Deed::Kick(person, n) => {
             members::put_out(tx, me, &mut room(*n)?, people()[0], people()[*person], (None, false))
         }
+        Deed::Ban(person, n) => change(*n, 0, *person, MembershipState::Ban),
+        Deed::Unban(person, n) => {
+            members::put_out(tx, me, &mut room(*n)?, people()[0], people()[*person], (None, true))
+        }
         Deed::Say(person, n) => {
             let content = json::to_raw(&json!({ "msgtype": "m.text", "body": "hello" }))?;
             send(*person, *n, Draft::message(TimelineEventType::RoomMessage, content))
@@ -284,7 +292,16 @@ impl Client {
         for (id, room) in answer["rooms"]["leave"].as_object().into_iter().flatten() {
             self.invites.remove(id);
             self.rooms.remove(id);
-            assert!(!list(&room["timeline"]["events"]).is_empty(), "one is told how one left: {room}");
+            let is_own = |event: &Value| {
+                let out = ["leave", "ban"].iter().any(|out| event["content"]["membership"] == *out);
+                out && event["state_key"] == bob().as_str()
+            };
+            let last = list(&room["timeline"]["events"]).pop().expect("one is told how one left");
+            assert!(is_own(&last), "{room}");
+            if let Some(state) = room["state_after"]["events"].as_array() {
+                let own = state.iter().find(|event| is_own(event)).expect("one's own membership is in the state");
+                assert_eq!(own["event_id"], last["event_id"], "{room}");
+            }
         }
         for (id, room) in answer["rooms"]["invite"].as_object().into_iter().flatten() {
             self.rooms.remove(id);
