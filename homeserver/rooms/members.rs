@@ -40,8 +40,11 @@ pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId) -> Result<()> 
     Ok(())
 }
 
-fn set(tx: &WriteTx, room: &mut Room, user: &OwnedUserId, row: MemberRow) -> Result<()> {
+fn set(tx: &WriteTx, room: &mut Room, user: &OwnedUserId, mut row: MemberRow) -> Result<()> {
     let old = tables::MEMBERS.get(tx, (room.num, user.as_str()))?;
+    // What befalls somebody outside, such as a ban, brings nothing back.
+    let stays_out = matches!(row.membership.as_str(), "leave" | "ban");
+    row.forgotten = stays_out && old.as_ref().is_some_and(|old| old.forgotten);
     let was = old.as_ref().map_or("leave", |row| &row.membership);
     let count = |membership: &str, of: &str| u64::from(membership == of);
     room.row.joined = (room.row.joined + count(&row.membership, "join")).saturating_sub(count(was, "join"));
@@ -68,9 +71,12 @@ pub fn is_joined(tx: &impl Read, room: RoomNum, user: &UserId) -> Result<bool> {
 
 /// The rooms that somebody has a membership of, with it, forgotten ones left out.
 pub fn rooms_of(tx: &impl Read, user: &UserId) -> Result<Vec<(RoomNum, MemberRow)>> {
-    let rows =
-        tables::USER_ROOMS.collect(tx, (user.as_str(), 0)..=(user.as_str(), u64::MAX), |(_, room), row| (room, row))?;
-    Ok(rows.into_iter().filter(|(_, row)| !row.forgotten).collect())
+    Ok(all_rooms_of(tx, user)?.into_iter().filter(|(_, row)| !row.forgotten).collect())
+}
+
+/// The rooms that somebody has or had a membership of, with it.
+pub fn all_rooms_of(tx: &impl Read, user: &UserId) -> Result<Vec<(RoomNum, MemberRow)>> {
+    tables::USER_ROOMS.collect(tx, (user.as_str(), 0)..=(user.as_str(), u64::MAX), |(_, room), row| (room, row))
 }
 
 /// The rooms that somebody is in.
@@ -177,6 +183,9 @@ pub fn forget(tx: &WriteTx, room: &Room, user: &UserId) -> Result<()> {
     match row {
         Some(row) if matches!(row.membership.as_str(), "leave" | "ban") => {
             let row = MemberRow { forgotten: true, ..row };
+            tx.wake(|wake| {
+                wake.users.insert(user.to_owned());
+            });
             tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
             tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)
         }

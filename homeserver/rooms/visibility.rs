@@ -26,6 +26,8 @@ pub struct Sight<'a> {
     visibility_key: Option<u64>,
     /// What the person is to the room now, and by which event.
     now: (String, Pos),
+    /// The person has forgotten the room, and is to it as one who was never there.
+    forgotten: bool,
     states: HashMap<StateId, (String, Visibility)>,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Sight<'a> {
     pub fn of(tx: &impl Read, room: &Room, user: &'a UserId) -> Result<Self> {
         let now = members::of(tx, room.num, user)?;
         Ok(Self {
+            forgotten: now.as_ref().is_some_and(|row| row.forgotten),
             user,
             member_key: state::key(tx, "m.room.member", user.as_str())?,
             visibility_key: state::key(tx, &StateEventType::RoomHistoryVisibility.to_string(), "")?,
@@ -65,6 +68,9 @@ impl<'a> Sight<'a> {
         // one's own membership.
         if slices.kind == "m.room.history_visibility" && slices.state_key.as_deref() == Some("") {
             visibility = visibility.widest(parse(slices.content.get()));
+        }
+        if self.forgotten {
+            return Ok(visibility == Visibility::World);
         }
         let after = self.own_membership(slices);
         if visibility == Visibility::World || membership == "join" || after.as_deref() == Some("join") {

@@ -34,11 +34,13 @@ pub struct Mine {
     pub membership: Membership,
     /// The membership event.
     pub event: Pos,
+    /// They have forgotten it: only a client that knows it from before is told that they left.
+    pub forgotten: bool,
 }
 
 /// What is known of somebody.
 pub struct Facts {
-    /// Their rooms, forgotten ones left out.
+    /// Their rooms.
     pub rooms: Vec<Mine>,
     /// Whom they ignore.
     pub ignored: HashSet<OwnedUserId>,
@@ -48,7 +50,7 @@ pub struct Facts {
 
 impl Facts {
     fn read(tx: &impl Read, user: &UserId) -> Result<Self> {
-        let rooms = members::rooms_of(tx, user)?.into_iter().map(|(room, row)| Mine {
+        let rooms = members::all_rooms_of(tx, user)?.into_iter().map(|(room, row)| Mine {
             room,
             membership: match row.membership.as_str() {
                 "join" => Membership::Join,
@@ -57,6 +59,7 @@ impl Facts {
                 _ => Membership::Out,
             },
             event: row.event,
+            forgotten: row.forgotten,
         });
         Ok(Self { rooms: rooms.collect(), ignored: ignored(tx, user)?, rules: push_rules::of(tx, user)? })
     }

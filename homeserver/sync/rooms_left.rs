@@ -29,7 +29,8 @@ pub fn build(turn: &Turn<'_, impl Read>, data: &mut ByRoom) -> Result<ById<Left>
         return Ok(out);
     }
     for mine in &turn.facts.rooms {
-        if mine.membership != Membership::Out || !turn.is_new(mine.event) {
+        let concerns_it = turn.is_new(mine.event) && (turn.since.is_some() || !mine.forgotten);
+        if mine.membership != Membership::Out || !concerns_it {
             continue;
         }
         let room = Room::at(turn.tx, mine.room)?;
@@ -59,7 +60,8 @@ fn one(
     if was_in {
         turn.moves.borrow_mut().exited.push(room.num);
     }
-    let exit = exit(turn, mine)?;
+    // A forgotten room's history is nobody's to read: that it is over is all there is to tell.
+    let exit = if mine.forgotten { None } else { exit(turn, mine)? };
     let mut view = View::new(tx, room, user, Some(&turn.ask.device))?;
     view.name_room = false;
     let span = match exit {

@@ -1,5 +1,7 @@
 //! Whatever happens and whenever a client syncs, in the end it knows what a client knows that comes anew.
 
+mod left;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -50,6 +52,8 @@ enum Deed {
         event: prop::sample::Index,
     },
     Note(usize, u8),
+    /// The person under test forgets a room that they are out of.
+    GiveUp(usize),
     /// The client under test syncs.
     Sync,
     /// The server forgets what it remembers to be faster.
@@ -70,6 +74,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => (person, room.clone(), any::<bool>(), any::<prop::sample::Index>())
             .prop_map(|(person, room, private, event)| Deed::Read { person, room, private, event }),
         1 => (room, any::<u8>()).prop_map(|(room, value)| Deed::Note(room, value)),
+        1 => (0..3usize).prop_map(Deed::GiveUp),
         3 => Just(Deed::Sync),
         1 => Just(Deed::Forget),
     ]
@@ -129,16 +134,12 @@ impl House {
             "timeline": { "limit": manner.limit },
             "state": { "lazy_load_members": manner.lazy },
         } });
-        let ask = Ask {
-            user: bob().to_owned(),
-            device: "PHONE".into(),
-            since: since.map(|since| since.parse().expect("a token")),
-            filter: Arc::new(serde_json::from_value(filter).expect("a filter")),
-            full_state: false,
-            state_at: if manner.after { StateAt::End } else { StateAt::Start },
-        };
+        self.answer(&ask(since, filter, manner.after))
+    }
+
+    fn answer(&self, ask: &Ask) -> Value {
         let seat = self.hub.notifier.sit(&self.hub.store, bob()).expect("a seat");
-        let body = turn::build(&self.hub, &seat, &ask).expect("builds").body;
+        let body = turn::build(&self.hub, &seat, ask).expect("builds").body;
         serde_json::from_slice(&body.to_bytes().expect("JSON")).expect("JSON")
     }
 
@@ -182,6 +183,18 @@ impl House {
         let receipts = client.rooms.get(room).map(|room| room.receipts.clone()).unwrap_or_default();
         let own = receipts.into_iter().filter(|((user, _), _)| user == bob().as_str());
         own.map(|(_, event)| OwnedEventId::try_from(event).expect("an ID")).collect()
+    }
+}
+
+/// What bob's client asks.
+fn ask(since: Option<&str>, filter: Value, after: bool) -> Ask {
+    Ask {
+        user: bob().to_owned(),
+        device: "PHONE".into(),
+        since: since.map(|since| since.parse().expect("a token")),
+        filter: Arc::new(serde_json::from_value(filter).expect("a filter")),
+        full_state: false,
+        state_at: if after { StateAt::End } else { StateAt::Start },
     }
 }
 
@@ -242,6 +255,7 @@ fn act(tx: &WriteTx, me: &Identity, rooms: &[OwnedRoomId], deed: &Deed) -> Resul
         Deed::Note(n, value) => {
             account_data::set(tx, bob(), rooms[*n].as_str(), "test.note", json!({ "v": value }).to_string())
         }
+        Deed::GiveUp(n) => members::forget(tx, &room(*n)?, bob()),
         Deed::Sync | Deed::Forget => Ok(()),
     };
     // What is forbidden is refused before anything is written.
