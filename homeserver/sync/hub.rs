@@ -41,7 +41,7 @@ pub struct Hub {
     pub sockets: Sockets,
     pub(super) facts: facts::Cache,
     pub(super) lazy: lazy::Cache,
-    pub(super) heavy: Semaphore,
+    pub(super) heavy: Arc<Semaphore>,
     pub(super) unread: Unread,
 }
 
@@ -56,7 +56,7 @@ impl Hub {
             sockets: Sockets::default(),
             facts: facts::Cache::new(memory / 4),
             lazy: lazy::Cache::new(memory / 4),
-            heavy: Semaphore::new(HEAVY_AT_ONCE),
+            heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
             unread: Unread::new(memory / 2),
         }
     }

@@ -150,9 +150,14 @@ pub async fn turn(hub: &Arc<Hub>, seat: &Arc<Taken>, ask: &Arc<Ask>) -> Result<B
     let built = match heavy {
         false => turn::build(hub, seat, ask)?,
         true => {
-            let _place = hub.heavy.acquire().await.map_err(Error::internal)?;
+            let place = hub.heavy.clone().acquire_owned().await.map_err(Error::internal)?;
             let (hub, seat, ask) = (hub.clone(), seat.clone(), ask.clone());
-            tokio::task::spawn_blocking(move || turn::build(&hub, &seat, &ask)).await.map_err(Error::internal)??
+            let work = move || {
+                // The place goes with the work, which goes on even if nobody waits for it any more.
+                let _place = place;
+                turn::build(&hub, &seat, &ask)
+            };
+            tokio::task::spawn_blocking(work).await.map_err(Error::internal)??
         }
     };
     if !built.to_save.is_empty() {
