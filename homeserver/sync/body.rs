@@ -67,6 +67,9 @@ pub struct Body {
     /// What is left of the device's keys.
     #[serde(flatten)]
     pub keys: Keys,
+    /// Whether there was more than one answer takes: the next one need not be waited for.
+    #[serde(skip)]
+    pub more: bool,
 }
 
 impl Body {

@@ -36,19 +36,21 @@ pub struct Presence {
     pub events: Events<Event>,
     /// The tick up to which this and everything else that lives in memory was told.
     pub upto: u64,
+    /// Whether there is more.
+    pub more: bool,
 }
 
 /// What changed since the client's token. `tick` is the newest when the turn began.
 pub fn build(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Presence> {
     let since = turn.since.map_or(0, |since| since.ephemeral);
     let changed = turn.hub.presence.changed_since(since, MAX_LOOK);
-    let upto = match changed.last() {
-        Some((number, ..)) if changed.len() == MAX_LOOK => *number,
-        _ => tick.max(since),
+    let (upto, more) = match changed.last() {
+        Some((number, ..)) if changed.len() == MAX_LOOK => (*number, true),
+        _ => (tick.max(since), false),
     };
     let mut events = Vec::new();
     if changed.is_empty() {
-        return Ok(Presence { events: Events { events }, upto });
+        return Ok(Presence { events: Events { events }, upto, more });
     }
     let joined = turn.facts.rooms.iter().filter(|mine| mine.membership == Membership::Join);
     let mine: HashSet<_> = joined.map(|mine| mine.room).collect();
@@ -65,7 +67,7 @@ pub fn build(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Presence> {
             events.push(event(user, status));
         }
     }
-    Ok(Presence { events: Events { events }, upto })
+    Ok(Presence { events: Events { events }, upto, more })
 }
 
 fn event(sender: OwnedUserId, status: Status) -> Event {

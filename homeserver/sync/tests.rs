@@ -1,6 +1,7 @@
 //! Whatever happens and whenever a client syncs, in the end it knows what a client knows that comes anew.
 
 mod left;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -112,6 +112,7 @@ fn sections(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Body> {
         to_device: to_device.events,
         device_lists: encryption::device_lists(turn)?,
         keys: Keys::of(turn.tx, &turn.ask.user, &turn.ask.device)?,
+        more: to_device.upto < turn.now || presence.more,
     })
 }
 

@@ -166,8 +166,11 @@ impl Conversation {
     async fn send_sync(&mut self, socket: &mut Socket, seat: &Arc<Taken>) -> Result<bool, End> {
         let body = sync::turn(&self.app.hub, seat, &self.ask).await.map_err(|error| failed(&error))?;
         let same_keys = self.keys.as_ref() == Some(&body.keys);
+        let (next, more) = (body.next_batch, body.more);
         if same_keys && body.is_empty() && !self.ask.full_state {
-            return Ok(false);
+            // Nothing was sent, so nothing waits to be acknowledged either.
+            self.ask = Arc::new(self.ask.after(next));
+            return Ok(more);
         }
         let json = body.to_bytes().map_err(|error| failed(&error))?;
         let mut frame = String::with_capacity(json.len() + 32);
@@ -175,12 +178,11 @@ impl Conversation {
         frame.push_str(std::str::from_utf8(&json).map_err(|_| FAILED)?);
         frame.push('}');
         drop(json);
-        let next = body.next_batch;
         self.keys = Some(body.keys);
         socket.send(frame).await.ok_or(GONE)?;
         self.unacknowledged.push_back(next);
         self.ask = Arc::new(self.ask.after(next));
-        Ok(next.to_device < next.pos)
+        Ok(more)
     }
 
     fn take(&mut self, received: Received) -> Result<(), End> {

@@ -1,0 +1,72 @@
+//! What happens while a client waits, or between its requests.
+
+use std::time::Instant;
+
+use super::*;
+
+/// A hub that wakes who waits, and bob's token. Bob is in the first room.
+async fn running() -> (Arc<Hub>, House, String) {
+    let mut house = House::new().await;
+    house.happen(vec![Deed::Join(1, 0)]).await;
+    let spare = Hub::new(house.hub.store.clone(), house.hub.notifier.clone(), Arc::default(), 1 << 20);
+    let hub = Arc::new(std::mem::replace(&mut house.hub, spare));
+    let runner = hub.clone();
+    tokio::spawn(async move { runner.notifier.clone().follow(runner.store.clone()).await });
+    let since = text(&house.sync(None, &Manner { limit: 10, lazy: false, after: false })["next_batch"]);
+    (hub, house, since)
+}
+
+/// Lets the world go on by many positions that are nothing to bob, and rings his seat.
+async fn pass(hub: &Hub, positions: usize) {
+    let work = move |tx: &WriteTx| {
+        for _ in 0..positions {
+            tx.next_pos();
+        }
+        tx.wake(|wake| {
+            wake.users.insert(bob().to_owned());
+        });
+        Ok(())
+    };
+    hub.store.write(work).await.expect("writes");
+}
+
+async fn ask_for(hub: &Arc<Hub>, since: &str, timeout: u64) -> Result<Value> {
+    let ask = Arc::new(ask(Some(since), json!({}), false));
+    let bytes = sync(hub, ask, Duration::from_millis(timeout)).await?;
+    Ok(serde_json::from_slice(&bytes).expect("JSON"))
+}
+
+#[tokio::test]
+async fn waiting_long_is_no_long_absence() {
+    let (hub, house, since) = running().await;
+    // Nobody gets a place for a long answer: who needs one is never answered.
+    let places = hub.heavy.clone().acquire_many_owned(4).await.expect("open");
+    let waiting = tokio::spawn({
+        let hub = hub.clone();
+        async move { ask_for(&hub, &since, 60_000).await }
+    });
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        pass(&hub, 3000).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    house.happen(vec![Deed::Say(0, 0)]).await;
+    let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("in time");
+    let answer = answer.expect("no panic").expect("answers");
+    assert_eq!(list(&answer["rooms"]["join"][house.rooms[0].as_str()]["timeline"]["events"]).len(), 1);
+    drop(places);
+}
+
+#[tokio::test]
+async fn a_crowd_of_strangers_hides_nobodys_presence() {
+    let (hub, house, since) = running().await;
+    for n in 0..1200 {
+        hub.presence.active(&UserId::parse(format!("@stranger{n}:test")).expect("an ID"), "X");
+    }
+    hub.presence.set(people()[0], "X", "online".into(), Some("here".into())).expect("sets");
+    let began = Instant::now();
+    let answer = ask_for(&hub, &since, 10_000).await.expect("answers");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(answer["presence"]["events"][0]["sender"], people()[0].as_str(), "{answer}");
+    drop(house);
+}
