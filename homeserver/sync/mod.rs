@@ -105,7 +105,8 @@ pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Resul
     let until = Instant::now() + timeout.min(MAX_WAIT);
     let mut keys = None;
     loop {
-        let rung = seat.rung();
+        // Both before the turn: what happens during it ends the wait after it.
+        let seen = Seen { sessions: seat.sessions(), rung: seat.rung() };
         let more;
         keys = {
             // Boxed, and gone before the wait: what is parked should weigh little.
@@ -123,19 +124,27 @@ pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Resul
         };
         match more {
             true => tokio::task::yield_now().await,
-            false => wait(hub, &seat, &ask, rung, until).await?,
+            false => wait(hub, &seat, &ask, seen, until).await?,
         }
     }
 }
 
-/// Waits until a seat that was rung `rung` times is rung again. 401 if that is because the session ended.
-pub async fn wait(hub: &Hub, seat: &Taken, ask: &Ask, rung: u64, until: Instant) -> Result<()> {
-    let sessions = seat.sessions();
-    tokio::select! {
-        () = seat.ring_after(rung) => {}
-        () = sleep_until(until) => {}
+/// What a seat had counted when a turn began.
+#[derive(Clone, Copy)]
+struct Seen {
+    sessions: u64,
+    rung: u64,
+}
+
+/// Waits until a seat is rung again. 401 if that is because the session ended.
+async fn wait(hub: &Hub, seat: &Taken, ask: &Ask, seen: Seen, until: Instant) -> Result<()> {
+    if seat.sessions() == seen.sessions {
+        tokio::select! {
+            () = seat.ring_after(seen.rung) => {}
+            () = sleep_until(until) => {}
+        }
     }
-    match seat.sessions() == sessions {
+    match seat.sessions() == seen.sessions {
         true => Ok(()),
         false => check_session(hub, ask),
     }

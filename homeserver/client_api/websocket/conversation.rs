@@ -106,12 +106,16 @@ impl Conversation {
         let (mut rung, mut sessions) = (seat.rung(), seat.sessions());
         let mut due = true;
         loop {
+            let ready = due && self.unacknowledged.len() < MAX_UNACKNOWLEDGED;
+            if ready {
+                // Before the sessions are looked at: one that ends after that rings.
+                rung = seat.rung();
+            }
             if seat.sessions() != sessions {
                 sessions = seat.sessions();
                 self.check_session().await?;
             }
-            if due && self.unacknowledged.len() < MAX_UNACKNOWLEDGED {
-                rung = seat.rung();
+            if ready {
                 due = self.send_sync(socket, &seat).await?;
                 continue;
             }

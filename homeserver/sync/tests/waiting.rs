@@ -70,3 +70,47 @@ async fn a_crowd_of_strangers_hides_nobodys_presence() {
     assert_eq!(answer["presence"]["events"][0]["sender"], people()[0].as_str(), "{answer}");
     drop(house);
 }
+
+#[tokio::test]
+async fn a_session_that_ends_while_an_answer_is_built_ends_the_wait() {
+    let (hub, _house, since) = running().await;
+    pass(&hub, 6000).await;
+    let places = hub.heavy.clone().acquire_many_owned(4).await.expect("open");
+    let waiting = tokio::spawn({
+        let hub = hub.clone();
+        async move { ask_for(&hub, &since, 60_000).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let sign_out = |tx: &WriteTx| {
+        tx.wake(|wake| {
+            wake.signed_out.insert(bob().to_owned());
+        });
+        Ok(())
+    };
+    hub.store.write(sign_out).await.expect("writes");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(places);
+    let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("at once").expect("no panic");
+    assert_eq!(answer.expect_err("there is no such session").errcode(), "M_UNKNOWN_TOKEN");
+}
+
+#[test]
+fn who_hangs_up_gives_no_place_away_before_its_work_is_done() {
+    // One thread for long work, which is busy: what comes after waits in a queue.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.expect("a runtime").block_on(async {
+        let house = House::new().await;
+        let hub = Arc::new(house.hub);
+        let (go_on, busy) = std::sync::mpsc::channel::<()>();
+        let thread = tokio::task::spawn_blocking(move || busy.recv());
+        let seat = Arc::new(hub.notifier.sit(&hub.store, bob()).expect("a seat"));
+        let ask = Arc::new(ask(None, json!({}), false));
+        let given_up = tokio::time::timeout(Duration::from_millis(50), turn(&hub, &seat, &ask)).await;
+        assert!(given_up.is_err());
+        assert_eq!(hub.heavy.available_permits(), 3);
+        go_on.send(()).expect("is there");
+        thread.await.expect("no panic").expect("was told");
+        turn(&hub, &seat, &ask).await.expect("builds");
+        assert_eq!(hub.heavy.available_permits(), 4);
+    });
+}
