@@ -1,5 +1,6 @@
 //! Whatever happens and whenever a client syncs, in the end it knows what a client knows that comes anew.
 
+mod gaps;
 mod left;
 mod waiting;
 
