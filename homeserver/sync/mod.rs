@@ -99,7 +99,7 @@ pub fn filter(hub: &Hub, user: &UserId, text: &str) -> Result<FilterDefinition> 
 
 /// Answers a sync: at once if there is something to tell, and after `timeout` if there is not.
 pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Result<Vec<u8>> {
-    acknowledge(hub, &ask.user, &ask.device, ask.since);
+    Box::pin(acknowledge(hub, &ask.user, &ask.device, ask.since)).await;
     let seat = Arc::new(hub.notifier.sit(&hub.store, &ask.user)?);
     let at_once = ask.since.is_none() || ask.full_state;
     let until = Instant::now() + timeout.min(MAX_WAIT);
@@ -196,21 +196,23 @@ fn save_counts(hub: Arc<Hub>, user: OwnedUserId, rows: Vec<turn::Counted>) {
     });
 }
 
-/// Forgets the to-device messages that a client has, as its token says. Nobody waits for it: the token
-/// says so again next time.
-pub fn acknowledge(hub: &Arc<Hub>, user: &UserId, device: &DeviceId, since: Option<SyncToken>) {
-    let Some(upto) = since.map(|since| since.to_device) else { return };
-    let waiting = hub.store.read(|tx| to_device::unacknowledged(tx, user, device.as_str(), upto));
+/// Forgets the to-device messages that a client has, as its token says. Returns once they are gone, so
+/// that no later answer holds them again; if that fails, the token says so again next time.
+pub async fn acknowledge(hub: &Hub, user: &UserId, device: &DeviceId, since: Option<SyncToken>) {
+    let Some(since) = since else { return };
+    let upto = since.to_device;
+    let waiting = hub.store.read(|tx| {
+        // A token from beyond the present says nothing of what came since the store was put back.
+        Ok(since.pos <= tx.pos()? && to_device::unacknowledged(tx, user, device.as_str(), upto)?)
+    });
     if !waiting.unwrap_or(false) {
         return;
     }
-    let (hub, user, device) = (hub.clone(), user.to_owned(), device.to_owned());
-    tokio::spawn(async move {
-        let forgotten = hub.store.write(move |tx| to_device::acknowledge(tx, &user, device.as_str(), upto)).await;
-        if let Err(error) = forgotten {
-            tracing::debug!(%error, "delivered to-device messages are still there");
-        }
-    });
+    let (user, device) = (user.to_owned(), device.to_owned());
+    let forget = move |tx: &crate::store::WriteTx| to_device::acknowledge(tx, &user, device.as_str(), upto);
+    if let Err(error) = hub.store.write(forget).await {
+        tracing::debug!(%error, "delivered to-device messages are still there");
+    }
 }
 
 #[cfg(test)]

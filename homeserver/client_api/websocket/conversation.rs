@@ -99,7 +99,7 @@ impl Conversation {
     }
 
     async fn talk(&mut self, socket: &mut Socket) -> Result<std::convert::Infallible, End> {
-        sync::acknowledge(&self.app.hub, &self.ask.user, &self.ask.device, self.ask.since);
+        Box::pin(sync::acknowledge(&self.app.hub, &self.ask.user, &self.ask.device, self.ask.since)).await;
         let seat = self.app.hub.notifier.sit(&self.app.store, &self.ask.user).map_err(|_| FAILED)?;
         let seat = Arc::new(seat);
         let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
@@ -121,7 +121,7 @@ impl Conversation {
             }
             match self.happens(socket, &seat, (due, rung), &mut pings).await {
                 Happened::Rung => due = true,
-                Happened::Received(received) => self.take(received)?,
+                Happened::Received(received) => self.take(received).await?,
                 Happened::Answered(text) => {
                     self.running = None;
                     socket.send(text).await.ok_or(GONE)?;
@@ -189,18 +189,18 @@ impl Conversation {
         Ok(more)
     }
 
-    fn take(&mut self, received: Received) -> Result<(), End> {
+    async fn take(&mut self, received: Received) -> Result<(), End> {
         self.silent = 0;
         match received {
             Received::Alive => Ok(()),
-            Received::Text(text) => self.take_text(&text),
+            Received::Text(text) => self.take_text(&text).await,
             Received::TooLarge => Err(TOO_LARGE),
             Received::Malformed => Err(MALFORMED),
             Received::Closed => Err(GONE),
         }
     }
 
-    fn take_text(&mut self, text: &str) -> Result<(), End> {
+    async fn take_text(&mut self, text: &str) -> Result<(), End> {
         #[derive(Deserialize)]
         #[serde(tag = "type", rename_all = "lowercase")]
         enum Message {
@@ -210,7 +210,7 @@ impl Conversation {
         #[derive(Deserialize)]
         struct SyncText(String);
         match serde_json::from_str(text).map_err(|_| MALFORMED)? {
-            Message::Ack { since } => self.acknowledge(since.0.parse().map_err(|_| MALFORMED)?),
+            Message::Ack { since } => self.acknowledge(since.0.parse().map_err(|_| MALFORMED)?).await,
             Message::Request {} => {
                 self.waiting.push_back(text.to_owned());
                 let unanswered = self.waiting.len() + usize::from(self.running.is_some());
@@ -224,10 +224,10 @@ impl Conversation {
 
     /// Takes everything up to a token for delivered. A token that was not sent here, or not lately, says
     /// nothing.
-    fn acknowledge(&mut self, token: SyncToken) {
+    async fn acknowledge(&mut self, token: SyncToken) {
         let Some(at) = self.unacknowledged.iter().position(|sent| *sent == token) else { return };
         self.unacknowledged.drain(..=at);
-        sync::acknowledge(&self.app.hub, &self.ask.user, &self.ask.device, Some(token));
+        Box::pin(sync::acknowledge(&self.app.hub, &self.ask.user, &self.ask.device, Some(token))).await;
     }
 
     fn start_next(&mut self) {

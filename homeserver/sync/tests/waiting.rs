@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::store::tables;
 
 /// A hub that wakes who waits, and bob's token. Bob is in the first room.
 async fn running() -> (Arc<Hub>, House, String) {
@@ -11,7 +12,10 @@ async fn running() -> (Arc<Hub>, House, String) {
     let spare = Hub::new(house.hub.store.clone(), house.hub.notifier.clone(), Arc::default(), 1 << 20);
     let hub = Arc::new(std::mem::replace(&mut house.hub, spare));
     let runner = hub.clone();
-    tokio::spawn(async move { runner.notifier.clone().follow(runner.store.clone()).await });
+    tokio::spawn(async move {
+        let (_go_on, stop) = tokio::sync::watch::channel(false);
+        runner.run(stop).await;
+    });
     let since = text(&house.sync(None, &Manner { limit: 10, lazy: false, after: false })["next_batch"]);
     (hub, house, since)
 }
@@ -113,4 +117,22 @@ fn who_hangs_up_gives_no_place_away_before_its_work_is_done() {
         turn(&hub, &seat, &ask).await.expect("builds");
         assert_eq!(hub.heavy.available_permits(), 4);
     });
+}
+
+#[tokio::test]
+async fn what_was_delivered_is_gone_when_the_next_answer_comes_and_nothing_else_is() {
+    let (hub, _house, since) = running().await;
+    let send = |tx: &WriteTx| {
+        let pos = tx.next_pos();
+        tables::TO_DEVICE.put(tx, (bob().as_str(), "PHONE", pos), &json!({ "type": "test" }).to_string())
+    };
+    let kept = || hub.store.read(|tx| to_device::unacknowledged(tx, bob(), "PHONE", u64::MAX)).expect("reads");
+    hub.store.write(send).await.expect("writes");
+    let lost = ask_for(&hub, &since, 0).await.expect("answers");
+    assert_eq!(list(&lost["to_device"]["events"]).len(), 1);
+    assert!(kept(), "it may not have arrived");
+    let anew = ask_for(&hub, "s99999999_1", 0).await.expect("answers");
+    assert_eq!(list(&anew["to_device"]["events"]).len(), 1, "a token from a lost future has received nothing");
+    ask_for(&hub, &text(&lost["next_batch"]), 0).await.expect("answers");
+    assert!(!kept());
 }
