@@ -103,12 +103,13 @@ impl Notifier {
         self.0.published.fetch_max(pos, SeqCst);
     }
 
-    /// Wakes people as commits come, for as long as the server runs.
-    pub async fn follow(self, store: Store) {
+    /// Wakes people as commits come, for as long as the server runs. `gone` is told who went out of which
+    /// room, before anybody is woken.
+    pub async fn follow(self, store: Store, gone: impl Fn(&UserId, RoomNum)) {
         loop {
             self.0.bell.notified().await;
             let wake = mem::take(&mut *lock(&self.0.pending));
-            self.0.pass_on(&store, wake);
+            self.0.pass_on(&store, wake, &gone);
         }
     }
 
@@ -210,8 +211,11 @@ impl Inner {
         }
     }
 
-    fn pass_on(&self, store: &Store, wake: Wake) {
+    fn pass_on(&self, store: &Store, wake: Wake, gone: impl Fn(&UserId, RoomNum)) {
         for ((user, room), is_in) in &wake.members {
+            if !is_in {
+                gone(user, *room);
+            }
             if let Some(seat) = self.find(user) {
                 self.place(&seat, *room, *is_in);
             }

@@ -155,7 +155,7 @@ impl Presence {
     /// the presence they have now.
     pub fn changed_since(&self, since: u64, limit: usize) -> Vec<(u64, OwnedUserId, Status)> {
         let (people, now) = (self.people(), clock::now_ms());
-        let changed = people.changes.range(since + 1..);
+        let changed = people.changes.range(since.saturating_add(1)..);
         let with_status =
             |(number, user): (&u64, &OwnedUserId)| Some((*number, user.clone(), people.known.get(user)?.status(now)));
         changed.filter_map(with_status).take(limit).collect()
@@ -316,6 +316,7 @@ mod tests {
         assert_eq!(changed.len(), 1);
         assert_eq!(changed[0].2.message.as_deref(), Some("back"));
         assert!(presence.changed_since(presence.newest(), 9).is_empty());
+        assert!(presence.changed_since(u64::MAX, 9).is_empty());
         assert_eq!(presence.pass_time_at(clock::now_ms() + GONE_AFTER), [alice()]);
         assert!(presence.pass_time_at(clock::now_ms() + GONE_AFTER).is_empty());
         let long = presence.set(alice(), "PHONE", PresenceState::Online, Some("x".repeat(MAX_STATUS + 1)));

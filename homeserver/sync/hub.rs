@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ruma::UserId;
 use tokio::{
     sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval},
@@ -64,12 +65,20 @@ impl Hub {
     /// Wakes who waits when something happens, until the server is to stop; then wakes everybody.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
-            () = self.notifier.clone().follow(self.store.clone()) => {}
+            () = self.follow() => {}
             () = self.beat() => {}
             // An error says that nobody is left to ask for it, which means the same.
             _ = stop.wait_for(|stop| *stop) => {}
         }
         self.notifier.stop();
+    }
+
+    async fn follow(&self) {
+        // Who is not in a room any more does not type there either.
+        let gone = |user: &UserId, room| {
+            self.typing.stop(room, user);
+        };
+        self.notifier.clone().follow(self.store.clone(), gone).await;
     }
 
     async fn beat(&self) {

@@ -22,6 +22,9 @@ use crate::{
     store::{Read, rows::UnreadRow},
 };
 
+/// How far ahead of the clock the ephemeral part of a token may be, milliseconds.
+const MAX_AHEAD: u64 = 60_000;
+
 /// Unread counts of a room that should be written down.
 pub type Counted = (RoomNum, UnreadRow);
 
@@ -83,7 +86,7 @@ pub fn build(hub: &Hub, seat: &Taken, ask: &Ask) -> Result<Built> {
             reader: Reader::new(&ask.user, &facts.rules, &facts.ignored),
             // A token from beyond the present comes from a store that was put back to an older backup:
             // what it stands for is gone, so its client begins anew.
-            since: ask.since.filter(|since| since.pos <= now),
+            since: ask.since.filter(|since| since.pos <= now).map(|since| credible(since, tick)),
             now,
             to_save: RefCell::default(),
             moves: RefCell::default(),
@@ -91,6 +94,16 @@ pub fn build(hub: &Hub, seat: &Taken, ask: &Ask) -> Result<Built> {
         let body = sections(&turn, tick)?;
         Ok(Built { body, to_save: turn.to_save.into_inner() })
     })
+}
+
+/// A token whose ephemeral part is from a future that the clock will not reach soon was made by another
+/// server or with a wrong clock: taken at its word, its client would not be told of typing and presence
+/// until then.
+fn credible(since: SyncToken, tick: u64) -> SyncToken {
+    match since.ephemeral > tick.max(clock::now_ms()).saturating_add(MAX_AHEAD) {
+        true => SyncToken { ephemeral: 0, ..since },
+        false => since,
+    }
 }
 
 fn sections(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Body> {

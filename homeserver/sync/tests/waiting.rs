@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::store::tables;
+use crate::{base::clock, store::tables};
 
 /// A hub that wakes who waits, and bob's token. Bob is in the first room.
 async fn running() -> (Arc<Hub>, House, String) {
@@ -135,4 +135,29 @@ async fn what_was_delivered_is_gone_when_the_next_answer_comes_and_nothing_else_
     assert_eq!(list(&anew["to_device"]["events"]).len(), 1, "a token from a lost future has received nothing");
     ask_for(&hub, &text(&lost["next_batch"]), 0).await.expect("answers");
     assert!(!kept());
+}
+
+#[tokio::test]
+async fn who_is_out_types_no_more() {
+    let (hub, house, since) = running().await;
+    let room = hub.store.read(|tx| Room::named(tx, &house.rooms[0])).expect("there is one").num;
+    let minute = Duration::from_secs(60);
+    house.happen(vec![Deed::Join(2, 0)]).await;
+    for person in people() {
+        hub.typing.start(room, person, minute);
+    }
+    let since = text(&ask_for(&hub, &since, 0).await.expect("answers")["next_batch"]);
+    house.happen(vec![Deed::Kick(2, 0)]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let typing = |answer: &Value| answer["rooms"]["join"][house.rooms[0].as_str()]["ephemeral"]["events"][0].clone();
+    let answer = ask_for(&hub, &since, 0).await.expect("answers");
+    assert_eq!(typing(&answer)["content"]["user_ids"], json!([people()[0], bob()]), "{answer}");
+    // With a token whose time is yet to come one would hear of nobody for a long while.
+    let (pos, _) = since.split_once('_').expect("two parts");
+    for future in [clock::now_ms() + 3_600_000, u64::MAX] {
+        let answer = ask_for(&hub, &format!("{pos}_{future}"), 0).await.expect("answers");
+        assert_eq!(typing(&answer)["content"]["user_ids"], json!([people()[0], bob()]), "{answer}");
+        let next: SyncToken = text(&answer["next_batch"]).parse().expect("a token");
+        assert!(next.ephemeral < future);
+    }
 }
