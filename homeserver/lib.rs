@@ -54,6 +54,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
     let app = Arc::new(App {
         limits: limits::Limits::new(config.rate_limits),
+        bodies: Default::default(),
         last_seen: Default::default(),
         hasher: Default::default(),
         uia: Default::default(),

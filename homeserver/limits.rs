@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,8 @@ use governor::{
     clock::{Clock, DefaultClock},
     state::keyed::HashMapStateStore,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 
@@ -80,6 +82,22 @@ const KINDS: [(Bucket, f64, u32); 14] = [
 /// Failures remembered at most; beyond it the oldest are forgiven, which an attacker pays for with as
 /// many attempts that the other buckets limit.
 const MAX_BLOCKED: usize = 100_000;
+
+/// The memory for request bodies that are being read or answered, in bytes. Strangers have their own, so
+/// that they take nothing from those who have an account.
+pub struct Bodies {
+    /// For requests without a session.
+    pub strangers: Arc<Semaphore>,
+    /// For requests with one.
+    pub accounts: Arc<Semaphore>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        let mib = |count: usize| Arc::new(Semaphore::new(count * 1024 * 1024));
+        Self { strangers: mib(32), accounts: mib(96) }
+    }
+}
 
 type Keyed = RateLimiter<String, HashMapStateStore<String>, DefaultClock>;
 

@@ -99,6 +99,18 @@ async fn bodies_that_are_no_json_or_not_the_right_json_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_stranger_may_not_send_what_an_account_may() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    for path in ["register", "login", "refresh"] {
+        let head = format!("POST /_matrix/client/v3/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        let answer = raw(&server, format!("{head}Content-Length: 100000\r\n\r\n").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("M_TOO_LARGE"), "{path}: {answer}");
+    }
+    alice.post("/_matrix/client/v3/createRoom", json!({"x": " ".repeat(100_000)})).await.ok();
+}
+
+#[tokio::test]
 async fn too_large_a_body_is_refused_before_it_is_read() {
     let server = Server::start().await;
     let head = "POST /_matrix/client/v3/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";

@@ -8,6 +8,7 @@ use ruma::{
     api::auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
 };
 
+use super::body::Whose;
 use crate::{
     accounts::sessions,
     app::App,
@@ -66,6 +67,10 @@ pub trait Admit {
     type Caller: Send;
     /// Proves it, or refuses.
     fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> impl Future<Output = Result<Self::Caller>> + Send;
+    /// Whose body theirs is.
+    fn whose(_: &Self::Caller) -> Whose {
+        Whose::Stranger
+    }
 }
 
 impl Admit for AccessToken {
@@ -74,6 +79,9 @@ impl Admit for AccessToken {
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Session> {
         let token = bearer(headers).ok_or_else(Error::missing_token)?;
         session(app, token, peer).await
+    }
+    fn whose(_: &Session) -> Whose {
+        Whose::Account
     }
 }
 
@@ -86,6 +94,9 @@ impl Admit for AccessTokenOptional {
             None => None,
         };
         Ok((Caller { ip: peer.0 }, session))
+    }
+    fn whose((_, session): &Self::Caller) -> Whose {
+        session.as_ref().map_or(Whose::Stranger, |_| Whose::Account)
     }
 }
 
