@@ -18,6 +18,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     app::App,
+    base::json,
     client_api::{messages, presence, receipts, state, typing},
     error::{Error, Result},
     http::Session,
@@ -45,6 +46,7 @@ pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
     }
     let (id, outcome) = match serde_json::from_str::<Head>(&text) {
         Ok(head) if head.id.len() > MAX_ID => (String::new(), Err(Error::invalid_param("the ID is too long"))),
+        Ok(head) if json::is_too_deep(text.as_bytes()) => (head.id, Err(too_deep())),
         Ok(head) => (head.id, act(app, session, &head.action, &text).await),
         Err(error) => (String::new(), Err(Error::bad_json(error.to_string()))),
     };
@@ -54,6 +56,10 @@ pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
     };
     let reply = Reply { kind: "reply", id: &id, ok, error };
     serde_json::to_string(&reply).unwrap_or_else(|_| r#"{"type":"reply","id":""}"#.to_owned())
+}
+
+fn too_deep() -> Error {
+    Error::not_json(format!("the request is nested deeper than {} levels", json::MAX_DEPTH))
 }
 
 /// The error's HTTP status with the members of its HTTP body. Our own faults are logged here, once.
