@@ -97,7 +97,11 @@ pub enum Received {
 }
 
 /// An open socket.
-pub struct Socket(Box<WebSocketStream<TokioIo<Upgraded>>>);
+pub struct Socket {
+    stream: Box<WebSocketStream<TokioIo<Upgraded>>>,
+    /// A ping was received, and its answer may not have left yet.
+    owes_pong: bool,
+}
 
 impl Socket {
     async fn new(upgraded: Upgraded) -> Self {
@@ -107,14 +111,25 @@ impl Socket {
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config));
-        Self(Box::new(stream.await))
+        Self { stream: Box::new(stream.await), owes_pong: false }
     }
 
-    /// Waits for what comes next. Can be given up and called again.
+    /// Waits for what comes next. Can be given up and called again. Answers to pings leave before more is
+    /// read: they would pile up for who sends pings and takes nothing.
     pub async fn receive(&mut self) -> Received {
-        match self.0.next().await {
+        if self.owes_pong {
+            match tokio::time::timeout(SEND_TIME, self.stream.flush()).await {
+                Ok(Ok(())) => self.owes_pong = false,
+                Ok(Err(_)) | Err(_) => return Received::Closed,
+            }
+        }
+        match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Received::Text(text),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Received::Alive,
+            Some(Ok(Message::Ping(_))) => {
+                self.owes_pong = true;
+                Received::Alive
+            }
+            Some(Ok(Message::Pong(_))) => Received::Alive,
             Some(Ok(Message::Binary(_) | Message::Frame(_))) => Received::Malformed,
             Some(Err(SocketError::Capacity(_))) => Received::TooLarge,
             Some(Err(SocketError::Utf8(_))) => Received::Malformed,
@@ -133,15 +148,15 @@ impl Socket {
     }
 
     async fn send_message(&mut self, message: Message) -> Option<()> {
-        tokio::time::timeout(SEND_TIME, self.0.send(message)).await.ok()?.ok()
+        tokio::time::timeout(SEND_TIME, self.stream.send(message)).await.ok()?.ok()
     }
 
     /// Says why, and closes.
     pub async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason) };
         let closing = async {
-            WebSocketStream::close(&mut self.0, Some(frame)).await?;
-            while let Some(Ok(_)) = self.0.next().await {}
+            WebSocketStream::close(&mut self.stream, Some(frame)).await?;
+            while let Some(Ok(_)) = self.stream.next().await {}
             Ok::<_, SocketError>(())
         };
         // The other end may be gone or slow to answer: it was told, which is all that can be done.
