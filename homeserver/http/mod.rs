@@ -3,6 +3,7 @@
 
 pub mod admit;
 mod body;
+pub mod connection;
 pub mod files;
 pub mod passwords;
 pub mod ranges;
