@@ -290,3 +290,23 @@ async fn guessing_passwords_is_slowed_down() {
     let right = guest.post(&format!("{V3}/login"), sign_in("alice", &Server::password("alice"))).await;
     right.fails(429, "M_LIMIT_EXCEEDED");
 }
+
+#[tokio::test]
+async fn a_server_of_this_machine_alone_is_not_registered_at_from_elsewhere() {
+    let server = Server::start().await;
+    let register = |name: &str, header: (&'static str, &str)| {
+        let body = json!({"username": name, "password": "long enough", "auth": {"type": "m.login.dummy"}});
+        let guest = server.guest();
+        let request = guest.http.post(format!("{}{V3}/register", server.url)).header(header.0, header.1).json(&body);
+        async move { guest.send_request(request).await }
+    };
+    let port = server.address().rsplit_once(':').expect("a port").1;
+    let foreign = format!("http://evil.org:{port}");
+    for header in [("origin", "https://evil.org"), ("origin", &foreign), ("origin", "null"), ("x-forwarded-for", "::1")]
+    {
+        let answer = register("mallory", header).await;
+        answer.fails(403, "M_FORBIDDEN");
+        assert!(answer.body["error"].as_str().is_some_and(|text| text.contains("public_url")));
+    }
+    register("alice", ("origin", &server.url)).await.ok();
+}

@@ -1,12 +1,13 @@
 //! WebSockets: the opening handshake, and a socket that sends and receives text within bounds. Knows
 //! nothing of what is said over it.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::IpAddr, time::Duration};
 
 use futures_util::SinkExt;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use ruma::ServerName;
 use tokio_stream::StreamExt;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -79,6 +80,17 @@ pub fn is_from_here(headers: &HeaderMap, known: &str) -> bool {
     let known = known.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
     let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     [known, asked].into_iter().flatten().any(|ours| ours.eq_ignore_ascii_case(host))
+}
+
+/// Whether a request comes from a page that this machine served to itself, or from no page. The host
+/// alone says nothing: any site's name can be made to lead to this machine.
+pub fn is_from_this_machine(headers: &HeaderMap, name: &ServerName) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some((_, place)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
+    let Ok(page) = ServerName::parse(place) else { return false };
+    let bare = page.host().trim_matches(['[', ']']);
+    let local = bare.parse::<IpAddr>().map_or(bare == "localhost" || bare == name.host(), |ip| ip.is_loopback());
+    local && is_from_here(headers, "")
 }
 
 /// What comes from the other end.
@@ -167,6 +179,24 @@ impl Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_this_machine_is_one_that_it_served() {
+        let from = |origin: &str, host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a host"));
+            headers.insert(header::ORIGIN, origin.parse().expect("an origin"));
+            is_from_this_machine(&headers, &ServerName::parse("hearth.lan").expect("a name"))
+        };
+        for host in ["localhost:8008", "127.0.0.1:8008", "[::1]:8008", "hearth.lan"] {
+            assert!(from(&format!("http://{host}"), host), "{host}");
+            assert!(!from("https://evil.org", host), "{host}");
+            assert!(!from("null", host), "{host}");
+        }
+        assert!(!from("http://evil.org:8008", "evil.org:8008"), "a name that leads here");
+        assert!(!from("http://localhost:3000", "localhost:8008"), "another program's page");
+        assert!(is_from_this_machine(&HeaderMap::new(), &ServerName::parse("a.b").expect("a name")));
+    }
 
     #[test]
     fn pages_of_other_sites_are_told_apart() {
