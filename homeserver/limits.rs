@@ -40,10 +40,14 @@ pub enum Bucket {
     Validity,
     /// Signing in, per address.
     LoginAddress,
-    /// Signing in, per account.
+    /// Signing in, per account and address.
     LoginAccount,
-    /// Failing to sign in, per account.
+    /// Failing to sign in, per account and address: nobody keeps the owner out by guessing from elsewhere.
     LoginFailure,
+    /// Failing to sign in, per account from anywhere: many addresses don't make many guesses.
+    AccountFailure,
+    /// Failing to prove oneself in a session, per person.
+    ProofFailure,
     /// Joining rooms, per person.
     Join,
     /// Creating rooms, per person.
@@ -62,13 +66,15 @@ pub enum Bucket {
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 14] = [
+const KINDS: [(Bucket, f64, u32); 16] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
     (Bucket::Validity, 0.5, 20),
     (Bucket::LoginAddress, 0.2, 15),
     (Bucket::LoginAccount, 0.1, 10),
     (Bucket::LoginFailure, 0.05, 5),
+    (Bucket::AccountFailure, 0.2, 100),
+    (Bucket::ProofFailure, 0.05, 5),
     (Bucket::Join, 0.5, 20),
     (Bucket::CreateRoom, 0.1, 15),
     (Bucket::Invite, 0.5, 30),
