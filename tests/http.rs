@@ -336,3 +336,25 @@ async fn the_web_client_comes_packed_and_is_kept() {
     assert_eq!(manifest.headers()["content-type"], "application/manifest+json");
     assert_eq!(fetch("/package.json", None).await.status().as_u16(), 404);
 }
+
+#[tokio::test]
+async fn who_types_need_not_say_for_how_long() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    let path = format!("/_matrix/client/v3/rooms/{room}/typing");
+    for body in [json!({"typing": true}), json!({"typing": true, "timeout": 5000}), json!({"typing": false})] {
+        alice.put(&format!("{path}/{}", alice.id), body).await.ok();
+    }
+    alice.put(&format!("{path}/@bob:localhost"), json!({"typing": true})).await.fails(403, "M_FORBIDDEN");
+    alice.put(&format!("{path}/{}", alice.id), json!({"typing": "yes"})).await.fails(400, "M_BAD_JSON");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_database_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::start().await;
+    let file = std::fs::metadata(server.data().join("hearth.redb")).expect("a database");
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+}

@@ -160,7 +160,7 @@ async fn requests_are_answered_by_their_ids_and_as_over_http() {
     let since = alice.now().await;
     let nothing = json!({});
     for (id, asked) in [
-        ("11", json!({"action": "typing", "room_id": room, "typing": true, "timeout": 20000})),
+        ("11", json!({"action": "typing", "room_id": room, "typing": true})),
         ("12", json!({"action": "receipt", "room_id": room, "receipt_type": "m.read", "event_id": event})),
         ("13", json!({"action": "read_markers", "room_id": room, "m.fully_read": event})),
         ("14", json!({"action": "presence", "presence": "unavailable", "status_msg": "away"})),

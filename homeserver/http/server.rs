@@ -192,8 +192,34 @@ async fn answer(
     Ok(service.router.answer(service.app.clone(), request).await)
 }
 
-/// The address that the nearest proxy saw: the last one it added.
+/// The address that the nearest proxy saw: the last one it added, with or without a port.
 fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
     let value = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-    value.rsplit(',').next()?.trim().parse().ok()
+    let last = value.rsplit(',').next()?.trim();
+    let bare = || last.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    last.parse().ok().or_else(|| Some(last.parse::<SocketAddr>().ok()?.ip())).or_else(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_forwarded_address_is_read_with_and_without_a_port() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", value.parse().expect("a value"));
+            forwarded_for(&headers).map(|ip| ip.to_string())
+        };
+        for (value, address) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("10.0.0.1, 192.0.2.1:4711", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+        ] {
+            assert_eq!(of(value).as_deref(), Some(address));
+        }
+        assert_eq!(of("unknown"), None);
+    }
 }

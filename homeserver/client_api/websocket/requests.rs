@@ -7,7 +7,7 @@ use ruma::{
     OwnedEventId, OwnedRoomId, OwnedTransactionId,
     api::client::{
         message::send_message_event, presence::set_presence, read_marker::set_read_marker, receipt::create_receipt,
-        redact::redact_event, state::send_state_event, typing::create_typing_event,
+        redact::redact_event, state::send_state_event,
     },
     events::{MessageLikeEventType, StateEventType, receipt::ReceiptThread},
     presence::PresenceState,
@@ -77,7 +77,7 @@ async fn act(app: Arc<App>, session: Session, action: &str, text: &str) -> Resul
         "send" => send(app, session, parse(text)?).await,
         "state" => set_state(app, session, parse(text)?).await,
         "redact" => redact(app, session, parse(text)?).await,
-        "typing" => set_typing(app, session, parse(text)?).await,
+        "typing" => set_typing(&app, &session, parse(text)?),
         "receipt" => set_receipt(app, session, parse(text)?).await,
         "read_markers" => set_read_markers(app, session, parse(text)?).await,
         "presence" => set_presence(app, session, parse(text)?).await,
@@ -144,12 +144,11 @@ async fn redact(app: Arc<App>, session: Session, asked: Redact) -> Result<Value>
 struct SetTyping {
     room_id: OwnedRoomId,
     #[serde(flatten)]
-    state: create_typing_event::v3::Typing,
+    state: typing::Typing,
 }
 
-async fn set_typing(app: Arc<App>, session: Session, asked: SetTyping) -> Result<Value> {
-    let request = create_typing_event::v3::Request::new(session.user.clone(), asked.room_id, asked.state);
-    typing::set_typing(app, session, request).await?;
+fn set_typing(app: &App, session: &Session, asked: SetTyping) -> Result<Value> {
+    typing::set(app, session, &asked.room_id, &asked.state)?;
     Ok(nothing())
 }
 
