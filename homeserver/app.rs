@@ -9,7 +9,7 @@ use crate::{
     base::signing::Identity,
     config::Config,
     hasher::Hasher,
-    limits::Limits,
+    limits::{Bodies, Limits},
     media::Media,
     store::Store,
     sync::Hub,
@@ -27,6 +27,8 @@ pub struct App {
     pub media: Media,
     /// Rate limits.
     pub limits: Limits,
+    /// Memory for request bodies.
+    pub bodies: Bodies,
     /// When sessions were last seen, until that is written down.
     pub last_seen: LastSeen,
     /// Where passwords are hashed.

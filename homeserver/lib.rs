@@ -44,6 +44,7 @@ const SEEN_BATCH: usize = 1000;
 
 /// Opens everything and serves until `stop` says true; then ends what is under way and closes.
 pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), String> {
+    start::raise_open_files();
     let files = Files::new(config.web_root.as_deref())?;
     let (listening, certificate) = start::listen(&mut config).await?;
     let notifier = Notifier::default();
@@ -54,6 +55,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
     let app = Arc::new(App {
         limits: limits::Limits::new(config.rate_limits),
+        bodies: Default::default(),
         last_seen: Default::default(),
         hasher: Default::default(),
         uia: Default::default(),
@@ -69,6 +71,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     router.serve_files(files);
     let service = Arc::new(server::Service {
         places: Arc::new(Semaphore::new(app.config.max_connections)),
+        addresses: Default::default(),
         behind_proxy: app.config.behind_proxy,
         app: app.clone(),
         router,

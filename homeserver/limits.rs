@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,8 @@ use governor::{
     clock::{Clock, DefaultClock},
     state::keyed::HashMapStateStore,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 
@@ -38,10 +40,14 @@ pub enum Bucket {
     Validity,
     /// Signing in, per address.
     LoginAddress,
-    /// Signing in, per account.
+    /// Signing in, per account and address.
     LoginAccount,
-    /// Failing to sign in, per account.
+    /// Failing to sign in, per account and address: nobody keeps the owner out by guessing from elsewhere.
     LoginFailure,
+    /// Failing to sign in, per account from anywhere: many addresses don't make many guesses.
+    AccountFailure,
+    /// Failing to prove oneself in a session, per person.
+    ProofFailure,
     /// Joining rooms, per person.
     Join,
     /// Creating rooms, per person.
@@ -60,13 +66,15 @@ pub enum Bucket {
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 14] = [
+const KINDS: [(Bucket, f64, u32); 16] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
     (Bucket::Validity, 0.5, 20),
     (Bucket::LoginAddress, 0.2, 15),
     (Bucket::LoginAccount, 0.1, 10),
     (Bucket::LoginFailure, 0.05, 5),
+    (Bucket::AccountFailure, 0.2, 100),
+    (Bucket::ProofFailure, 0.05, 5),
     (Bucket::Join, 0.5, 20),
     (Bucket::CreateRoom, 0.1, 15),
     (Bucket::Invite, 0.5, 30),
@@ -80,6 +88,22 @@ const KINDS: [(Bucket, f64, u32); 14] = [
 /// Failures remembered at most; beyond it the oldest are forgiven, which an attacker pays for with as
 /// many attempts that the other buckets limit.
 const MAX_BLOCKED: usize = 100_000;
+
+/// The memory for request bodies that are being read or answered, in bytes. Strangers have their own, so
+/// that they take nothing from those who have an account.
+pub struct Bodies {
+    /// For requests without a session.
+    pub strangers: Arc<Semaphore>,
+    /// For requests with one.
+    pub accounts: Arc<Semaphore>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        let mib = |count: usize| Arc::new(Semaphore::new(count * 1024 * 1024));
+        Self { strangers: mib(32), accounts: mib(96) }
+    }
+}
 
 type Keyed = RateLimiter<String, HashMapStateStore<String>, DefaultClock>;
 

@@ -15,6 +15,19 @@ use crate::{
     store::{OnCommit, Options, Store},
 };
 
+/// Asks for as many open files as this process may have: each connection is one, and the usual limit was
+/// made for programs that open few.
+pub(crate) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, ?current, "can't raise the limit of open files: connections may be refused");
+    }
+}
+
 /// Opens the database of these settings, making it and its folder if need be. `on_commit` is called after
 /// each commit.
 pub async fn open_store(config: &Config, on_commit: OnCommit) -> Result<Store, String> {

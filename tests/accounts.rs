@@ -274,8 +274,10 @@ async fn rule_20_the_server_manages_push_rules_and_read_markers() {
 
 #[tokio::test]
 async fn guessing_passwords_is_slowed_down() {
-    let server = Server::start_with("registration = \"open\"\nrate_limits = true\n").await;
-    server.register("alice").await;
+    // Behind a proxy calls may come from different addresses.
+    let settings = "registration = \"open\"\nrate_limits = true\nbehind_proxy = true\n";
+    let server = Server::start_with(settings).await;
+    let alice = server.register("alice").await;
     let guest = server.guest();
     let mut last = guest.post(&format!("{V3}/login"), sign_in("alice", "guess number 0")).await;
     for n in 1..12 {
@@ -289,4 +291,31 @@ async fn guessing_passwords_is_slowed_down() {
     assert!(last.headers.contains_key("retry-after") && last.body["retry_after_ms"].as_u64().is_some());
     let right = guest.post(&format!("{V3}/login"), sign_in("alice", &Server::password("alice"))).await;
     right.fails(429, "M_LIMIT_EXCEEDED");
+
+    // The owner is kept out neither elsewhere nor in a session.
+    let elsewhere = guest.http.post(format!("{}{V3}/login", server.url)).header("x-forwarded-for", "192.0.2.1:4711");
+    guest.send_request(elsewhere.json(&sign_in("alice", &Server::password("alice")))).await.ok();
+    let auth = sign_in("alice", &Server::password("alice"));
+    let change = json!({"new_password": "another pass phrase", "logout_devices": false, "auth": auth});
+    alice.post(&format!("{V3}/account/password"), change).await.ok();
+}
+
+#[tokio::test]
+async fn a_server_of_this_machine_alone_is_not_registered_at_from_elsewhere() {
+    let server = Server::start().await;
+    let register = |name: &str, header: (&'static str, &str)| {
+        let body = json!({"username": name, "password": "long enough", "auth": {"type": "m.login.dummy"}});
+        let guest = server.guest();
+        let request = guest.http.post(format!("{}{V3}/register", server.url)).header(header.0, header.1).json(&body);
+        async move { guest.send_request(request).await }
+    };
+    let port = server.address().rsplit_once(':').expect("a port").1;
+    let foreign = format!("http://evil.org:{port}");
+    for header in [("origin", "https://evil.org"), ("origin", &foreign), ("origin", "null"), ("x-forwarded-for", "::1")]
+    {
+        let answer = register("mallory", header).await;
+        answer.fails(403, "M_FORBIDDEN");
+        assert!(answer.body["error"].as_str().is_some_and(|text| text.contains("public_url")));
+    }
+    register("alice", ("origin", &server.url)).await.ok();
 }

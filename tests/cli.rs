@@ -222,3 +222,25 @@ fn mending_accounts_where_there_are_none_makes_nothing() {
     assert!(failure(&run(dir.path(), &["user", "promote", "alice"])).contains("go to the directory"));
     assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
 }
+
+#[test]
+fn it_takes_as_many_open_files_as_it_may() {
+    let dir = TempDir::new().expect("a directory");
+    fs::write(dir.path().join("hearth.toml"), "listen = [\"127.0.0.1:0\"]\n").expect("written");
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 200 && exec \"$0\"", env!("CARGO_BIN_EXE_hearth")])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let output = child.stdout.take().expect("it has an output");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("text");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("it runs");
+    child.kill().expect("our child");
+    child.wait().expect("our child");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("Linux says so");
+    let numbers: Vec<_> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{files}");
+    assert_ne!(numbers[0], "200", "{files}");
+}

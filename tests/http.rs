@@ -99,6 +99,18 @@ async fn bodies_that_are_no_json_or_not_the_right_json_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_stranger_may_not_send_what_an_account_may() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    for path in ["register", "login", "refresh"] {
+        let head = format!("POST /_matrix/client/v3/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        let answer = raw(&server, format!("{head}Content-Length: 100000\r\n\r\n").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("M_TOO_LARGE"), "{path}: {answer}");
+    }
+    alice.post("/_matrix/client/v3/createRoom", json!({"x": " ".repeat(100_000)})).await.ok();
+}
+
+#[tokio::test]
 async fn too_large_a_body_is_refused_before_it_is_read() {
     let server = Server::start().await;
     let head = "POST /_matrix/client/v3/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
@@ -323,4 +335,26 @@ async fn the_web_client_comes_packed_and_is_kept() {
     let manifest = fetch("/manifest.webmanifest", None).await;
     assert_eq!(manifest.headers()["content-type"], "application/manifest+json");
     assert_eq!(fetch("/package.json", None).await.status().as_u16(), 404);
+}
+
+#[tokio::test]
+async fn who_types_need_not_say_for_how_long() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    let path = format!("/_matrix/client/v3/rooms/{room}/typing");
+    for body in [json!({"typing": true}), json!({"typing": true, "timeout": 5000}), json!({"typing": false})] {
+        alice.put(&format!("{path}/{}", alice.id), body).await.ok();
+    }
+    alice.put(&format!("{path}/@bob:localhost"), json!({"typing": true})).await.fails(403, "M_FORBIDDEN");
+    alice.put(&format!("{path}/{}", alice.id), json!({"typing": "yes"})).await.fails(400, "M_BAD_JSON");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_database_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::start().await;
+    let file = std::fs::metadata(server.data().join("hearth.redb")).expect("a database");
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_stream::StreamExt;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -160,7 +160,7 @@ async fn requests_are_answered_by_their_ids_and_as_over_http() {
     let since = alice.now().await;
     let nothing = json!({});
     for (id, asked) in [
-        ("11", json!({"action": "typing", "room_id": room, "typing": true, "timeout": 20000})),
+        ("11", json!({"action": "typing", "room_id": room, "typing": true})),
         ("12", json!({"action": "receipt", "room_id": room, "receipt_type": "m.read", "event_id": event})),
         ("13", json!({"action": "read_markers", "room_id": room, "m.fully_read": event})),
         ("14", json!({"action": "presence", "presence": "unavailable", "status_msg": "away"})),
@@ -249,4 +249,44 @@ async fn sockets_close_with_a_reason() {
     server.signal("TERM");
     assert_eq!(socket.next().await, Err(1001));
     server.ended().await;
+}
+
+#[tokio::test]
+async fn who_floods_with_pings_and_takes_nothing_is_not_read_from() {
+    const ENOUGH: usize = 64 * 1024 * 1024;
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let mut socket = Socket::open(&server, &alice, "").await;
+    // A ping as a client sends it, masked by zeros.
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+    let pings = ping.repeat(500);
+    let (stream, mut sent) = (socket.0.get_mut(), 0);
+    while let Ok(written) =
+        tokio::time::timeout(Duration::from_secs(2), stream.write(&pings[sent % ping.len()..])).await
+    {
+        sent += written.expect("still open");
+        assert!(sent < ENOUGH, "the server keeps reading");
+    }
+}
+
+#[tokio::test]
+async fn requests_are_nested_no_deeper_than_over_http() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    let mut socket = Socket::open(&server, &alice, "").await;
+    socket.sync().await;
+    let nested = format!("{}1{}", "[".repeat(110), "]".repeat(110));
+    let content = format!(r#"{{"x":{nested}}}"#);
+    let text =
+        json!({"type": "request", "id": "1", "action": "send", "room_id": room, "event_type": "m.x", "txn_id": "1"});
+    let text = text.to_string().replacen('{', &format!("{{\"content\":{content},"), 1);
+    socket.0.send(Message::text(text)).await.expect("sent");
+    let reply = loop {
+        let frame = socket.next().await.expect("a frame");
+        if frame["type"] == "reply" {
+            break frame;
+        }
+    };
+    assert_eq!((&reply["id"], &reply["error"]["errcode"]), (&json!("1"), &json!("M_NOT_JSON")), "{reply}");
 }

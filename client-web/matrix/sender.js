@@ -67,7 +67,7 @@ export class Sender {
 
   /** @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
   #queue(room, entry) {
-    const turn = (this.#queues.get(room.id) ?? Promise.resolve()).then(() => this.#send(room, entry));
+    const turn = (this.#queues.get(room.id) ?? Promise.resolve()).catch(() => {}).then(() => this.#send(room, entry));
     this.#queues.set(room.id, turn);
     return turn;
   }

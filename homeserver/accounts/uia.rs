@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ring::hmac;
+use ring::{
+    digest::{Context, Digest, SHA256},
+    hmac,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -135,6 +138,27 @@ impl<'de> Deserialize<'de> for Auth {
     }
 }
 
+/// The digest of what is asked for: an endpoint, the arguments in its path, and a body. It is not keyed
+/// and bodies may hold passwords: it is not kept.
+#[derive(Clone, Copy)]
+pub struct Operation(Digest);
+
+impl Operation {
+    /// Of a request. Takes no copy of the body.
+    pub fn new(method: &str, path: &str, arguments: &[&str], body: &Map<String, Value>) -> Self {
+        let mut context = Context::new(&SHA256);
+        [method, path].iter().chain(arguments).for_each(|text| digest_text(text, &mut context));
+        digest_object(body, &mut context);
+        Self(context.finish())
+    }
+}
+
+impl PartialEq for Operation {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_ref() == other.0.as_ref()
+    }
+}
+
 /// What a session is bound to: a digest of an operation and its caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bound([u8; 32]);
@@ -184,10 +208,12 @@ impl Default for Sessions {
 
 impl Sessions {
     /// The digest of an operation by a caller: (user, device) or, while registering, nobody.
-    pub fn bind(&self, caller: Option<(&str, &str)>, operation: &Value) -> Bound {
-        let text = json!([caller, sorted(operation)]).to_string();
+    pub fn bind(&self, caller: Option<(&str, &str)>, operation: &Operation) -> Bound {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(json!(caller).to_string().as_bytes());
+        context.update(operation.0.as_ref());
         let mut digest = [0; 32];
-        digest.copy_from_slice(hmac::sign(&self.key, text.as_bytes()).as_ref());
+        digest.copy_from_slice(context.sign().as_ref());
         Bound(digest)
     }
 
@@ -253,17 +279,45 @@ pub fn challenge(flows: &[Flow], session: &str, progress: &Progress) -> Map<Stri
     body
 }
 
-/// The same value with the members of objects in order, so that equal bodies have equal digests.
-fn sorted(value: &Value) -> Value {
+/// Adds a value to a digest, the members of objects in order, so that equal bodies have equal digests.
+/// Every text comes with its length, so that no two values are the same bytes. The depth is bounded by
+/// what a body may have.
+fn digest(value: &Value, into: &mut Context) {
     match value {
-        Value::Object(members) => {
-            let mut pairs: Vec<_> = members.iter().collect();
-            pairs.sort_by_key(|(name, _)| *name);
-            pairs.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
+        Value::Object(members) => digest_object(members, into),
+        Value::Array(values) => {
+            length(b'[', values.len(), into);
+            values.iter().for_each(|value| digest(value, into));
         }
-        Value::Array(values) => values.iter().map(sorted).collect(),
-        other => other.clone(),
+        Value::String(text) => digest_text(text, into),
+        Value::Number(number) => {
+            into.update(b"#");
+            digest_text(&number.to_string(), into);
+        }
+        Value::Bool(true) => into.update(b"t"),
+        Value::Bool(false) => into.update(b"f"),
+        Value::Null => into.update(b"n"),
     }
+}
+
+fn digest_object(members: &Map<String, Value>, into: &mut Context) {
+    let mut pairs: Vec<_> = members.iter().collect();
+    pairs.sort_unstable_by_key(|(name, _)| *name);
+    length(b'{', pairs.len(), into);
+    for (name, value) in pairs {
+        digest_text(name, into);
+        digest(value, into);
+    }
+}
+
+fn digest_text(text: &str, into: &mut Context) {
+    length(b'"', text.len(), into);
+    into.update(text.as_bytes());
+}
+
+fn length(kind: u8, count: usize, into: &mut Context) {
+    into.update(&[kind]);
+    into.update(&(count as u64).to_be_bytes());
 }
 
 #[cfg(test)]
@@ -274,27 +328,36 @@ mod tests {
     fn a_session_serves_only_what_it_was_begun_for() {
         let sessions = Sessions::default();
         let alice = Some(("@alice:b.c", "PHONE"));
-        let operation = json!(["DELETE /devices", ["OLD"], { "a": 1, "b": { "c": 2, "d": 3 } }]);
+        let asked = |endpoint: &str, device: &str, body: Value| {
+            Operation::new(endpoint, "/devices", &[device], body.as_object().expect("an object"))
+        };
+        let operation = asked("DELETE", "OLD", json!({ "a": 1, "b": { "c": 2, "d": [3] } }));
         let bound = sessions.bind(alice, &operation);
         let id = sessions.begin(bound);
-        let same = json!(["DELETE /devices", ["OLD"], { "b": { "d": 3, "c": 2 }, "a": 1 }]);
+        let same = asked("DELETE", "OLD", json!({ "b": { "d": [3], "c": 2 }, "a": 1 }));
         assert!(sessions.progress(&id, sessions.bind(alice, &same)).is_some());
-        for (caller, other) in [
-            (alice, json!(["POST /deactivate", ["OLD"], { "a": 1, "b": { "c": 2, "d": 3 } }])),
-            (alice, json!(["DELETE /devices", ["NEW"], { "a": 1, "b": { "c": 2, "d": 3 } }])),
-            (alice, json!(["DELETE /devices", ["OLD"], { "a": 2, "b": { "c": 2, "d": 3 } }])),
-            (Some(("@bob:b.c", "PHONE")), operation.clone()),
-            (Some(("@alice:b.c", "LAPTOP")), operation.clone()),
-            (None, operation.clone()),
-        ] {
-            assert!(sessions.progress(&id, sessions.bind(caller, &other)).is_none(), "{caller:?} {other}");
+        for (number, (caller, other)) in [
+            (alice, asked("POST", "OLD", json!({ "a": 1, "b": { "c": 2, "d": [3] } }))),
+            (alice, asked("DELETE", "NEW", json!({ "a": 1, "b": { "c": 2, "d": [3] } }))),
+            (alice, asked("DELETE", "OLD", json!({ "a": 2, "b": { "c": 2, "d": [3] } }))),
+            (alice, asked("DELETE", "OLD", json!({ "a": "1", "b": { "c": 2, "d": [3] } }))),
+            (alice, asked("DELETE", "OLD", json!({ "a": 1, "b": { "c": 2, "d": 3 } }))),
+            (alice, asked("DELETE", "OLD", json!({ "a": 1, "b": { "c": 2 }, "d": [3] }))),
+            (Some(("@bob:b.c", "PHONE")), operation),
+            (Some(("@alice:b.c", "LAPTOP")), operation),
+            (None, operation),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(sessions.progress(&id, sessions.bind(caller, &other)).is_none(), "{number}");
         }
     }
 
     #[test]
     fn sessions_end_by_use_by_time_and_by_number() {
         let sessions = Sessions::default();
-        let bound = sessions.bind(None, &json!([]));
+        let bound = sessions.bind(None, &Operation::new("", "", &[], &Map::new()));
         let (start, used) = (Instant::now(), sessions.begin(bound));
         sessions.end(&used);
         assert!(sessions.progress(&used, bound).is_none());

@@ -29,6 +29,7 @@ use crate::{
 
 /// `POST /_matrix/client/v3/register`
 pub async fn register(app: Arc<App>, caller: Caller, asked: Guarded<Request>) -> Result<register::v3::Response> {
+    check_nearness(&app, caller)?;
     // Asking for the flows makes nothing, so it may be done more often than registering.
     let bucket = if asked.auth.is_some() { Bucket::Registration } else { Bucket::Validity };
     app.limits.take(bucket, limits::address(caller.ip))?;
@@ -42,6 +43,18 @@ pub async fn register(app: Arc<App>, caller: Caller, asked: Guarded<Request>) ->
     let proved = uia::prove(&app, None, &asked, flows).await?;
     let issued = make(&app, caller, user.clone(), asked.request, proved.registration_token).await?;
     Ok(answer(user, issued))
+}
+
+/// While only this machine can reach the server, whoever registers first owns it. Then it must not be a page
+/// of some site in a browser of this machine, nor somebody behind a proxy that the settings don't know of.
+fn check_nearness(app: &App, caller: Caller) -> Result<()> {
+    if !app.config.is_private() || !caller.from_elsewhere {
+        return Ok(());
+    }
+    Err(Error::forbidden(
+        "this server is set up for this machine alone, and the request comes from elsewhere: register at the \
+         server's own address, or set public_url, and behind_proxy if there is a proxy, in its configuration",
+    ))
 }
 
 /// Makes the account and, unless the client wants none, its first session.

@@ -75,7 +75,7 @@ pub async fn login(
     app.limits.take(Bucket::LoginAddress, limits::address(caller.ip))?;
     let mut login = request.body;
     let (name, password) = login.credentials()?;
-    let proven = passwords::prove(&app, name.as_deref(), password).await?;
+    let proven = passwords::prove(&app, name.as_deref(), password, passwords::By::Stranger(caller.ip)).await?;
     let wish = Wish {
         device: login.device_id,
         display_name: login.initial_device_display_name,

@@ -1,26 +1,56 @@
 //! Typing notifications. spec: client-server-api#typing-notifications
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use ruma::api::client::typing::create_typing_event::{self, v3::Typing};
+use ruma::{RoomId, UserId, api::client::typing::create_typing_event};
+use serde::Deserialize;
 
-use crate::{app::App, error::Result, http::Session, limits::Bucket, rooms::Room};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    http::{Loose, Session},
+    limits::Bucket,
+    rooms::Room,
+};
+
+/// How long somebody types who does not say it.
+const TIMEOUT_MS: u64 = 30_000;
+
+/// Whether somebody types. The type in ruma wants a timeout, which the spec does not.
+#[derive(Deserialize)]
+pub struct Typing {
+    typing: bool,
+    /// For how long, in milliseconds.
+    timeout: Option<u64>,
+}
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/typing/{userId}`
 pub async fn set_typing(
     app: Arc<App>,
     session: Session,
-    request: create_typing_event::v3::Request,
+    request: Loose<create_typing_event::v3::Request, Typing>,
 ) -> Result<create_typing_event::v3::Response> {
-    session.owns(&request.user_id)?;
+    let [room, user] = &request.path[..] else { return Err(Error::unrecognized()) };
+    let room = <&RoomId>::try_from(room.as_str()).map_err(|_| Error::invalid_param("this is no room ID"))?;
+    let user = <&UserId>::try_from(user.as_str()).map_err(|_| Error::invalid_param("this is no user ID"))?;
+    session.owns(user)?;
+    set(&app, &session, room, &request.body)?;
+    Ok(create_typing_event::v3::Response::new())
+}
+
+/// Notes it, and tells those who are in the room.
+pub fn set(app: &App, session: &Session, room: &RoomId, asked: &Typing) -> Result<()> {
     app.limits.take(Bucket::Presence, &session.user)?;
-    let room = app.store.read(|tx| Ok(Room::of_member(tx, &request.room_id, &session.user)?.num))?;
-    let changed = match request.state {
-        Typing::Yes(info) => app.hub.typing.start(room, &session.user, info.timeout),
-        Typing::No => app.hub.typing.stop(room, &session.user),
+    let room = app.store.read(|tx| Ok(Room::of_member(tx, room, &session.user)?.num))?;
+    let changed = match asked.typing {
+        true => {
+            let timeout = Duration::from_millis(asked.timeout.unwrap_or(TIMEOUT_MS));
+            app.hub.typing.start(room, &session.user, timeout)
+        }
+        false => app.hub.typing.stop(room, &session.user),
     };
     if changed {
         app.hub.notifier.ring_room(room);
     }
-    Ok(create_typing_event::v3::Response::new())
+    Ok(())
 }

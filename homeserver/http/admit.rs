@@ -8,6 +8,7 @@ use ruma::{
     api::auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
 };
 
+use super::{body::Whose, websocket};
 use crate::{
     accounts::sessions,
     app::App,
@@ -45,6 +46,17 @@ struct Proof;
 pub struct Caller {
     /// Where the call comes from.
     pub ip: IpAddr,
+    /// It was made by a page of another site, or came through a proxy: whoever is behind it need not be on
+    /// this machine, although the connection is.
+    pub from_elsewhere: bool,
+}
+
+impl Caller {
+    fn new(app: &App, headers: &HeaderMap, peer: Peer) -> Self {
+        let proxied = headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
+        let from_elsewhere = proxied || !websocket::is_from_this_machine(headers, &app.config.server_name);
+        Self { ip: peer.0, from_elsewhere }
+    }
 }
 
 /// The address of the other end, put into each request's extensions by `server.rs`.
@@ -66,6 +78,10 @@ pub trait Admit {
     type Caller: Send;
     /// Proves it, or refuses.
     fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> impl Future<Output = Result<Self::Caller>> + Send;
+    /// Whose body theirs is.
+    fn whose(_: &Self::Caller) -> Whose {
+        Whose::Stranger
+    }
 }
 
 impl Admit for AccessToken {
@@ -74,6 +90,9 @@ impl Admit for AccessToken {
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Session> {
         let token = bearer(headers).ok_or_else(Error::missing_token)?;
         session(app, token, peer).await
+    }
+    fn whose(_: &Session) -> Whose {
+        Whose::Account
     }
 }
 
@@ -85,7 +104,10 @@ impl Admit for AccessTokenOptional {
             Some(token) => Some(session(app, token, peer).await?),
             None => None,
         };
-        Ok((Caller { ip: peer.0 }, session))
+        Ok((Caller::new(app, headers, peer), session))
+    }
+    fn whose((_, session): &Self::Caller) -> Whose {
+        session.as_ref().map_or(Whose::Stranger, |_| Whose::Account)
     }
 }
 
@@ -94,24 +116,24 @@ impl Admit for AccessTokenOptional {
 impl Admit for AppserviceTokenOptional {
     const WHO: &'static str = "none";
     type Caller = Caller;
-    async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
-        Ok(Caller { ip: peer.0 })
+    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
+        Ok(Caller::new(app, headers, peer))
     }
 }
 
 impl Admit for NoAccessToken {
     const WHO: &'static str = "none";
     type Caller = Caller;
-    async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
-        Ok(Caller { ip: peer.0 })
+    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
+        Ok(Caller::new(app, headers, peer))
     }
 }
 
 impl Admit for NoAuthentication {
     const WHO: &'static str = "none";
     type Caller = Caller;
-    async fn admit(_: &App, _: &HeaderMap, peer: Peer) -> Result<Caller> {
-        Ok(Caller { ip: peer.0 })
+    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
+        Ok(Caller::new(app, headers, peer))
     }
 }
 

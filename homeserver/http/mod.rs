@@ -2,6 +2,8 @@
 //! says hyper; knows no Matrix rule beyond authentication and the shape of errors.
 
 pub mod admit;
+mod body;
+pub mod connection;
 pub mod files;
 pub mod passwords;
 pub mod ranges;

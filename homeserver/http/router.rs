@@ -1,11 +1,10 @@
 //! From a request to its handler. A typed route takes its method, paths and authentication from the
 //! endpoint's ruma type, so that a handler that forgets to authenticate doesn't compile.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
@@ -17,6 +16,7 @@ use serde::de::IgnoredAny;
 use super::{
     Files,
     admit::{Admit, Peer},
+    body,
     reply::{self, Reply},
 };
 use crate::{
@@ -24,11 +24,6 @@ use crate::{
     base::json,
     error::{Error, Result},
 };
-
-/// A JSON body at most: room for 200 events of the greatest size.
-pub const MAX_BODY: usize = 200 * 65_536;
-/// A body has to arrive within this time.
-const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// A request whose body has not been read.
 pub type Call = Request<Incoming>;
@@ -266,25 +261,21 @@ where
             let peer = Peer::of(&request);
             let (head, body) = request.into_parts();
             let caller = R::Authentication::admit(&app, &head.headers, peer).await?;
-            let body = collect(body, MAX_BODY).await?;
+            let (body, share) = body::collect(body, R::Authentication::whose(&caller), &app.bodies).await?;
             let parsed = parse::<R>(head, &body, &arguments)?;
-            Ok(Box::pin(handle(app, caller, parsed)) as Answer)
+            drop(body);
+            let answer = handle(app, caller, parsed);
+            Ok(match share {
+                // What was read is held in another form until it is answered.
+                Some(share) => Box::pin(async move {
+                    let answered = answer.await;
+                    drop(share);
+                    answered
+                }) as Answer,
+                None => Box::pin(answer),
+            })
         })
     })
-}
-
-/// Reads a whole body, refusing it as soon as it is known to be longer than `limit`.
-pub async fn collect(body: Incoming, limit: usize) -> Result<Bytes> {
-    let too_large = || Error::too_large(format!("the body is larger than {limit} bytes"));
-    if http_body::Body::size_hint(&body).lower() > limit as u64 {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Error::unknown("the body could not be read")),
-        Err(_) => Err(Error::unknown("the body did not arrive in time")),
-    }
 }
 
 fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {

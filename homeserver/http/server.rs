@@ -13,7 +13,11 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Router, admit::Peer};
+use super::{
+    Router,
+    admit::Peer,
+    connection::{Addresses, Impatient},
+};
 use crate::app::App;
 
 /// A request's head has to arrive within this time.
@@ -29,6 +33,8 @@ pub struct Service {
     pub router: Router,
     /// As many places as there may be connections at once.
     pub places: Arc<Semaphore>,
+    /// How many of them each address has.
+    pub addresses: Addresses,
     /// A proxy stands in front, and its `X-Forwarded-For` says where calls come from.
     pub behind_proxy: bool,
 }
@@ -49,10 +55,18 @@ pub async fn serve(
             () = stopping(&mut stop) => break,
         };
         let (stream, address, place) = accepted;
+        // What comes by a proxy has the proxy's address.
+        let entered = match service.behind_proxy {
+            true => None,
+            false => match service.addresses.enter(address.ip()) {
+                Some(entered) => Some(entered),
+                None => continue,
+            },
+        };
         let (tls, service, stop) = (tls.clone(), service.clone(), stop.clone());
         connections.spawn(async move {
             connection(stream, address, tls, service, stop).await;
-            drop(place);
+            drop((place, entered));
         });
     }
     drop(listener);
@@ -95,6 +109,7 @@ async fn connection(
 ) {
     // Small answers should leave at once; failing to ask for that is no reason to refuse.
     let _ = stream.set_nodelay(true);
+    let stream = Impatient::new(stream);
     let Some(tls) = tls else {
         return Box::pin(http1(stream, address, service, stop)).await;
     };
@@ -177,8 +192,34 @@ async fn answer(
     Ok(service.router.answer(service.app.clone(), request).await)
 }
 
-/// The address that the nearest proxy saw: the last one it added.
+/// The address that the nearest proxy saw: the last one it added, with or without a port.
 fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
     let value = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-    value.rsplit(',').next()?.trim().parse().ok()
+    let last = value.rsplit(',').next()?.trim();
+    let bare = || last.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    last.parse().ok().or_else(|| Some(last.parse::<SocketAddr>().ok()?.ip())).or_else(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_forwarded_address_is_read_with_and_without_a_port() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", value.parse().expect("a value"));
+            forwarded_for(&headers).map(|ip| ip.to_string())
+        };
+        for (value, address) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("10.0.0.1, 192.0.2.1:4711", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+        ] {
+            assert_eq!(of(value).as_deref(), Some(address));
+        }
+        assert_eq!(of("unknown"), None);
+    }
 }

@@ -6,10 +6,13 @@ use std::marker::PhantomData;
 
 use http::{Method, Request};
 use ruma::api::{IncomingRequest, Metadata, error::DeserializationError, path_builder::PathBuilder};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::{Map, Value};
 
-use crate::accounts::uia::Auth;
+use crate::accounts::uia::{Auth, Operation};
+
+/// Bytes of a guarded request's body at most: it is looked at as a whole, which takes a multiple of it.
+const MAX_GUARDED: usize = 256 * 1024;
 
 /// A request that needs user-interactive authentication.
 pub struct Guarded<R> {
@@ -18,7 +21,7 @@ pub struct Guarded<R> {
     /// How the client proves itself.
     pub auth: Option<Auth>,
     /// What a proof is good for: this endpoint with these arguments and this body, less `auth`.
-    pub operation: Value,
+    pub operation: Operation,
 }
 
 /// A request to the endpoint of `R` whose body is read as `T`.
@@ -44,14 +47,19 @@ impl<R: IncomingRequest> IncomingRequest for Guarded<R> {
 
     fn try_from_http_request_inner(request: Request<&[u8]>, arguments: &[&str]) -> Result<Self, DeserializationError> {
         let (head, body) = request.into_parts();
+        if body.len() > MAX_GUARDED {
+            return Err(serde_json::Error::custom(format!("the body is larger than {MAX_GUARDED} bytes")).into());
+        }
         let mut body: Map<String, Value> = serde_json::from_slice(or_object(body))?;
         let auth = body.remove("auth").filter(|auth| !auth.is_null()).map(serde_json::from_value).transpose()?;
+        let path = R::PATH_BUILDER.all_paths().next().unwrap_or_default();
+        let operation = Operation::new(R::METHOD.as_str(), path, arguments, &body);
         let bytes = serde_json::to_vec(&body)?;
-        let path = R::PATH_BUILDER.all_paths().next();
+        drop(body);
         Ok(Self {
             request: R::try_from_http_request_inner(Request::from_parts(head, &bytes), arguments)?,
             auth,
-            operation: json!([R::METHOD.as_str(), path, arguments, body]),
+            operation,
         })
     }
 }
@@ -102,10 +110,21 @@ mod tests {
         assert_eq!(plain.request.device_id, "OLD");
         let proved = ask("OLD", r#"{"auth":{"type":"m.login.dummy","session":"s"}}"#);
         assert_eq!(proved.auth.and_then(|auth| auth.session).as_deref(), Some("s"));
-        assert_eq!(proved.operation, plain.operation);
-        assert_ne!(ask("NEW", "").operation, plain.operation);
-        assert_ne!(ask("OLD", r#"{"x":1}"#).operation, plain.operation);
+        assert!(proved.operation == plain.operation);
+        assert!(ask("NEW", "").operation != plain.operation);
+        assert!(ask("OLD", r#"{"x":1}"#).operation != plain.operation);
         assert!(ask("OLD", r#"{"auth":null}"#).auth.is_none());
+    }
+
+    #[test]
+    fn a_body_that_would_take_a_lot_of_memory_is_refused() {
+        let ask = |zeros: usize| {
+            let body = format!(r#"{{"new_password":"x","x":[{}0]}}"#, "0,".repeat(zeros));
+            let request = Request::post("/x").body(body.as_bytes()).expect("a request");
+            Guarded::<change_password::v3::Request>::try_from_http_request(request, &[]).is_ok()
+        };
+        assert!(ask(1000));
+        assert!(!ask(MAX_GUARDED));
     }
 
     #[test]

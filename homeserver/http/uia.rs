@@ -81,7 +81,7 @@ async fn attempt(
             if meant.is_none() || meant.as_ref() != session.map(|session| &session.user) {
                 return Err(Error::forbidden("this stage wants your own name and password"));
             }
-            passwords::prove(app, name.as_deref(), password.clone()).await?;
+            passwords::prove(app, name.as_deref(), password.clone(), passwords::By::Owner).await?;
         }
         Attempt::RegistrationToken(token) => {
             let policy = registration::policy(&app.config);

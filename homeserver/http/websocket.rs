@@ -1,12 +1,13 @@
 //! WebSockets: the opening handshake, and a socket that sends and receives text within bounds. Knows
 //! nothing of what is said over it.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::IpAddr, time::Duration};
 
 use futures_util::SinkExt;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use ruma::ServerName;
 use tokio_stream::StreamExt;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -81,6 +82,17 @@ pub fn is_from_here(headers: &HeaderMap, known: &str) -> bool {
     [known, asked].into_iter().flatten().any(|ours| ours.eq_ignore_ascii_case(host))
 }
 
+/// Whether a request comes from a page that this machine served to itself, or from no page. The host
+/// alone says nothing: any site's name can be made to lead to this machine.
+pub fn is_from_this_machine(headers: &HeaderMap, name: &ServerName) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some((_, place)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
+    let Ok(page) = ServerName::parse(place) else { return false };
+    let bare = page.host().trim_matches(['[', ']']);
+    let local = bare.parse::<IpAddr>().map_or(bare == "localhost" || bare == name.host(), |ip| ip.is_loopback());
+    local && is_from_here(headers, "")
+}
+
 /// What comes from the other end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
@@ -97,7 +109,11 @@ pub enum Received {
 }
 
 /// An open socket.
-pub struct Socket(Box<WebSocketStream<TokioIo<Upgraded>>>);
+pub struct Socket {
+    stream: Box<WebSocketStream<TokioIo<Upgraded>>>,
+    /// A ping was received, and its answer may not have left yet.
+    owes_pong: bool,
+}
 
 impl Socket {
     async fn new(upgraded: Upgraded) -> Self {
@@ -107,14 +123,25 @@ impl Socket {
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config));
-        Self(Box::new(stream.await))
+        Self { stream: Box::new(stream.await), owes_pong: false }
     }
 
-    /// Waits for what comes next. Can be given up and called again.
+    /// Waits for what comes next. Can be given up and called again. Answers to pings leave before more is
+    /// read: they would pile up for who sends pings and takes nothing.
     pub async fn receive(&mut self) -> Received {
-        match self.0.next().await {
+        if self.owes_pong {
+            match tokio::time::timeout(SEND_TIME, self.stream.flush()).await {
+                Ok(Ok(())) => self.owes_pong = false,
+                Ok(Err(_)) | Err(_) => return Received::Closed,
+            }
+        }
+        match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Received::Text(text),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Received::Alive,
+            Some(Ok(Message::Ping(_))) => {
+                self.owes_pong = true;
+                Received::Alive
+            }
+            Some(Ok(Message::Pong(_))) => Received::Alive,
             Some(Ok(Message::Binary(_) | Message::Frame(_))) => Received::Malformed,
             Some(Err(SocketError::Capacity(_))) => Received::TooLarge,
             Some(Err(SocketError::Utf8(_))) => Received::Malformed,
@@ -133,15 +160,15 @@ impl Socket {
     }
 
     async fn send_message(&mut self, message: Message) -> Option<()> {
-        tokio::time::timeout(SEND_TIME, self.0.send(message)).await.ok()?.ok()
+        tokio::time::timeout(SEND_TIME, self.stream.send(message)).await.ok()?.ok()
     }
 
     /// Says why, and closes.
     pub async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason) };
         let closing = async {
-            WebSocketStream::close(&mut self.0, Some(frame)).await?;
-            while let Some(Ok(_)) = self.0.next().await {}
+            WebSocketStream::close(&mut self.stream, Some(frame)).await?;
+            while let Some(Ok(_)) = self.stream.next().await {}
             Ok::<_, SocketError>(())
         };
         // The other end may be gone or slow to answer: it was told, which is all that can be done.
@@ -152,6 +179,24 @@ impl Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_this_machine_is_one_that_it_served() {
+        let from = |origin: &str, host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a host"));
+            headers.insert(header::ORIGIN, origin.parse().expect("an origin"));
+            is_from_this_machine(&headers, &ServerName::parse("hearth.lan").expect("a name"))
+        };
+        for host in ["localhost:8008", "127.0.0.1:8008", "[::1]:8008", "hearth.lan"] {
+            assert!(from(&format!("http://{host}"), host), "{host}");
+            assert!(!from("https://evil.org", host), "{host}");
+            assert!(!from("null", host), "{host}");
+        }
+        assert!(!from("http://evil.org:8008", "evil.org:8008"), "a name that leads here");
+        assert!(!from("http://localhost:3000", "localhost:8008"), "another program's page");
+        assert!(is_from_this_machine(&HeaderMap::new(), &ServerName::parse("a.b").expect("a name")));
+    }
 
     #[test]
     fn pages_of_other_sites_are_told_apart() {

@@ -98,10 +98,21 @@ fn closed() -> Error {
 }
 
 fn open_database(path: &Path, options: Options) -> Result<Database, String> {
+    make_private(path);
     let database =
         redb::Builder::new().set_cache_size(options.page_cache).create(path).map_err(|error| explain(path, &error))?;
     check_identity(&database).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(database)
+}
+
+/// Makes the file, if it isn't there, for its owner alone, whatever the folder allows. If that fails, so
+/// does opening it, which says why.
+fn make_private(path: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(path));
 }
 
 fn explain(path: &Path, error: &redb::DatabaseError) -> String {

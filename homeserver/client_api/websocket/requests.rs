@@ -7,7 +7,7 @@ use ruma::{
     OwnedEventId, OwnedRoomId, OwnedTransactionId,
     api::client::{
         message::send_message_event, presence::set_presence, read_marker::set_read_marker, receipt::create_receipt,
-        redact::redact_event, state::send_state_event, typing::create_typing_event,
+        redact::redact_event, state::send_state_event,
     },
     events::{MessageLikeEventType, StateEventType, receipt::ReceiptThread},
     presence::PresenceState,
@@ -18,6 +18,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     app::App,
+    base::json,
     client_api::{messages, presence, receipts, state, typing},
     error::{Error, Result},
     http::Session,
@@ -45,6 +46,7 @@ pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
     }
     let (id, outcome) = match serde_json::from_str::<Head>(&text) {
         Ok(head) if head.id.len() > MAX_ID => (String::new(), Err(Error::invalid_param("the ID is too long"))),
+        Ok(head) if json::is_too_deep(text.as_bytes()) => (head.id, Err(too_deep())),
         Ok(head) => (head.id, act(app, session, &head.action, &text).await),
         Err(error) => (String::new(), Err(Error::bad_json(error.to_string()))),
     };
@@ -54,6 +56,10 @@ pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
     };
     let reply = Reply { kind: "reply", id: &id, ok, error };
     serde_json::to_string(&reply).unwrap_or_else(|_| r#"{"type":"reply","id":""}"#.to_owned())
+}
+
+fn too_deep() -> Error {
+    Error::not_json(format!("the request is nested deeper than {} levels", json::MAX_DEPTH))
 }
 
 /// The error's HTTP status with the members of its HTTP body. Our own faults are logged here, once.
@@ -71,7 +77,7 @@ async fn act(app: Arc<App>, session: Session, action: &str, text: &str) -> Resul
         "send" => send(app, session, parse(text)?).await,
         "state" => set_state(app, session, parse(text)?).await,
         "redact" => redact(app, session, parse(text)?).await,
-        "typing" => set_typing(app, session, parse(text)?).await,
+        "typing" => set_typing(&app, &session, parse(text)?),
         "receipt" => set_receipt(app, session, parse(text)?).await,
         "read_markers" => set_read_markers(app, session, parse(text)?).await,
         "presence" => set_presence(app, session, parse(text)?).await,
@@ -138,12 +144,11 @@ async fn redact(app: Arc<App>, session: Session, asked: Redact) -> Result<Value>
 struct SetTyping {
     room_id: OwnedRoomId,
     #[serde(flatten)]
-    state: create_typing_event::v3::Typing,
+    state: typing::Typing,
 }
 
-async fn set_typing(app: Arc<App>, session: Session, asked: SetTyping) -> Result<Value> {
-    let request = create_typing_event::v3::Request::new(session.user.clone(), asked.room_id, asked.state);
-    typing::set_typing(app, session, request).await?;
+fn set_typing(app: &App, session: &Session, asked: SetTyping) -> Result<Value> {
+    typing::set(app, session, &asked.room_id, &asked.state)?;
     Ok(nothing())
 }
 
