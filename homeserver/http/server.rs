@@ -177,7 +177,7 @@ async fn answer(
 }
 
 /// The address that the nearest proxy saw: the last one it added.
-fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
+pub fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
     let value = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
     value.rsplit(',').next()?.trim().parse().ok()
 }
