@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    accounts::{presence::Presence, sessions},
+    accounts::{presence::Presence, sessions, transactions},
     app::App,
     base::signing::Identity,
     config::Config,
@@ -41,6 +41,10 @@ const UPKEEP: Duration = Duration::from_secs(60);
 const CLOSING: Duration = Duration::from_secs(5);
 /// Sessions written down in one job at most.
 const SEEN_BATCH: usize = 1000;
+/// Old transactions forgotten in one job at most, and jobs that do so in one turn of the upkeep. It is
+/// more than a day's sending brings in the same time.
+const OLD_BATCH: usize = 500;
+const OLD_BATCHES: usize = 400;
 
 /// Opens everything and serves until `stop` says true; then ends what is under way and closes.
 pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), String> {
@@ -108,6 +112,23 @@ async fn upkeep(app: Arc<App>) {
         if turn % 4 == 3 {
             app.limits.sweep();
             write_seen(&app).await;
+            forget_transactions(&app).await;
+        }
+    }
+}
+
+/// Forgets transactions that nobody will retry any more, in jobs that don't hold the writer for long.
+async fn forget_transactions(app: &App) {
+    for _ in 0..OLD_BATCHES {
+        let forgotten = match app.store.read(transactions::has_old) {
+            Ok(false) => return,
+            Ok(true) => app.store.write(|tx| transactions::sweep(tx, OLD_BATCH)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = forgotten {
+            // They are still there in a minute.
+            tracing::debug!(%error, "can't forget old transactions");
+            return;
         }
     }
 }

@@ -86,7 +86,7 @@ fn collect(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         match path.extension().and_then(|extension| extension.to_str()) {
-            _ if path.is_dir() && path.ends_with("node_modules") => {}
+            _ if path.is_dir() && ["node_modules", "target"].iter().any(|made| path.ends_with(made)) => {}
             _ if path.is_dir() => collect(&path, out),
             Some("rs") => out.push(path),
             _ => {}

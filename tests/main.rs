@@ -8,6 +8,7 @@ mod accounts;
 mod architecture;
 mod cli;
 mod encryption;
+mod fuzz;
 mod http;
 mod media;
 mod parked;

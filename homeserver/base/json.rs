@@ -54,7 +54,110 @@ pub fn canonical_from_raw(raw: &RawValue) -> Result<CanonicalJsonObject> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use ring::digest::{SHA256, digest};
+
     use super::*;
+
+    const MAX_INT: i64 = (1 << 53) - 1;
+
+    /// JSON that canonical JSON has.
+    fn value() -> impl Strategy<Value = Value> {
+        let plain = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-MAX_INT..=MAX_INT).prop_map(Value::from),
+            prop_oneof![Just(MAX_INT), Just(-MAX_INT), Just(0)].prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        plain.prop_recursive(4, 24, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((".{0,3}", inner), 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn object() -> impl Strategy<Value = Map<String, Value>> {
+        prop::collection::vec((".{0,4}", value()), 0..6).prop_map(|members| members.into_iter().collect())
+    }
+
+    /// The same value in another client's hand: members backwards, space where it may be, letters escaped.
+    fn scrawl(value: &Value) -> String {
+        let text = |text: &str| {
+            let mut units = [0; 2];
+            let letter = |letter: char| {
+                letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04X}")).collect::<String>()
+            };
+            format!("\"{}\"", text.chars().map(letter).collect::<String>())
+        };
+        match value {
+            Value::String(string) => text(string),
+            Value::Array(values) => format!("[ {}\n]", values.iter().map(scrawl).collect::<Vec<_>>().join(" ,\t")),
+            Value::Object(members) => {
+                let members = members.iter().rev().map(|(key, value)| format!("{} : {}", text(key), scrawl(value)));
+                format!("{{\r\n{} }}", members.collect::<Vec<_>>().join(" , "))
+            }
+            plain => format!(" {plain} "),
+        }
+    }
+
+    fn written(object: &CanonicalJsonObject) -> String {
+        serde_json::to_string(object).expect("serialisable")
+    }
+
+    /// Whether the members of every object stand in the order of their keys' code points.
+    fn is_ordered(value: &ruma::CanonicalJsonValue) -> bool {
+        match value {
+            ruma::CanonicalJsonValue::Array(values) => values.iter().all(is_ordered),
+            ruma::CanonicalJsonValue::Object(members) => {
+                let keys: Vec<Vec<char>> = members.keys().map(|key| key.chars().collect()).collect();
+                keys.is_sorted() && members.values().all(is_ordered)
+            }
+            _ => true,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_json_comes_back_as_it_was_and_is_its_own_canonical_form(object in object()) {
+            let made = canonical(object.clone()).expect("canonical");
+            let text = written(&made);
+            prop_assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), Value::Object(object));
+            let again = canonical_from_raw(&raw(text.clone()).expect("JSON")).expect("canonical");
+            prop_assert_eq!(written(&again), text);
+            prop_assert!(is_ordered(&again.into()));
+        }
+
+        #[test]
+        fn equal_objects_have_equal_bytes_and_hashes_however_they_were_written(object in object()) {
+            let other = raw(scrawl(&Value::Object(object.clone()))).expect("JSON");
+            let texts = [canonical(object), canonical_from_raw(&other)].map(|made| written(&made.expect("canonical")));
+            prop_assert_eq!(&texts[0], &texts[1]);
+            let [one, two] = texts.map(|text| digest(&SHA256, text.as_bytes()));
+            prop_assert_eq!(one.as_ref(), two.as_ref());
+        }
+
+        #[test]
+        fn integers_are_kept_within_their_bounds_and_refused_beyond(number: i64, near in -2i64..=2, sign: bool) {
+            let edge = if sign { MAX_INT + near } else { -MAX_INT + near };
+            for number in [number, edge, number >> 11] {
+                let made = canonical(Map::from_iter([("n".to_owned(), number.into())]));
+                match (-MAX_INT..=MAX_INT).contains(&number) {
+                    true => prop_assert_eq!(written(&made.expect("canonical")), format!("{{\"n\":{number}}}")),
+                    false => prop_assert_eq!(made.expect_err("too large").errcode(), "M_BAD_JSON"),
+                }
+            }
+        }
+
+        #[test]
+        fn fractions_are_refused_wherever_they_are(mut object in object(), number: f64) {
+            prop_assume!(number.is_finite());
+            object.insert("x".to_owned(), serde_json::json!([{ "y": number }]));
+            prop_assert_eq!(canonical(object).expect_err("a fraction").errcode(), "M_BAD_JSON");
+        }
+    }
 
     #[test]
     fn depth_is_counted_outside_of_strings() {

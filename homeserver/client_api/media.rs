@@ -159,16 +159,21 @@ fn without_body<R: IncomingRequest>(mut head: Parts, path: &[&str]) -> Result<R>
 /// A file with everything that makes it safe to show.
 async fn answer(asked: &HeaderMap, file: File) -> Result<Reply> {
     let mut reply = ranges::answer(asked, &file.path, file.size, &file.tag).await?;
-    let given =
-        file.content_type.as_deref().filter(|kind| !kind.is_empty()).and_then(|kind| HeaderValue::from_str(kind).ok());
-    let kind = given.unwrap_or(HeaderValue::from_static("application/octet-stream"));
-    let disposition = ContentDisposition::new(disposition(&kind)).with_filename(file.filename).to_string();
-    let disposition = HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment"));
+    let (kind, disposition) = shown_as(file.content_type.as_deref(), file.filename);
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::CONTENT_DISPOSITION, disposition);
     headers.extend(GUARDS);
     Ok(reply)
+}
+
+/// The `Content-Type` and `Content-Disposition` of a file, whatever its owner said they are.
+pub fn shown_as(content_type: Option<&str>, filename: Option<String>) -> (HeaderValue, HeaderValue) {
+    let given = content_type.filter(|kind| !kind.is_empty()).and_then(|kind| HeaderValue::from_str(kind).ok());
+    let kind = given.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let disposition = ContentDisposition::new(disposition(&kind)).with_filename(filename).to_string();
+    let disposition = HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment"));
+    (kind, disposition)
 }
 
 fn disposition(content_type: &HeaderValue) -> ContentDispositionType {

@@ -67,7 +67,7 @@ pub async fn actions(
 }
 
 /// A rule to put. A body without conditions has none, which the spec allows and the type does not.
-pub struct Put(set_pushrule::v3::Request);
+pub struct Put(pub set_pushrule::v3::Request);
 
 impl Metadata for Put {
     const METHOD: Method = set_pushrule::v3::Request::METHOD;

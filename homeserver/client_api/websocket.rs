@@ -2,7 +2,11 @@
 //! are those of the HTTP endpoints, whose handlers it calls. See spec/websocket.md.
 
 mod conversation;
+mod messages;
 mod requests;
+
+pub use messages::{Message, read as read_message};
+pub use requests::check as check_request;
 
 use std::sync::Arc;
 

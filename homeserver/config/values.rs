@@ -41,14 +41,16 @@ pub fn addresses(value: &DeValue) -> Parsed<Vec<SocketAddr>> {
     Ok(out)
 }
 
-/// A base URL, without a slash at its end.
+/// A base URL: a scheme and a host, in small letters and without a slash at its end.
 pub fn url(value: &DeValue) -> Parsed<String> {
     let text = text(value, "\"https://chat.example.org\"")?;
-    let uri = text.parse::<http::Uri>().ok().filter(|uri| {
-        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        scheme && uri.host().is_some() && uri.path_and_query().is_none_or(|path| path == "/")
-    });
-    let parsed = uri.map(|_| text.trim_end_matches('/').to_owned());
+    let base = |uri: http::Uri| {
+        let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme))?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        let bare = uri.path_and_query().is_none_or(|path| path == "/") && !text.contains('#');
+        bare.then(|| format!("{scheme}://{}", authority.as_str().to_ascii_lowercase()))
+    };
+    let parsed = text.parse::<http::Uri>().ok().and_then(base);
     parsed.ok_or_else(|| format!("{text:?} is not the address of a site, such as \"https://chat.example.org\""))
 }
 

@@ -89,8 +89,9 @@ async fn read(path: &Path, part: Range<u64>) -> Result<mpsc::Receiver<io::Result
     Ok(taken)
 }
 
+/// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Parsed {
+pub enum Parsed {
     /// The part that is wanted.
     Part(Range<u64>),
     /// There is no such part.
@@ -99,8 +100,8 @@ enum Parsed {
     Ignore,
 }
 
-/// A `Range` header. RFC 9110, section 14.1.2.
-fn parse(range: &str, size: u64) -> Parsed {
+/// Reads a `Range` header for a file of `size` bytes. RFC 9110, section 14.1.2.
+pub fn parse(range: &str, size: u64) -> Parsed {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Parsed::Ignore;
     };

@@ -185,24 +185,29 @@ impl Router {
     }
 
     fn dispatch(&self, app: Arc<App>, request: Call) -> Reading {
-        let path = request.uri().path();
-        let Ok(found) = self.paths.at(path).or_else(|error| match path.strip_suffix('/') {
-            Some(shorter) => self.paths.at(shorter),
-            None => Err(error),
-        }) else {
-            return self.beside(request);
-        };
-        let wanted = match request.method() {
-            &Method::HEAD => &Method::GET,
-            method => method,
-        };
-        let Some((_, handler)) = found.value.iter().find(|(method, _)| method == wanted) else {
-            return failed(Error::wrong_method());
-        };
-        match found.params.iter().map(|(_, value)| decode(value)).collect() {
-            Some(arguments) => handler(app, request, arguments),
-            None => failed(Error::invalid_param("the path is not UTF-8")),
+        match self.find(request.method(), request.uri().path()) {
+            Some(Ok((handler, arguments))) => handler(app, request, arguments),
+            Some(Err(error)) => failed(error),
+            None => self.beside(request),
         }
+    }
+
+    /// The handler for a path and the path's arguments. None if the path is no endpoint's.
+    fn find(&self, method: &Method, path: &str) -> Option<Result<(&Handler, Vec<String>)>> {
+        let shorter = || self.paths.at(path.strip_suffix('/')?).ok();
+        let found = self.paths.at(path).ok().or_else(shorter)?;
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        let Some((_, handler)) = found.value.iter().find(|(method, _)| method == wanted) else {
+            return Some(Err(Error::wrong_method()));
+        };
+        let arguments: Option<_> = found.params.iter().map(|(_, value)| decode(value)).collect();
+        let arguments = arguments.ok_or_else(|| Error::invalid_param("the path is not UTF-8"));
+        Some(arguments.map(|arguments| (handler, arguments)))
+    }
+
+    /// The decoded arguments of a path. None if it is no endpoint's.
+    pub fn arguments(&self, method: &Method, path: &str) -> Option<Result<Vec<String>>> {
+        Some(self.find(method, path)?.map(|(_, arguments)| arguments))
     }
 
     /// What is no endpoint: a file of the web client, or nothing.
@@ -278,7 +283,8 @@ where
     })
 }
 
-fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
+/// The request that head, body and path arguments make, or what is wrong with them.
+pub fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
     if json::is_too_deep(body) {
         return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));
     }
@@ -322,7 +328,7 @@ fn explain(error: &FromHttpRequestError, body: &[u8]) -> Error {
 }
 
 /// Percent-decodes a path segment. None if it is not UTF-8 then.
-fn decode(segment: &str) -> Option<String> {
+pub fn decode(segment: &str) -> Option<String> {
     let mut out = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let [byte, after @ ..] = rest {

@@ -193,7 +193,7 @@ async fn answer(
 }
 
 /// The address that the nearest proxy saw: the last one it added, with or without a port.
-fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
+pub fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
     let value = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
     let last = value.rsplit(',').next()?.trim();
     let bare = || last.strip_prefix('[')?.strip_suffix(']')?.parse().ok();

@@ -280,6 +280,11 @@ fn judge<'c>(
     Ok(())
 }
 
+/// Whether rules say that an event as it is stored notifies, and if so, whether it highlights.
+pub fn verdict(rules: &Ruleset, event: &Slices<'_>, context: &PushConditionRoomCtx) -> Result<Option<bool>> {
+    Ok(notifies(rules, &flatten(event)?, context))
+}
+
 /// Whether rules say that an event notifies, and if so, whether it highlights.
 fn notifies(rules: &Ruleset, event: &FlattenedJson, context: &PushConditionRoomCtx) -> Option<bool> {
     let rule = rules.iter().find(|rule| at_once(rule.applies(event, context)).unwrap_or(false))?;

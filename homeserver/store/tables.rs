@@ -47,8 +47,9 @@ tables! {
     ACCOUNT_DATA_LOG: (Str, Pos) => String;
     /// Filters as JSON: (user ID, filter ID).
     FILTERS: (Str, Str) => String;
-    /// What a device's transaction ID led to: (user ID, device ID, scope and transaction ID).
-    TRANSACTIONS: (Str, Str, Str) => String;
+    /// What a device's transaction ID led to: (day, user ID, device ID, scope and transaction ID). The
+    /// day comes first, so that what is old lies together.
+    TRANSACTIONS: (u64, Str, Str, Str) => String;
 
     /// Room numbers: room ID.
     ROOM_NUMS: Str => RoomNum;

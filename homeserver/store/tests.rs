@@ -1,6 +1,11 @@
 //! The store's promises: order, no trace of failures, disks that are full, files of others.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::base::Pos;
@@ -171,4 +176,91 @@ fn after_a_failed_commit_the_file_says_where_it_stands() {
     writer.run();
     assert_eq!(answer.blocking_recv().expect("answered").expect("written"), 6_u64);
     assert_eq!(*heard.lock().expect("unpoisoned"), [(true, 5), (false, 6)]);
+}
+
+/// Letters that user IDs and types have, and some that sort at the ends.
+const PART: &str = "[@:a-c.x!\u{0}\u{7f}é\u{10FFFF}]{0,4}";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Keys lie in the order of their components, one after the other, and numbers in that of numbers,
+    /// whatever their bytes: so ranges hold what they name.
+    #[test]
+    fn keys_are_ordered_component_by_component(
+        texts in prop::collection::btree_set((PART, PART, any::<u64>(), PART), 1..20),
+        numbers in prop::collection::btree_set((any::<u64>(), any::<i64>()), 1..20),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(dir.path());
+        let work = move |tx: &WriteTx| {
+            for (one, two, number, three) in texts.iter().rev() {
+                tables::ACCOUNT_DATA.put(tx, (&**one, &**two, &**three), &rows::Dated { pos: *number, json: String::new() })?;
+                tables::TO_DEVICE.put(tx, (&**one, &**two, *number), &String::new())?;
+            }
+            for (room, order) in numbers.iter().rev() {
+                tables::TIMELINE.put(tx, (*room, *order), &rows::Place { event: 0, state_after: 0 })?;
+            }
+            let own = |one: &str, two: &str| (one.to_owned(), two.to_owned());
+            let found = tables::TO_DEVICE.collect(tx, ("", "", 0).., |(one, two, at), _| (own(one, two), at))?;
+            let wanted: BTreeMap<_, _> = texts.iter().map(|(one, two, at, _)| ((own(one, two), *at), ())).collect();
+            assert_eq!(found, wanted.into_keys().collect::<Vec<_>>());
+            let found = tables::ACCOUNT_DATA.collect(tx, ("", "", "").., |(one, two, three), _| (own(one, two), three.to_owned()))?;
+            let wanted: BTreeMap<_, _> = texts.iter().map(|(one, two, _, three)| ((own(one, two), three.clone()), ())).collect();
+            assert_eq!(found, wanted.into_keys().collect::<Vec<_>>());
+            let found = tables::TIMELINE.collect(tx, (0, i64::MIN).., |key, _| key)?;
+            assert_eq!(found, numbers.iter().copied().collect::<Vec<_>>());
+            Ok(())
+        };
+        runtime.block_on(store.write(work)).expect("holds");
+    }
+
+    /// The ranges that the house uses: all of a user's rows, all of a user's and device's, and a room's
+    /// places between two orders. Whoever's ID begins like another's stays apart.
+    #[test]
+    fn ranges_hold_what_they_name_and_nothing_of_neighbours(
+        rows in prop::collection::btree_set((
+            prop::sample::select(vec!["@a:x", "@a:x.org", "@a:x:1", "@a:", "@a:w", "@a:y", "@aa:x", "@a:x\u{0}", "@a:x\u{10FFFF}"]),
+            prop::sample::select(vec!["", "D", "DE", "D\u{0}", "C", "\u{10FFFE}", "é"]),
+            prop_oneof![Just(0), Just(u64::MAX), any::<u64>()],
+        ), 0..60),
+        places in prop::collection::btree_set((0u64..3, -5i64..5), 0..30),
+        (after, upto) in (-6i64..6, -6i64..6),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(dir.path());
+        let work = move |tx: &WriteTx| {
+            for (user, device, pos) in &rows {
+                tables::TO_DEVICE.put(tx, (*user, *device, *pos), &String::new())?;
+                tables::DEVICE_KEYS.put(tx, (*user, *device), &String::new())?;
+            }
+            for (room, order) in &places {
+                tables::TIMELINE.put(tx, (*room, *order), &rows::Place { event: 0, state_after: 0 })?;
+            }
+            for user in rows.iter().map(|(user, ..)| *user) {
+                let keys = tables::DEVICE_KEYS.collect(tx, (user, "")..=(user, "\u{10FFFF}"), |(user, device), _| (user.to_owned(), device.to_owned()))?;
+                let own: std::collections::BTreeSet<_> = rows.iter().filter(|row| row.0 == user).map(|row| (user.to_owned(), row.1.to_owned())).collect();
+                assert_eq!(keys, own.into_iter().collect::<Vec<_>>());
+            }
+            for (user, device, _) in &rows {
+                let queue = tables::TO_DEVICE.collect(tx, (*user, *device, 0)..=(*user, *device, u64::MAX), |key, _| key.2)?;
+                let own = rows.iter().filter(|row| (row.0, row.1) == (*user, *device)).map(|row| row.2);
+                assert_eq!(queue, own.collect::<Vec<_>>());
+            }
+            if after < upto {
+                let found = tables::TIMELINE.collect(tx, (1, after + 1)..=(1, upto), |(_, order), _| order)?;
+                let own = places.iter().filter(|(room, order)| *room == 1 && (after + 1..=upto).contains(order));
+                assert_eq!(found, own.map(|(_, order)| *order).collect::<Vec<_>>());
+            }
+            if let Some((user, device, _)) = rows.first() {
+                tables::TO_DEVICE.remove_range(tx, (*user, *device, 0)..=(*user, *device, u64::MAX))?;
+                let left = rows.iter().filter(|row| (row.0, row.1) != (*user, *device)).count();
+                assert_eq!(tables::TO_DEVICE.len(tx)?, left as u64);
+            }
+            Ok(())
+        };
+        runtime.block_on(store.write(work)).expect("holds");
+    }
 }

@@ -11,10 +11,12 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
 use tokio::time::{Instant, Interval, interval_at};
 
-use super::requests;
+use super::{
+    messages::{self, Message},
+    requests,
+};
 use crate::{
     app::App,
     base::token::SyncToken,
@@ -201,17 +203,9 @@ impl Conversation {
     }
 
     async fn take_text(&mut self, text: &str) -> Result<(), End> {
-        #[derive(Deserialize)]
-        #[serde(tag = "type", rename_all = "lowercase")]
-        enum Message {
-            Ack { since: SyncText },
-            Request {},
-        }
-        #[derive(Deserialize)]
-        struct SyncText(String);
-        match serde_json::from_str(text).map_err(|_| MALFORMED)? {
-            Message::Ack { since } => self.acknowledge(since.0.parse().map_err(|_| MALFORMED)?).await,
-            Message::Request {} => {
+        match messages::read(text).ok_or(MALFORMED)? {
+            Message::Ack(token) => self.acknowledge(token).await,
+            Message::Request => {
                 self.waiting.push_back(text.to_owned());
                 let unanswered = self.waiting.len() + usize::from(self.running.is_some());
                 if unanswered > MAX_UNANSWERED {

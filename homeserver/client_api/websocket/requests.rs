@@ -29,11 +29,6 @@ const MAX_ID: usize = 255;
 
 /// Carries out a request and answers with the text of its reply, whatever happens.
 pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
-    #[derive(Deserialize)]
-    struct Head {
-        id: String,
-        action: String,
-    }
     #[derive(Serialize)]
     struct Reply<'a> {
         #[serde(rename = "type")]
@@ -44,11 +39,11 @@ pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<Value>,
     }
-    let (id, outcome) = match serde_json::from_str::<Head>(&text) {
-        Ok(head) if head.id.len() > MAX_ID => (String::new(), Err(Error::invalid_param("the ID is too long"))),
-        Ok(head) if json::is_too_deep(text.as_bytes()) => (head.id, Err(too_deep())),
-        Ok(head) => (head.id, act(app, session, &head.action, &text).await),
-        Err(error) => (String::new(), Err(Error::bad_json(error.to_string()))),
+    let (id, asked) = read(&text);
+    drop(text);
+    let outcome = match asked {
+        Ok(asked) => act(app, session, asked).await,
+        Err(error) => Err(error),
     };
     let (ok, error) = match outcome {
         Ok(ok) => (Some(ok), None),
@@ -56,10 +51,6 @@ pub async fn answer(app: Arc<App>, session: Session, text: String) -> String {
     };
     let reply = Reply { kind: "reply", id: &id, ok, error };
     serde_json::to_string(&reply).unwrap_or_else(|_| r#"{"type":"reply","id":""}"#.to_owned())
-}
-
-fn too_deep() -> Error {
-    Error::not_json(format!("the request is nested deeper than {} levels", json::MAX_DEPTH))
 }
 
 /// The error's HTTP status with the members of its HTTP body. Our own faults are logged here, once.
@@ -72,16 +63,61 @@ fn describe(error: &Error) -> Value {
     body
 }
 
-async fn act(app: Arc<App>, session: Session, action: &str, text: &str) -> Result<Value> {
-    match action {
-        "send" => send(app, session, parse(text)?).await,
-        "state" => set_state(app, session, parse(text)?).await,
-        "redact" => redact(app, session, parse(text)?).await,
-        "typing" => set_typing(&app, &session, parse(text)?),
-        "receipt" => set_receipt(app, session, parse(text)?).await,
-        "read_markers" => set_read_markers(app, session, parse(text)?).await,
-        "presence" => set_presence(app, session, parse(text)?).await,
-        _ => Err(Error::bad_request("M_UNRECOGNIZED", "there is no such action")),
+/// What is asked for.
+enum Asked {
+    Send(Send),
+    State(SetState),
+    Redact(Redact),
+    Typing(SetTyping),
+    Receipt(SetReceipt),
+    ReadMarkers(SetReadMarkers),
+    Presence(SetPresence),
+}
+
+/// Whether a text is a request of a form that is known here.
+pub fn check(text: &str) -> Result<()> {
+    read(text).1.map(drop)
+}
+
+/// A request's ID, empty if it has no good one, and what it asks for.
+fn read(text: &str) -> (String, Result<Asked>) {
+    #[derive(Deserialize)]
+    struct Head {
+        id: String,
+        action: String,
+    }
+    match serde_json::from_str::<Head>(text) {
+        Ok(head) if head.id.len() > MAX_ID => (String::new(), Err(Error::invalid_param("the ID is too long"))),
+        Ok(head) => (head.id, asked(&head.action, text)),
+        Err(error) => (String::new(), Err(Error::bad_json(error.to_string()))),
+    }
+}
+
+fn asked(action: &str, text: &str) -> Result<Asked> {
+    if json::is_too_deep(text.as_bytes()) {
+        return Err(Error::not_json(format!("the request is nested deeper than {} levels", json::MAX_DEPTH)));
+    }
+    Ok(match action {
+        "send" => Asked::Send(parse(text)?),
+        "state" => Asked::State(parse(text)?),
+        "redact" => Asked::Redact(parse(text)?),
+        "typing" => Asked::Typing(parse(text)?),
+        "receipt" => Asked::Receipt(parse(text)?),
+        "read_markers" => Asked::ReadMarkers(parse(text)?),
+        "presence" => Asked::Presence(parse(text)?),
+        _ => return Err(Error::bad_request("M_UNRECOGNIZED", "there is no such action")),
+    })
+}
+
+async fn act(app: Arc<App>, session: Session, asked: Asked) -> Result<Value> {
+    match asked {
+        Asked::Send(asked) => send(app, session, asked).await,
+        Asked::State(asked) => set_state(app, session, asked).await,
+        Asked::Redact(asked) => redact(app, session, asked).await,
+        Asked::Typing(asked) => set_typing(&app, &session, asked),
+        Asked::Receipt(asked) => set_receipt(app, session, asked).await,
+        Asked::ReadMarkers(asked) => set_read_markers(app, session, asked).await,
+        Asked::Presence(asked) => set_presence(app, session, asked).await,
     }
 }
 
@@ -199,4 +235,22 @@ async fn set_presence(app: Arc<App>, session: Session, asked: SetPresence) -> Re
     request.status_msg = asked.status_msg;
     presence::set(app, session, request).await?;
     Ok(nothing())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused_as_over_http() {
+        let send = |depth: usize| {
+            let content = format!("{{\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+            let head =
+                r#"{"type":"request","id":"7","action":"send","room_id":"!r:b.c","event_type":"m.x","txn_id":"t""#;
+            format!("{head},\"content\":{content}}}")
+        };
+        assert!(read(&send(json::MAX_DEPTH - 2)).1.is_ok());
+        let (id, refused) = read(&send(json::MAX_DEPTH - 1));
+        assert_eq!((&*id, refused.err().map(|error| error.errcode())), ("7", Some("M_NOT_JSON")));
+    }
 }
