@@ -251,11 +251,58 @@ async fn members_come_as_they_are_needed() {
     assert_eq!(members(&second, "state"), [] as [String; 0], "alice is known");
     carol.say(&room, "hi").await;
     let third = bob.get(&path(token(&second))).await.ok();
-    assert_eq!(members(&third, "state"), [carol.id.clone()]);
+    assert_eq!(members(&third, "state"), std::slice::from_ref(&carol.id));
     let lost = bob.get(&path(token(&second))).await.ok();
-    assert_eq!(members(&lost, "state"), [carol.id.clone()], "an answer that was lost is given again");
+    assert_eq!(members(&lost, "state"), std::slice::from_ref(&carol.id), "an answer that was lost is given again");
     let after = bob.get(&format!("{}&use_state_after=true", path(""))).await.ok();
     assert!(joined(&after, &room)["state"].is_null() && members(&after, "state_after").len() >= 2, "{after}");
     let unstable = bob.get(&format!("{}&org.matrix.msc4222.use_state_after=true", path(""))).await.ok();
     assert!(!joined(&unstable, &room)["org.matrix.msc4222.state_after"].is_null());
+}
+
+#[tokio::test]
+async fn presence_reaches_those_who_share_a_room() {
+    let server = Server::start().await;
+    let (alice, bob, room) = pair(&server).await;
+    let carol = server.register("carol").await;
+    let (b, c) = (bob.now().await, carol.now().await);
+    let path = format!("/_matrix/client/v3/presence/{}/status", encode(&alice.id));
+    alice.put(&path, json!({"presence": "online", "status_msg": "baking"})).await.ok();
+    let of_alice = |sync: &Value| -> Option<Value> {
+        let events = sync["presence"]["events"].as_array().cloned().unwrap_or_default();
+        events.into_iter().find(|event| event["sender"] == *alice.id).map(|event| event["content"].clone())
+    };
+    let mut since = b;
+    let told = loop {
+        let sync = bob.sync(Some(&since), 5000).await;
+        since = token(&sync).to_owned();
+        if let Some(content) = of_alice(&sync) {
+            break content;
+        }
+    };
+    assert_eq!((&told["presence"], &told["status_msg"]), (&json!("online"), &json!("baking")));
+    let apart = carol.sync(Some(&c), 0).await;
+    assert_eq!(of_alice(&apart), None, "{apart}");
+    carol.join(&room).await;
+    let together = carol.sync(Some(token(&apart)), 0).await;
+    assert_eq!(of_alice(&together).expect("now they share a room")["status_msg"], "baking");
+}
+
+#[tokio::test]
+async fn to_device_messages_come_until_they_are_acknowledged() {
+    let server = Server::start().await;
+    let (alice, bob, _) = pair(&server).await;
+    let since = bob.now().await;
+    let path = "/_matrix/client/v3/sendToDevice/m.test/t1";
+    alice.put(path, json!({"messages": {bob.id.clone(): {bob.device.clone(): {"n": 1}}}})).await.ok();
+    let count = |sync: &Value| sync["to_device"]["events"].as_array().map_or(0, Vec::len);
+    let first = bob.sync(Some(&since), 1000).await;
+    assert_eq!(count(&first), 1);
+    assert_eq!(count(&bob.sync(Some(&since), 0).await), 1, "again, as it may have been lost");
+    assert_eq!(count(&bob.sync(Some(token(&first)), 0).await), 0);
+    // Forgotten a moment later, even for who comes without a token.
+    let patience = Instant::now();
+    while count(&bob.sync(None, 0).await) != 0 {
+        assert!(patience.elapsed() < Duration::from_secs(5));
+    }
 }

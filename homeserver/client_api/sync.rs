@@ -13,13 +13,14 @@ use ruma::{
 use crate::{
     app::App,
     error::Result,
-    http::{Reply, Session, reply},
+    http::{Reply, Session, reply, router},
     sync::{self, Ask, StateAt},
 };
 
 /// The request, with what only older clients ask for.
 pub struct Request {
-    known: v3::Request,
+    known: Box<v3::Request>,
+    filter: Option<String>,
     unstable_state_after: bool,
 }
 
@@ -43,15 +44,27 @@ impl IncomingRequest for Request {
     type OutgoingResponse = <v3::Request as IncomingRequest>::OutgoingResponse;
 
     fn try_from_http_request_inner(
-        request: http::Request<&[u8]>,
+        mut request: http::Request<&[u8]>,
         arguments: &[&str],
     ) -> Result<Self, DeserializationError> {
-        let query = request.uri().query().unwrap_or_default();
-        let unstable_state_after =
-            query.split('&').any(|parameter| parameter == "org.matrix.msc4222.use_state_after=true");
-        let known = v3::Request::try_from_http_request_inner(request, arguments)?;
-        Ok(Self { known, unstable_state_after })
+        let (mut filter, mut unstable_state_after, mut rest) = (None, false, Vec::new());
+        for parameter in request.uri().query().unwrap_or_default().split('&') {
+            match parameter.split_once('=') {
+                // Taken out, as it is parsed once for all who have the same one.
+                Some(("filter", value)) => filter = Some(text(value)),
+                Some(("org.matrix.msc4222.use_state_after", value)) => unstable_state_after = value == "true",
+                _ => rest.push(parameter),
+            }
+        }
+        *request.uri_mut() = format!("/?{}", rest.join("&")).parse().unwrap_or_default();
+        let known = Box::new(v3::Request::try_from_http_request_inner(request, arguments)?);
+        Ok(Self { known, filter, unstable_state_after })
     }
+}
+
+/// A query value as text. What is no UTF-8 is no filter's ID either.
+fn text(value: &str) -> String {
+    router::decode(&value.replace('+', " ")).unwrap_or_else(|| char::REPLACEMENT_CHARACTER.into())
 }
 
 /// `GET /_matrix/client/v3/sync`. What waits is a future that holds as little as it can: thousands of
@@ -70,13 +83,7 @@ pub fn sync(app: Arc<App>, session: Session, request: Request) -> impl Future<Ou
 
 /// What a request asks for.
 pub fn ask(app: &App, session: &Session, request: Request) -> Result<Ask> {
-    let Request { known, unstable_state_after } = request;
-    let filter = match known.filter {
-        None => Default::default(),
-        Some(v3::Filter::FilterDefinition(filter)) => filter,
-        Some(v3::Filter::FilterId(text)) => sync::filter(&app.hub, &session.user, &text)?,
-        Some(_) => return Err(crate::error::Error::invalid_param("the filter is neither JSON nor an ID")),
-    };
+    let Request { known, filter, unstable_state_after } = request;
     let state_at = match (known.use_state_after, unstable_state_after) {
         (true, _) => StateAt::End,
         (false, true) => StateAt::UnstableEnd,
@@ -86,7 +93,7 @@ pub fn ask(app: &App, session: &Session, request: Request) -> Result<Ask> {
         user: session.user.clone(),
         device: session.device.clone(),
         since: known.since.filter(|since| !since.is_empty()).map(|since| since.parse()).transpose()?,
-        filter: Arc::new(filter),
+        filter: sync::filter(&app.hub, &session.user, filter.as_deref())?,
         full_state: known.full_state,
         state_at,
     })

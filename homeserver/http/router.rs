@@ -168,20 +168,22 @@ impl Router {
         }
     }
 
-    /// Finds the handler and answers, whatever happens.
-    pub async fn answer(&self, app: Arc<App>, request: Call) -> Reply {
-        let asked = format!("{} {}", request.method(), request.uri().path());
-        let mut answer = match request.method() {
-            &Method::OPTIONS => no_content(),
-            _ => self.dispatched(app, request).await.unwrap_or_else(|error| reply::error(&error, &asked)),
+    /// Finds the handler and answers, whatever happens. The future holds nothing of the request but what
+    /// its handler does.
+    pub fn answer(&self, app: Arc<App>, request: Call) -> impl Future<Output = Reply> + Send + use<> {
+        let asked = format!("{} {}", request.method(), request.uri().path()).into_boxed_str();
+        let reading = match request.method() {
+            &Method::OPTIONS => None,
+            _ => Some(self.dispatch(app, request)),
         };
-        reply::add_cors(&mut answer);
-        answer
-    }
-
-    async fn dispatched(&self, app: Arc<App>, request: Call) -> Result<Reply> {
-        let answer = self.dispatch(app, request).await?;
-        answer.await
+        async move {
+            let mut reply = match reading {
+                Some(reading) => read_and_answer(reading).await.unwrap_or_else(|error| reply::error(&error, &asked)),
+                None => no_content(),
+            };
+            reply::add_cors(&mut reply);
+            reply
+        }
     }
 
     fn dispatch(&self, app: Arc<App>, request: Call) -> Reading {
@@ -231,6 +233,11 @@ fn is_matrix(path: &str) -> bool {
         let rest = path.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
+}
+
+async fn read_and_answer(reading: Reading) -> Result<Reply> {
+    let answer = reading.await?;
+    answer.await
 }
 
 fn failed(error: Error) -> Reading {

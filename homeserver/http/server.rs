@@ -1,6 +1,6 @@
 //! Listening, connections, and stopping cleanly.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request};
 use hyper::{body::Incoming, service::service_fn};
@@ -129,13 +129,15 @@ async fn http1(
     service: Arc<Service>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service_fn(|request| answer(&service, address, request)))
-        .with_upgrades();
-    tokio::pin!(served);
+    // In a box, as pinning it where it is would keep the place from which it was moved.
+    let mut served = Box::pin(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_headers(64)
+            .serve_connection(TokioIo::new(stream), service_fn(|request| answer(&service, address, request)))
+            .with_upgrades(),
+    );
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = stopping(&mut stop) => {
@@ -154,19 +156,14 @@ async fn http2(
     service: Arc<Service>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let served = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(64)
-        .max_header_list_size(16 * 1024)
-        .keep_alive_interval(Some(Duration::from_secs(60)))
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| {
-                let service = service.clone();
-                async move { answer(&service, address, request).await }
-            }),
-        );
-    tokio::pin!(served);
+    let mut served = Box::pin(
+        hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(64)
+            .max_header_list_size(16 * 1024)
+            .keep_alive_interval(Some(Duration::from_secs(60)))
+            .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(&service, address, request))),
+    );
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = stopping(&mut stop) => {
@@ -179,17 +176,18 @@ async fn http2(
     }
 }
 
-async fn answer(
+fn answer(
     service: &Service,
     address: SocketAddr,
     mut request: Request<Incoming>,
-) -> Result<super::Reply, std::convert::Infallible> {
+) -> impl Future<Output = Result<super::Reply, Infallible>> + Send + use<> {
     let ip = match service.behind_proxy {
         true => forwarded_for(request.headers()).unwrap_or(address.ip()),
         false => address.ip(),
     };
     request.extensions_mut().insert(Peer(ip));
-    Ok(service.router.answer(service.app.clone(), request).await)
+    let answer = service.router.answer(service.app.clone(), request);
+    async move { Ok(answer.await) }
 }
 
 /// The address that the nearest proxy saw: the last one it added, with or without a port.

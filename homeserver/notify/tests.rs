@@ -1,3 +1,5 @@
+//! Nobody's wake-up is lost, and nobody is woken for nothing.
+
 use std::time::Duration;
 
 use super::*;

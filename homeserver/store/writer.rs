@@ -183,22 +183,25 @@ impl Writer {
         'again: loop {
             let tx = self.engine.begin_write(self.pos)?;
             let mut wake = Wake::default();
-            for index in 0..jobs {
-                if failed[index] {
+            let mut index = 0;
+            while index < jobs {
+                let this = index;
+                index += 1;
+                if failed[this] {
                     continue;
                 }
                 tx.dirty.set(false);
-                if batch[index].run(&tx) {
+                if batch[this].run(&tx) {
                     wake.absorb(tx.wake.take());
                     continue;
                 }
-                failed[index] = true;
+                failed[this] = true;
                 tx.wake.take();
                 if tx.dirty.get() {
                     tx.redb.abort().map_err(storage)?;
                     undone += 1;
                     if undone > MAX_UNDONE {
-                        jobs = index + 1;
+                        jobs = index;
                     }
                     continue 'again;
                 }

@@ -1,7 +1,10 @@
 //! What end-to-end encryption needs: messages for the device, whose devices changed, how many keys are
 //! left. spec: client-server-api#e2e-extensions-to-sync, #extensions-to-sync
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use ruma::{DeviceId, OneTimeKeyAlgorithm, UInt, UserId};
 use serde::Serialize;
@@ -19,7 +22,7 @@ use crate::{
 };
 
 /// What is left of a device's keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Keys {
     #[serde(rename = "device_one_time_keys_count")]
     counts: BTreeMap<OneTimeKeyAlgorithm, UInt>,
@@ -36,6 +39,18 @@ impl Keys {
         let fallbacks = one_time_keys::unused_fallbacks(tx, user, device)?;
         let counts = one_time_keys::counts(tx, user, device)?;
         Ok(Self { counts, unstable_fallbacks: fallbacks.clone(), fallbacks })
+    }
+
+    /// A number that is another one when they have changed: what who waits has to remember of them.
+    pub fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (algorithm, count) in &self.counts {
+            (algorithm.as_str(), u64::from(*count)).hash(&mut hasher);
+        }
+        for algorithm in &self.fallbacks {
+            algorithm.as_str().hash(&mut hasher);
+        }
+        hasher.finish()
     }
 }
 

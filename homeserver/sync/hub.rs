@@ -9,7 +9,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{facts, lazy, sockets::Sockets};
+use super::{facts, filters, lazy, sockets::Sockets};
 use crate::{
     accounts::presence::Presence,
     notify::Notifier,
@@ -41,6 +41,7 @@ pub struct Hub {
     /// Open WebSockets.
     pub sockets: Sockets,
     pub(super) facts: facts::Cache,
+    pub(super) filters: filters::Cache,
     pub(super) lazy: lazy::Cache,
     pub(super) heavy: Arc<Semaphore>,
     pub(super) unread: Unread,
@@ -56,7 +57,8 @@ impl Hub {
             typing: Typing::default(),
             sockets: Sockets::default(),
             facts: facts::Cache::new(memory / 4),
-            lazy: lazy::Cache::new(memory / 4),
+            filters: filters::Cache::new(memory / 16),
+            lazy: lazy::Cache::new(memory / 4 - memory / 16),
             heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
             unread: Unread::new(memory / 2),
         }

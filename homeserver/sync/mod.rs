@@ -12,6 +12,7 @@ mod encryption;
 mod ephemeral;
 mod facts;
 mod fields;
+mod filters;
 mod hub;
 mod invites;
 mod lazy;
@@ -29,7 +30,7 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::filter::Fi
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    accounts::{filters, sessions},
+    accounts::sessions,
     base::{Pos, token::SyncToken},
     e2ee::to_device,
     error::{Error, Result},
@@ -38,7 +39,7 @@ use crate::{
     store::Read,
 };
 pub use body::Body;
-pub use encryption::Keys;
+pub use filters::filter;
 pub use hub::Hub;
 
 /// A client that wants to wait longer is answered after this time all the same.
@@ -88,15 +89,6 @@ impl Ask {
     }
 }
 
-/// A filter as clients give it: its JSON, or the ID of one that they left here.
-pub fn filter(hub: &Hub, user: &UserId, text: &str) -> Result<FilterDefinition> {
-    if text.starts_with('{') {
-        return filters::parse(text);
-    }
-    let unknown = |_| Error::invalid_param("you have no filter of that ID");
-    filters::parse(&hub.store.read(|tx| filters::get(tx, user, text)).map_err(unknown)?)
-}
-
 /// Answers a sync: at once if there is something to tell, and after `timeout` if there is not.
 pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Result<Vec<u8>> {
     Box::pin(acknowledge(hub, &ask.user, &ask.device, ask.since)).await;
@@ -111,7 +103,7 @@ pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Resul
         keys = {
             // Boxed, and gone before the wait: what is parked should weigh little.
             let body = Box::pin(turn(hub, &seat, &ask)).await?;
-            let keys_changed = keys.is_some_and(|old: Keys| old != body.keys);
+            let keys_changed = keys.is_some_and(|old| old != body.keys.hash());
             let over = at_once || Instant::now() >= until || hub.notifier.is_stopping();
             if over || keys_changed || !body.is_empty() {
                 return body.to_bytes();
@@ -120,7 +112,7 @@ pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Resul
             // would be longer each time; but it was told nothing, so nothing counts as acknowledged.
             ask = Arc::new(ask.after(body.next_batch));
             more = body.more;
-            Some(body.keys)
+            Some(body.keys.hash())
         };
         match more {
             true => tokio::task::yield_now().await,

@@ -1,13 +1,18 @@
 //! Others' presence: of people who share a room with the client's owner, and their own.
 //! spec: client-server-api#presence
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{OwnedUserId, presence::PresenceState};
+use ruma::{OwnedUserId, UserId, presence::PresenceState};
 use serde::Serialize;
 
 use super::{account_data::passes, body::Events, facts::Membership, turn::Turn};
-use crate::{accounts::presence::Status, error::Result, rooms::members, store::Read};
+use crate::{
+    accounts::presence::Status,
+    error::Result,
+    rooms::members,
+    store::{Flow, Read},
+};
 
 /// Changes that one answer looks at, at most: what is left is for the next answer.
 const MAX_LOOK: usize = 500;
@@ -40,7 +45,8 @@ pub struct Presence {
     pub more: bool,
 }
 
-/// What changed since the client's token. `tick` is the newest when the turn began.
+/// What changed since the client's token, and where people are who came together since. `tick` is the
+/// newest when the turn began. To be built after the rooms, which tell who came.
 pub fn build(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Presence> {
     let since = turn.since.map_or(0, |since| since.ephemeral);
     let changed = turn.hub.presence.changed_since(since, MAX_LOOK);
@@ -48,26 +54,59 @@ pub fn build(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Presence> {
         Some((number, ..)) if changed.len() == MAX_LOOK => (*number, true),
         _ => (tick.max(since), false),
     };
-    let mut events = Vec::new();
-    if changed.is_empty() {
-        return Ok(Presence { events: Events { events }, upto, more });
-    }
-    let joined = turn.facts.rooms.iter().filter(|mine| mine.membership == Membership::Join);
-    let mine: HashSet<_> = joined.map(|mine| mine.room).collect();
+    let mut told = BTreeMap::new();
     for (_, user, status) in changed {
         // Nobody new to a client needs to be told that somebody is not there.
         let dull = turn.since.is_none() && status.state == PresenceState::Offline;
-        if dull || turn.facts.ignores(user.as_str()) || !passes(&turn.ask.filter.presence, "m.presence", user.as_str())
-        {
-            continue;
-        }
-        let known = user == turn.ask.user
-            || members::joined_rooms(turn.tx, &user)?.into_iter().any(|room| mine.contains(&room));
-        if known {
-            events.push(event(user, status));
+        if !dull && wants(turn, &user) && is_near(turn, &user)? {
+            told.insert(user, status);
         }
     }
+    for user in newcomers(turn)? {
+        if !told.contains_key(&user)
+            && wants(turn, &user)
+            && let Some(status) = turn.hub.presence.of(&user)
+            && status.state != PresenceState::Offline
+        {
+            told.insert(user, status);
+        }
+    }
+    let events = told.into_iter().map(|(user, status)| event(user, status)).collect();
     Ok(Presence { events: Events { events }, upto, more })
+}
+
+fn wants(turn: &Turn<'_, impl Read>, user: &UserId) -> bool {
+    !turn.facts.ignores(user.as_str()) && passes(&turn.ask.filter.presence, "m.presence", user.as_str())
+}
+
+/// Whether somebody shares a room with the client's owner, or is the owner.
+fn is_near(turn: &Turn<'_, impl Read>, user: &UserId) -> Result<bool> {
+    if user == turn.ask.user {
+        return Ok(true);
+    }
+    let rooms = members::joined_rooms(turn.tx, user)?;
+    Ok(rooms.into_iter().any(|room| {
+        // Sorted by room, as they were read.
+        let found = turn.facts.rooms.binary_search_by_key(&room, |mine| mine.room);
+        found.is_ok_and(|at| turn.facts.rooms[at].membership == Membership::Join)
+    }))
+}
+
+/// Who came into a room of the client's owner since the token, or was in one that the owner came into.
+fn newcomers(turn: &Turn<'_, impl Read>) -> Result<BTreeSet<OwnedUserId>> {
+    let moves = turn.moves.borrow();
+    let mut users = moves.joined.clone();
+    for room in &moves.entered {
+        let mut looked = 0;
+        members::each(turn.tx, *room, |user, row| {
+            looked += 1;
+            if row.membership == "join" {
+                users.extend(UserId::parse(user));
+            }
+            Ok(if looked < MAX_LOOK { Flow::Next } else { Flow::Stop })
+        })?;
+    }
+    Ok(users)
 }
 
 fn event(sender: OwnedUserId, status: Status) -> Event {

@@ -26,7 +26,7 @@ use crate::{
         websocket::{Received, Socket},
     },
     notify::Taken,
-    sync::{self, Ask, Keys},
+    sync::{self, Ask},
 };
 
 /// Sync frames that a client may leave unacknowledged.
@@ -57,8 +57,8 @@ pub struct Conversation {
     /// What proves the session, to be proved again now and then; and from where.
     proof: (String, Peer),
     ask: Arc<Ask>,
-    /// The last frame said so.
-    keys: Option<Keys>,
+    /// What the last frame said of the device's keys, as a hash.
+    keys: Option<u64>,
     /// The tokens of frames that are not acknowledged, the oldest first.
     unacknowledged: VecDeque<SyncToken>,
     /// Requests that wait for their turn: they are carried out one after the other, as they came.
@@ -171,7 +171,7 @@ impl Conversation {
     /// Sends a frame if there is something to tell; the first one in any case. True if there is more.
     async fn send_sync(&mut self, socket: &mut Socket, seat: &Arc<Taken>) -> Result<bool, End> {
         let body = sync::turn(&self.app.hub, seat, &self.ask).await.map_err(|error| failed(&error))?;
-        let same_keys = self.keys.as_ref() == Some(&body.keys);
+        let same_keys = self.keys == Some(body.keys.hash());
         let (next, more) = (body.next_batch, body.more);
         if same_keys && body.is_empty() && !self.ask.full_state {
             // Nothing was sent, so nothing waits to be acknowledged either.
@@ -184,7 +184,7 @@ impl Conversation {
         frame.push_str(std::str::from_utf8(&json).map_err(|_| FAILED)?);
         frame.push('}');
         drop(json);
-        self.keys = Some(body.keys);
+        self.keys = Some(body.keys.hash());
         socket.send(frame).await.ok_or(GONE)?;
         self.unacknowledged.push_back(next);
         self.ask = Arc::new(self.ask.after(next));
