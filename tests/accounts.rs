@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, User, in_room};
+use crate::common::{Server, User, encode, in_room};
 
 const V3: &str = "/_matrix/client/v3";
 
@@ -207,7 +207,8 @@ async fn rule_18_what_is_one_persons_is_nobody_elses() {
     let filter = alice.post(&format!("{mine}/filter"), json!({})).await.ok();
     let filter = format!("{mine}/filter/{}", filter["filter_id"].as_str().expect("an ID"));
     alice.get(&filter).await.ok();
-    let tags = format!("{mine}/rooms/!r:localhost/tags");
+    let room = alice.create_room(json!({})).await;
+    let tags = format!("{mine}/rooms/{}/tags", encode(&room));
     alice.put(&format!("{tags}/u.work"), json!({ "order": 0.5 })).await.ok();
     assert_eq!(alice.get(&tags).await.ok(), json!({ "tags": { "u.work": { "order": 0.5 } } }));
     for path in [&format!("{mine}/account_data/m.direct"), &filter, &tags] {

@@ -15,6 +15,10 @@ use crate::{
 const MAX_JSON: usize = 256 * 1024;
 /// Types of one account or of one of its rooms at most.
 const MAX_TYPES: usize = 1000;
+/// Bytes of all entries of an account at most, each with [`OVERHEAD`]: a first sync carries them all.
+const MAX_TOTAL: u64 = 32 << 20;
+/// What an entry weighs beside its content, so that small ones are bounded in number too.
+const OVERHEAD: u64 = 512;
 /// Bytes of a type or tag at most.
 const MAX_NAME: usize = 255;
 /// Tags of a room at most.
@@ -50,18 +54,27 @@ pub fn set_by_client(tx: &WriteTx, user: &UserId, room: &str, kind: &str, conten
 
 /// Sets an entry, and tells the account's other sessions.
 pub fn set(tx: &WriteTx, user: &UserId, room: &str, kind: &str, json: String) -> Result<()> {
-    if kind.is_empty() || kind.len() > MAX_NAME {
-        return Err(Error::invalid_param(format!("a type has 1 to {MAX_NAME} bytes")));
+    if kind.is_empty() || kind.len() > MAX_NAME || kind.contains(char::is_control) {
+        return Err(Error::invalid_param(format!("a type has 1 to {MAX_NAME} bytes and no control characters")));
     }
     if json.len() > MAX_JSON {
         return Err(Error::too_large(format!("account data has at most {MAX_JSON} bytes")));
     }
-    match tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))? {
+    let old = tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))?;
+    match &old {
         Some(old) if old.json == json => return Ok(()),
-        Some(old) => {
-            tables::ACCOUNT_DATA_LOG.remove(tx, (user.as_str(), old.pos))?;
-        }
+        Some(_) => {}
         None => check_room(tx, user, room)?,
+    }
+    let weight = |json: &str| json.len() as u64 + OVERHEAD;
+    let (before, after) = (old.as_ref().map_or(0, |old| weight(&old.json)), weight(&json));
+    let total = tables::ACCOUNT_DATA_SIZES.get(tx, user.as_str())?.unwrap_or(0).saturating_sub(before) + after;
+    if total > MAX_TOTAL && after > before && !SERVER_MANAGED.contains(&kind) {
+        return Err(too_much());
+    }
+    tables::ACCOUNT_DATA_SIZES.put(tx, user.as_str(), &total)?;
+    if let Some(old) = old {
+        tables::ACCOUNT_DATA_LOG.remove(tx, (user.as_str(), old.pos))?;
     }
     let pos = tx.next_pos();
     tables::ACCOUNT_DATA.put(tx, (user.as_str(), room, kind), &Dated { pos, json })?;
@@ -129,6 +142,7 @@ pub fn untag(tx: &WriteTx, user: &UserId, room: &str, tag: &str) -> Result<()> {
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
     let entries = (user.as_str(), "", "")..=(user.as_str(), "\u{10FFFF}", "");
     tables::ACCOUNT_DATA.remove_range(tx, entries)?;
+    tables::ACCOUNT_DATA_SIZES.remove(tx, user.as_str())?;
     tables::ACCOUNT_DATA_LOG.remove_range(tx, (user.as_str(), 0)..=(user.as_str(), Pos::MAX))
 }
 
@@ -143,17 +157,30 @@ fn set_tags(tx: &WriteTx, user: &UserId, room: &str, tags: Map<String, Value>) -
     set(tx, user, room, TAGS, Value::Object(content).to_string())
 }
 
-/// Refuses a further type where there are too many.
+/// Refuses a further type where there are too many, and rooms that the account never had to do with:
+/// there is no end of those.
 fn check_room(tx: &impl Read, user: &UserId, room: &str) -> Result<()> {
+    if !room.is_empty() {
+        let num = tables::ROOM_NUMS.get(tx, room)?;
+        let known = num.map(|num| tables::MEMBERS.has(tx, (num, user.as_str()))).transpose()?;
+        // The log divides a room's ID from a type by a line feed.
+        if known != Some(true) || room.contains(char::is_control) {
+            return Err(Error::forbidden("you have not been in this room"));
+        }
+    }
     let mut types = 0;
-    tables::ACCOUNT_DATA.scan(tx, (user.as_str(), room, "").., |(owner, of, _), _| {
-        types += usize::from(owner == user.as_str() && of == room);
-        Ok(if owner == user.as_str() && of == room && types < MAX_TYPES { Flow::Next } else { Flow::Stop })
+    tables::ACCOUNT_DATA.scan(tx, (user.as_str(), room, "")..=(user.as_str(), room, "\u{10FFFF}"), |_, _| {
+        types += 1;
+        Ok(if types < MAX_TYPES { Flow::Next } else { Flow::Stop })
     })?;
     match types < MAX_TYPES {
         true => Ok(()),
-        false => Err(Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there is too much account data here already")),
+        false => Err(too_much()),
     }
+}
+
+fn too_much() -> Error {
+    Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there is too much account data here already")
 }
 
 #[cfg(test)]
@@ -162,10 +189,59 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{accounts::testing, store::Store};
+    use crate::{
+        accounts::testing,
+        store::{Store, rows::MemberRow},
+    };
 
     fn alice() -> &'static UserId {
         user_id!("@alice:b.c")
+    }
+
+    /// A store in which Alice is in two rooms.
+    async fn with_rooms() -> (tempfile::TempDir, Store) {
+        let (dir, store) = testing::store();
+        let member = MemberRow { membership: "join".into(), event: 0, forgotten: false };
+        let written = store.write(move |tx| {
+            for (num, room) in [(1, "!r:b.c"), (2, "!s:b.c")] {
+                tables::ROOM_NUMS.put(tx, room, &num)?;
+                tables::MEMBERS.put(tx, (num, alice().as_str()), &member)?;
+            }
+            Ok(())
+        });
+        written.await.expect("written");
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn rooms_that_the_account_has_nothing_to_do_with_hold_nothing() {
+        let (_dir, store) = with_rooms().await;
+        for room in ["!made-up:b.c", "!r:b.c\nx"] {
+            assert_eq!(put(&store, room, "x", json!({})).await.expect_err("a stranger").errcode(), "M_FORBIDDEN");
+        }
+        let error = put(&store, "!r:b.c", "x\ny", json!({})).await.expect_err("a line feed");
+        assert_eq!(error.errcode(), "M_INVALID_PARAM");
+    }
+
+    #[tokio::test]
+    async fn an_account_has_its_bound_in_all_its_rooms_together() {
+        let (_dir, store) = with_rooms().await;
+        let large = json!({ "text": "x".repeat(MAX_JSON - 100) });
+        let content = large.as_object().cloned().expect("an object");
+        let fill = move |tx: &WriteTx| {
+            (0..MAX_TOTAL / (MAX_JSON as u64 + OVERHEAD)).try_for_each(|n| {
+                let room = if n % 2 == 0 { "!r:b.c" } else { "!s:b.c" };
+                set_by_client(tx, alice(), room, &format!("t{n}"), &content)
+            })
+        };
+        store.write(fill).await.expect("fills");
+        let error = put(&store, "!s:b.c", "more", large.clone()).await.expect_err("full");
+        assert_eq!(error.errcode(), "M_RESOURCE_LIMIT_EXCEEDED");
+        put(&store, "!r:b.c", "t0", json!({})).await.expect("it can get less");
+        put(&store, "!s:b.c", "t1", json!({})).await.expect("it can get less");
+        put(&store, "!s:b.c", "more", large).await.expect("then there is room again");
+        store.write(|tx| forget(tx, alice())).await.expect("forgets");
+        assert_eq!(store.read(|tx| tables::ACCOUNT_DATA_SIZES.get(tx, alice().as_str())).expect("reads"), None);
     }
 
     async fn put(store: &Store, room: &'static str, kind: &'static str, content: Value) -> Result<()> {
@@ -175,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_log_has_each_entry_once_where_it_changed_last() {
-        let (_dir, store) = testing::store();
+        let (_dir, store) = with_rooms().await;
         put(&store, "", "m.direct", json!({})).await.expect("sets");
         put(&store, "!r:b.c", "x", json!({ "n": 1 })).await.expect("sets");
         let since = store.read(|tx| tx.pos()).expect("reads");
@@ -206,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_room_holds_many_types_and_not_endlessly_many() {
-        let (_dir, store) = testing::store();
+        let (_dir, store) = with_rooms().await;
         let fill =
             |tx: &WriteTx| (0..MAX_TYPES).try_for_each(|n| set(tx, alice(), "!r:b.c", &format!("t{n}"), "{}".into()));
         store.write(fill).await.expect("fills");
@@ -218,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn tags_come_and_go_and_keep_what_else_is_there() {
-        let (_dir, store) = testing::store();
+        let (_dir, store) = with_rooms().await;
         put(&store, "!r:b.c", TAGS, json!({ "tags": { "u.work": {} }, "other": 1 })).await.expect("sets");
         let order = json!({ "order": 0.25 }).as_object().cloned().expect("an object");
         store.write(move |tx| tag(tx, alice(), "!r:b.c", "m.favourite", order.clone())).await.expect("tags");

@@ -45,6 +45,8 @@ tables! {
     ACCOUNT_DATA: (Str, Str, Str) => Dated;
     /// When account data changed: (user ID, position) to room ID, a line feed, and type.
     ACCOUNT_DATA_LOG: (Str, Pos) => String;
+    /// What an account's data weighs: user ID.
+    ACCOUNT_DATA_SIZES: Str => u64;
     /// Filters as JSON: (user ID, filter ID).
     FILTERS: (Str, Str) => String;
     /// What a device's transaction ID led to: (day, user ID, device ID, scope and transaction ID). The
