@@ -62,11 +62,17 @@ pub enum Bucket {
     Presence,
     /// Searching people, per person.
     UserSearch,
+    /// Messages from device to device, per person, by what [`Limits::take_many`] is told they weigh: the
+    /// burst takes the largest request there may be, and a room's key for thousands of devices.
+    ToDevice,
+    /// Reading what takes work to put together, and publishing keys, per person: clients do it in
+    /// bursts when they start and when somebody scrolls.
+    Costly,
     /// Everything else that the spec says is limited, per person or address.
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 16] = [
+const KINDS: [(Bucket, f64, u32); 18] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
     (Bucket::Validity, 0.5, 20),
@@ -82,6 +88,8 @@ const KINDS: [(Bucket, f64, u32); 16] = [
     (Bucket::Download, 50.0, 1000),
     (Bucket::Presence, 5.0, 30),
     (Bucket::UserSearch, 1.0, 50),
+    (Bucket::ToDevice, 200.0, 20_000),
+    (Bucket::Costly, 20.0, 500),
     (Bucket::Other, 20.0, 200),
 ];
 
@@ -128,12 +136,18 @@ impl Limits {
 
     /// Takes one from a bucket. 429 `M_LIMIT_EXCEEDED` if it is empty.
     pub fn take(&self, bucket: Bucket, who: impl ToString) -> Result<()> {
-        if !self.enabled {
-            return Ok(());
-        }
+        self.take_many(bucket, who, 1)
+    }
+
+    /// Takes as many as something weighs, and no more than the bucket holds, from a bucket. 429
+    /// `M_LIMIT_EXCEEDED` if there are fewer in it.
+    pub fn take_many(&self, bucket: Bucket, who: impl ToString, weight: u32) -> Result<()> {
+        let Some(weight) = NonZeroU32::new(weight).filter(|_| self.enabled) else { return Ok(()) };
         let kind = KINDS.iter().position(|(kind, ..)| *kind == bucket).expect("every bucket has a rate");
+        let burst = NonZeroU32::new(KINDS[kind].2).expect("bursts are positive");
         self.kinds[kind]
-            .check_key(&who.to_string())
+            .check_key_n(&who.to_string(), weight.min(burst))
+            .expect("it is no more than the burst")
             .map_err(|not_until| Error::limited(not_until.wait_time_from(DefaultClock::default().now())))
     }
 
@@ -187,6 +201,18 @@ mod tests {
         assert_eq!(error.errcode(), "M_LIMIT_EXCEEDED");
         assert!(error.retry_after().is_some_and(|after| after <= Duration::from_secs(20)));
         limits.take(Bucket::LoginFailure, "@c:b").expect("somebody else");
+    }
+
+    #[test]
+    fn room_keys_for_a_thousand_devices_pass_and_a_flood_does_not() {
+        let limits = Limits::new(true);
+        for _ in 0..10 {
+            limits.take_many(Bucket::ToDevice, "@a:b", 1000).expect("a room's keys");
+        }
+        let more = (0..20).find_map(|_| limits.take_many(Bucket::ToDevice, "@a:b", 1000).err());
+        assert_eq!(more.expect("a flood").errcode(), "M_LIMIT_EXCEEDED");
+        limits.take_many(Bucket::ToDevice, "@c:b", u32::MAX).expect("what weighs more than all takes all");
+        limits.take(Bucket::ToDevice, "@c:b").expect_err("nothing is left");
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use ruma::api::client::to_device::send_event_to_device::v3::{Request, Response};
 
-use crate::{accounts::transactions::Transaction, app::App, e2ee::to_device, error::Result, http::Session};
+use crate::{accounts::transactions::Transaction, app::App, e2ee::to_device, error::Result, http::{Bucket, Session}};
 
 /// `PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}`
 pub async fn send(app: Arc<App>, session: Session, request: Request) -> Result<Response> {
     let kind = request.event_type.to_string();
     let jobs = to_device::check(&app.config.server_name, &kind, request.messages)?;
+    let weight = app.store.read(|tx| to_device::weight(tx, &jobs))?;
+    app.limits.take_many(Bucket::ToDevice, &session.user, weight)?;
     for (part, messages) in jobs.into_iter().enumerate() {
         // A retry of the request divides alike, so each part is a transaction of its own.
         let transaction = Transaction {

@@ -2,13 +2,16 @@
 //! token of its next sync, that it came. Contents are sealed and pass through as they were sent.
 //! spec: client-server-api#send-to-device-messaging
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
 
 use ruma::{
     OwnedUserId, ServerName, UserId, api::client::to_device::send_event_to_device::v3::Messages,
     to_device::DeviceIdOrAllDevices,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -25,6 +28,11 @@ const MAX_CONTENT: usize = 64 * 1024;
 const MAX_MESSAGES: usize = 10_000;
 /// Messages that one job writes, more or less: a bound on how long it keeps others waiting.
 const PER_JOB: usize = 250;
+/// What `*` counts for in a job: more devices than people have. Their true number may change before a
+/// request is tried again, which has to be divided alike.
+const ALL_DEVICES: usize = 25;
+/// Bytes of content that weigh as much as a message.
+const HEAVY: usize = 4096;
 /// Messages in one sync answer at most. spec: client-server-api#server-behaviour-1
 const PER_SYNC: usize = 100;
 /// Messages and bytes that wait for a device at most, more or less: the oldest give way.
@@ -60,7 +68,8 @@ pub fn check(me: &ServerName, kind: &str, messages: Messages) -> Result<Vec<Vec<
         if user.server_name() != me {
             continue;
         }
-        size += contents.len();
+        let all = contents.contains_key(&DeviceIdOrAllDevices::AllDevices);
+        size += contents.len() + if all { ALL_DEVICES - 1 } else { 0 };
         job.push((user, contents));
         if size >= PER_JOB {
             jobs.push(mem::take(&mut job));
@@ -71,6 +80,26 @@ pub fn check(me: &ServerName, kind: &str, messages: Messages) -> Result<Vec<Vec<
         jobs.push(job);
     }
     Ok(jobs)
+}
+
+/// What the messages of a request weigh to a rate limit: each by its size, `*` as often as there are
+/// devices. 413 if there are too many.
+pub fn weight(tx: &impl Read, jobs: &[Vec<ForUser>]) -> Result<u32> {
+    let (mut messages, mut weight) = (0, 0);
+    for (user, contents) in jobs.iter().flatten() {
+        for (device, content) in contents {
+            let times = match device {
+                DeviceIdOrAllDevices::AllDevices => devices(tx, user)?.len().max(1),
+                DeviceIdOrAllDevices::DeviceId(_) => 1,
+            };
+            messages += times;
+            weight += times * (1 + content.len() / HEAVY);
+        }
+        if messages > MAX_MESSAGES {
+            return Err(Error::too_large(format!("send {MAX_MESSAGES} messages at once at most")));
+        }
+    }
+    Ok(u32::try_from(weight).unwrap_or(u32::MAX))
 }
 
 #[derive(Serialize)]
@@ -117,18 +146,37 @@ fn devices(tx: &impl Read, user: &UserId) -> Result<Vec<String>> {
     tables::DEVICES.collect(tx, range, |(_, device), _| device.to_owned())
 }
 
-/// Takes the oldest messages away until a queue is within its bounds.
+/// Takes messages away until a queue is within its bounds: the oldest of whoever has most in it, so
+/// that a stranger can't push out what others sent.
 fn trim(tx: &WriteTx, user: &UserId, device: &str, (most, bytes): (usize, usize)) -> Result<()> {
-    let (mut count, mut size, mut last_too_old) = (0, 0, None);
-    tables::TO_DEVICE.scan_back(tx, queue(user, device, 0, Pos::MAX), |(_, _, pos), event| {
-        (count, size) = (count + 1, size + event.len());
-        last_too_old = (count > most || size > bytes).then_some(pos);
-        Ok(if last_too_old.is_some() { Flow::Stop } else { Flow::Next })
-    })?;
-    match last_too_old {
-        Some(pos) => tables::TO_DEVICE.remove_range(tx, queue(user, device, 0, pos)),
-        None => Ok(()),
+    #[derive(Deserialize)]
+    struct Sent {
+        sender: String,
     }
+    let (mut count, mut size) = (0, 0);
+    tables::TO_DEVICE.scan(tx, queue(user, device, 0, Pos::MAX), |_, event| {
+        (count, size) = (count + 1, size + event.len());
+        Ok(Flow::Next)
+    })?;
+    if count <= most && size <= bytes {
+        return Ok(());
+    }
+    let mut shares = BTreeMap::<String, (usize, VecDeque<(Pos, usize)>)>::new();
+    tables::TO_DEVICE.scan(tx, queue(user, device, 0, Pos::MAX), |(_, _, pos), event| {
+        let sender = serde_json::from_str(&event).map_or_else(|_| String::new(), |sent: Sent| sent.sender);
+        let (held, sent) = shares.entry(sender).or_default();
+        *held += event.len() + bytes / most;
+        sent.push_back((pos, event.len()));
+        Ok(Flow::Next)
+    })?;
+    while count > most || size > bytes {
+        let Some((held, sent)) = shares.values_mut().max_by_key(|(held, _)| *held) else { break };
+        let Some((pos, length)) = sent.pop_front() else { break };
+        *held -= length + bytes / most;
+        (count, size) = (count - 1, size - length);
+        tables::TO_DEVICE.remove(tx, (user.as_str(), device, pos))?;
+    }
+    Ok(())
 }
 
 type Key<'a> = (&'a str, &'a str, Pos);
@@ -224,6 +272,7 @@ mod tests {
             with_devices(tx)?;
             let all = checked(json!({ bob().as_str(): { "*": { "n": 1 }, "TWO": { "n": 2 }, "GONE": { "n": 3 } } }));
             send(tx, &transaction("a"), alice(), "m.test", &all)?;
+            assert_eq!(weight(tx, &[all])?, 4, "two devices, and two that are named");
             let event = |n| vec![json!({ "sender": alice(), "type": "m.test", "content": { "n": n } })];
             assert_eq!(waiting(tx, "ONE"), event(1));
             assert_eq!(waiting(tx, "TWO"), event(2), "the device's own message goes before that for all");
@@ -288,6 +337,25 @@ mod tests {
         sent.await.expect("written");
     }
 
+    #[tokio::test]
+    async fn a_stranger_pushes_out_nothing_but_what_is_their_own() {
+        let (_dir, store) = open();
+        let sent = store.write(|tx| {
+            let put = |pos: Pos, sender: &str| {
+                let event = json!({ "content": {}, "sender": sender, "type": "t" }).to_string();
+                tables::TO_DEVICE.put(tx, (bob().as_str(), "ONE", pos), &event)
+            };
+            (1..=5).try_for_each(|pos| put(pos, "@friend:here"))?;
+            (6..=40).try_for_each(|pos| put(pos, "@stranger:here"))?;
+            trim(tx, bob(), "ONE", (20, 1 << 20))?;
+            let senders: Vec<_> = waiting(tx, "ONE").iter().map(|event| event["sender"].clone()).collect();
+            assert_eq!(senders.len(), 20);
+            assert_eq!(senders.iter().filter(|sender| **sender == "@friend:here").count(), 5);
+            Ok(())
+        });
+        sent.await.expect("written");
+    }
+
     #[test]
     fn what_is_too_large_or_no_object_is_refused_and_much_is_divided() {
         let me = alice().server_name();
@@ -305,6 +373,6 @@ mod tests {
             })
             .collect();
         let sizes: Vec<_> = check(me, "m.test", many).expect("good").iter().map(Vec::len).collect();
-        assert_eq!(sizes, [250, 250, 100]);
+        assert_eq!(sizes, [vec![10; 60]].concat(), "with `*` for the devices that people may have");
     }
 }
