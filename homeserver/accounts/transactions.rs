@@ -5,11 +5,13 @@
 
 use crate::{
     base::clock,
-    error::Result,
+    error::{Error, Result},
     store::{Flow, Read, WriteTx, tables},
 };
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
+/// Bytes of a transaction ID at most: it is kept.
+const MAX_ID: usize = 255;
 
 /// Who sends what under which transaction ID.
 #[derive(Clone, Debug)]
@@ -29,8 +31,12 @@ impl Transaction {
         format!("{}\n{}", self.endpoint, self.id)
     }
 
-    /// What it led to, if it was sent before.
+    /// What it led to, if it was sent before. To be asked before anything is done: 400
+    /// `M_INVALID_PARAM` for an ID that is too long.
     pub fn outcome(&self, tx: &impl Read) -> Result<Option<String>> {
+        if self.id.len() > MAX_ID {
+            return Err(Error::invalid_param(format!("a transaction ID has at most {MAX_ID} bytes")));
+        }
         self.outcome_on(tx, today())
     }
 

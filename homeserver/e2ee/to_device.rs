@@ -291,6 +291,8 @@ mod tests {
             for id in ["a", "a", "b"] {
                 send(tx, &transaction(id), alice(), "m.test", &one)?;
             }
+            let long = send(tx, &transaction(&"x".repeat(256)), alice(), "m.test", &one);
+            assert_eq!(long.expect_err("too long").errcode(), "M_INVALID_PARAM");
             Ok(waiting(tx, "ONE").len())
         });
         assert_eq!(sent.await.expect("written"), 2);
