@@ -118,7 +118,7 @@ pub async fn public_rooms(
     caller: Caller,
     request: get_public_rooms::v3::Request,
 ) -> Result<get_public_rooms::v3::Response> {
-    app.limits.take(Bucket::Other, caller.ip)?;
+    app.limits.take(Bucket::Other, crate::limits::address(caller.ip))?;
     check_server(&app, request.server.as_deref())?;
     let asked = Asked { since: request.since, limit: request.limit, ..Asked::default() };
     let list = app.store.read(|tx| directory::list(tx, &asked))?;

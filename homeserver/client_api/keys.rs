@@ -22,6 +22,7 @@ pub async fn upload(
     session: Session,
     request: upload_keys::v3::Request,
 ) -> Result<upload_keys::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     let upload_keys::v3::Request { device_keys, one_time_keys, fallback_keys, .. } = request;
     let (user, device) = (session.user, session.device);
     let device_keys = device_keys.map(|keys| device_keys::check(&user, &device, &keys)).transpose()?;
@@ -43,6 +44,7 @@ pub async fn upload(
 
 /// `POST /_matrix/client/v3/keys/query`
 pub async fn query(app: Arc<App>, session: Session, request: get_keys::v3::Request) -> Result<get_keys::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     let me = app.config.server_name.clone();
     blocking(move || app.store.read(|tx| device_keys::query(tx, &me, &session.user, &request.device_keys))).await
 }
@@ -72,6 +74,7 @@ pub async fn changes(
     session: Session,
     request: get_key_changes::v3::Request,
 ) -> Result<get_key_changes::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     let (from, to): (SyncToken, SyncToken) = (request.from.parse()?, request.to.parse()?);
     let read = move || app.store.read(|tx| device_lists::changes_since(tx, &session.user, from.pos, to.pos));
     let changes = blocking(read).await?;
@@ -84,6 +87,7 @@ pub async fn upload_cross_signing(
     session: Session,
     asked: Guarded<upload_signing_keys::v3::Request>,
 ) -> Result<upload_signing_keys::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     let upload_signing_keys::v3::Request { master_key, self_signing_key, user_signing_key, .. } = &asked.request;
     let keys = cross_signing::Keys {
         master: master_key.clone(),
@@ -106,6 +110,7 @@ pub async fn sign(
     session: Session,
     request: upload_signatures::v3::Request,
 ) -> Result<upload_signatures::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     let (user, store) = (session.user.clone(), app.store.clone());
     let judged = blocking(move || store.read(|tx| signatures::judge(tx, &user, &request.signed_keys))).await?;
     let good = judged.good;

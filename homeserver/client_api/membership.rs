@@ -96,6 +96,7 @@ pub async fn leave_room(
     session: Session,
     request: leave_room::v3::Request,
 ) -> Result<leave_room::v3::Response> {
+    app.limits.take(Bucket::Message, &session.user)?;
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {
         let mut room = Room::named(tx, &request.room_id)?;
@@ -111,6 +112,7 @@ pub async fn forget_room(
     session: Session,
     request: forget_room::v3::Request,
 ) -> Result<forget_room::v3::Response> {
+    app.limits.take(Bucket::Message, &session.user)?;
     let work = move |tx: &WriteTx| members::forget(tx, &Room::named(tx, &request.room_id)?, &session.user);
     app.store.write(work).await?;
     Ok(forget_room::v3::Response::new())
@@ -137,6 +139,7 @@ pub async fn ban_user(
     session: Session,
     request: ban_user::v3::Request,
 ) -> Result<ban_user::v3::Response> {
+    app.limits.take(Bucket::Message, &session.user)?;
     let act = Act { target: request.user_id, reason: request.reason, membership: MembershipState::Ban };
     change(&app, session, request.room_id, act).await?;
     Ok(ban_user::v3::Response::new())
@@ -202,6 +205,7 @@ async fn put_out(
     room: OwnedRoomId,
     (target, reason, unban): (OwnedUserId, Option<String>, bool),
 ) -> Result<()> {
+    app.limits.take(Bucket::Message, &session.user)?;
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {
         let mut room = Room::of_member(tx, &room, &session.user)?;

@@ -120,6 +120,7 @@ pub async fn messages(
     session: Session,
     request: get_message_events::v3::Request,
 ) -> Result<get_message_events::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     app.store.read(|tx| {
         let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
         let state = history::known_state(tx, &room, &session.user)?;
@@ -152,6 +153,7 @@ pub async fn context(
     session: Session,
     request: get_context::v3::Request,
 ) -> Result<get_context::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     app.store.read(|tx| {
         let unknown = || Error::not_found("there is no such event, or you may not see it");
         let room = Room::find(tx, &request.room_id)?.ok_or_else(unknown)?;

@@ -137,6 +137,7 @@ pub async fn member_events(
     session: Session,
     request: get_member_events::v3::Request,
 ) -> Result<get_member_events::v3::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
     let events = app.store.read(|tx| {
         let room = known(tx, &request.room_id)?;
         let mut at = history::known_state(tx, &room, &session.user)?;
