@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use ring::digest;
-use ruma::{OwnedDeviceId, OwnedUserId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 use crate::{
     accounts::users,
@@ -185,6 +185,15 @@ pub fn devices(tx: &impl Read, user: &UserId) -> Result<Vec<(String, DeviceRow)>
 /// One session of an account.
 pub fn device(tx: &impl Read, user: &UserId, id: &str) -> Result<Option<DeviceRow>> {
     tables::DEVICES.get(tx, (user.as_str(), id))
+}
+
+/// Refuses what is to be written for a session that has ended since its request came. 401
+/// `M_UNKNOWN_TOKEN`.
+pub fn check(tx: &impl Read, user: &UserId, id: &DeviceId) -> Result<()> {
+    match tables::DEVICES.has(tx, (user.as_str(), id.as_str()))? {
+        true => Ok(()),
+        false => Err(Error::unknown_token(false)),
+    }
 }
 
 /// Gives a session another name. 404 `M_NOT_FOUND` if there is no such session.

@@ -9,6 +9,7 @@ use ruma::api::client::{
 
 use super::blocking;
 use crate::{
+    accounts::sessions,
     app::App,
     base::token::SyncToken,
     e2ee::{cross_signing, device_keys, device_lists, one_time_keys, signatures},
@@ -31,6 +32,7 @@ pub async fn upload(
         app.store.read(|tx| one_time_keys::counts(tx, &user, &device))?
     } else {
         let job = app.store.write(move |tx| {
+            sessions::check(tx, &user, &device)?;
             // One-time keys first: they are what clients get wrong, and nothing is written by then.
             one_time_keys::upload(tx, &user, &device, &one_time_keys)?;
             one_time_keys::upload_fallback(tx, &user, &device, &fallback_keys)?;

@@ -4,7 +4,14 @@ use std::sync::Arc;
 
 use ruma::api::client::to_device::send_event_to_device::v3::{Request, Response};
 
-use crate::{accounts::transactions::Transaction, app::App, e2ee::to_device, error::Result, http::{Bucket, Session}};
+use crate::{
+    accounts::{sessions, transactions::Transaction},
+    app::App,
+    e2ee::to_device,
+    error::Result,
+    http::{Bucket, Session},
+    store::WriteTx,
+};
 
 /// `PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}`
 pub async fn send(app: Arc<App>, session: Session, request: Request) -> Result<Response> {
@@ -21,7 +28,12 @@ pub async fn send(app: Arc<App>, session: Session, request: Request) -> Result<R
             id: request.txn_id.to_string(),
         };
         let (sender, kind) = (session.user.clone(), kind.clone());
-        app.store.write(move |tx| to_device::send(tx, &transaction, &sender, &kind, &messages)).await?;
+        let device = session.device.clone();
+        let send = move |tx: &WriteTx| {
+            sessions::check(tx, &sender, &device)?;
+            to_device::send(tx, &transaction, &sender, &kind, &messages)
+        };
+        app.store.write(send).await?;
     }
     Ok(Response::new())
 }
