@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use hearth::{
     accounts::{passwords, sessions, users},
     base::random,
+    client_api::devices,
     config::{self, Config},
     http::{Files, tls::Certificate},
     start,
@@ -222,7 +223,9 @@ async fn change(store: &Store, id: OwnedUserId, what: User) -> Result<String, St
             let Password { hash, note } = Password::ask()?;
             let work = move |tx: &WriteTx| {
                 users::set_password(tx, &user, hash.clone())?;
-                sessions::end_all(tx, &user, None)
+                let ended = sessions::end_all(tx, &user, None)?;
+                devices::ended(tx, &user, &ended)?;
+                Ok(ended)
             };
             let ended = store.write(work).await.map_err(text)?.len();
             Ok(format!("{id} has a new password, and {ended} sessions ended.{note}"))
