@@ -193,6 +193,10 @@ pub fn claim(tx: &WriteTx, claims: &[Claim]) -> Result<Claimed> {
     let mut out = Claimed::new();
     for claim in claims {
         if let Some((id, json)) = claim_one(tx, claim)? {
+            // Its owner should hear how many are left before they run out.
+            tx.wake(|wake| {
+                wake.users.insert(claim.0.clone());
+            });
             let id = OwnedOneTimeKeyId::try_from(id).map_err(Error::internal)?;
             let key = (id, Raw::from_json(json::raw(json)?));
             out.entry(claim.0.clone()).or_default().insert(claim.1.clone(), Keys::from([key]));
