@@ -48,6 +48,7 @@ pub fn forget_user(tx: &WriteTx, user: &UserId) -> Result<()> {
     tables::KEY_SIGNATURES.remove_range(tx, (id, "", "", "")..=(id, LAST, LAST, LAST))?;
     tables::ONE_TIME_KEYS.remove_range(tx, (id, "", "", 0, "")..=(id, LAST, LAST, u64::MAX, LAST))?;
     tables::ONE_TIME_KEY_COUNTS.remove_range(tx, (id, "", "")..=(id, LAST, LAST))?;
+    tables::CLAIMED_KEYS.remove_range(tx, (id, "", 0, "")..=(id, LAST, u64::MAX, LAST))?;
     tables::FALLBACK_KEYS.remove_range(tx, (id, "", "")..=(id, LAST, LAST))?;
     tables::TO_DEVICE.remove_range(tx, (id, "", 0)..=(id, LAST, u64::MAX))?;
     tables::SIGNING_LOG.remove_range(tx, (id, 0)..=(id, u64::MAX))?;

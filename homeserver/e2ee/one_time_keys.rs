@@ -26,6 +26,10 @@ const MAX_CLAIMS: usize = 10_000;
 /// Keys that one job claims: a bound on how long it keeps others waiting.
 const PER_JOB: usize = 250;
 
+/// Keys of a device that are remembered after they were handed out: as many as it may upload again, in a
+/// request whose answer it missed.
+const MAX_CLAIMED: usize = 2 * MAX_KEYS;
+
 /// Keys with their IDs, as clients upload them.
 pub type Keys = BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>;
 
@@ -52,13 +56,20 @@ pub fn check(one_time: &Keys, fallback: &Keys) -> Result<()> {
     Ok(())
 }
 
-/// Adds one-time keys. 400 if there already is a different one with the same ID.
+/// Adds one-time keys. 400 if there already is a different one with the same ID. A key that was handed
+/// out stays so when its upload is tried again.
 pub fn upload(tx: &WriteTx, user: &UserId, device: &DeviceId, keys: &Keys) -> Result<()> {
     let (user, device) = (user.as_str(), device.as_str());
     let old = all(tx, user, device)?;
     let by_id: BTreeMap<&str, &str> = old.iter().map(|key| (&*key.id, &*key.json)).collect();
+    let range = (user, device, 0, "")..=(user, device, u64::MAX, LAST);
+    let claimed = tables::CLAIMED_KEYS.collect(tx, range, |(_, _, _, id), json| (id.to_owned(), json))?;
+    let claimed: BTreeMap<_, _> = claimed.into_iter().collect();
     let mut new = Vec::new();
     for (id, key) in keys {
+        if claimed.get(id.as_str()).is_some_and(|stored| same(stored, key.json().get())) {
+            continue;
+        }
         match by_id.get(id.as_str()) {
             Some(stored) if same(stored, key.json().get()) => {}
             Some(_) => return Err(Error::unknown(format!("there already is another one-time key {id}"))),
@@ -216,6 +227,7 @@ fn claim_one(tx: &WriteTx, (user, device, algorithm): &Claim) -> Result<Option<(
     if let Some((pos, id, json)) = oldest {
         tables::ONE_TIME_KEYS.remove(tx, (user, device, algorithm, pos, &*id))?;
         count(tx, (user, device, algorithm), -1)?;
+        remember(tx, (user, device), &id, &json)?;
         return Ok(Some((id, json)));
     }
     let Some(row) = tables::FALLBACK_KEYS.get(tx, (user, device, algorithm))? else { return Ok(None) };
@@ -226,10 +238,27 @@ fn claim_one(tx: &WriteTx, (user, device, algorithm): &Claim) -> Result<Option<(
     Ok(Some((row.id, row.json)))
 }
 
+/// Remembers that a key was handed out, and forgets the oldest such.
+fn remember(tx: &WriteTx, (user, device): (&str, &str), id: &str, json: &str) -> Result<()> {
+    tables::CLAIMED_KEYS.put(tx, (user, device, tx.next_pos(), id), &json.to_owned())?;
+    let (mut count, mut surplus) = (0, None);
+    let range = (user, device, 0, "")..=(user, device, u64::MAX, LAST);
+    tables::CLAIMED_KEYS.scan_back(tx, range, |(_, _, pos, id), _| {
+        count += 1;
+        surplus = (count > MAX_CLAIMED).then(|| (pos, id.to_owned()));
+        Ok(if surplus.is_some() { Flow::Stop } else { Flow::Next })
+    })?;
+    match surplus {
+        Some((pos, id)) => tables::CLAIMED_KEYS.remove(tx, (user, device, pos, &*id)).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Forgets a device's keys.
 pub(super) fn forget(tx: &WriteTx, user: &str, device: &str) -> Result<()> {
     let range = (user, device, "", 0, "")..=(user, device, LAST, u64::MAX, LAST);
     tables::ONE_TIME_KEYS.remove_range(tx, range)?;
+    tables::CLAIMED_KEYS.remove_range(tx, (user, device, 0, "")..=(user, device, u64::MAX, LAST))?;
     tables::ONE_TIME_KEY_COUNTS.remove_range(tx, (user, device, "")..=(user, device, LAST))?;
     tables::FALLBACK_KEYS.remove_range(tx, (user, device, "")..=(user, device, LAST))
 }
@@ -286,6 +315,19 @@ mod tests {
         let other = store.write(|tx| upload(tx, alice(), phone(), &upload_one(1, "CCCC"))).await;
         assert_eq!(other.expect_err("another").status(), 400);
         assert_eq!(left(&store).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_handed_out_is_not_taken_in_again() {
+        let (_dir, store) = open();
+        for _ in 0..2 {
+            store.write(|tx| upload(tx, alice(), phone(), &upload_one(1, "AAAA"))).await.expect("written");
+            claim_id(&store).await;
+        }
+        store.write(|tx| upload(tx, alice(), phone(), &upload_one(1, "AAAA"))).await.expect("tried again");
+        assert_eq!(left(&store).await, 0);
+        store.write(|tx| upload(tx, alice(), phone(), &upload_one(2, "BBBB"))).await.expect("written");
+        assert_eq!(claim_id(&store).await.as_deref(), Some("signed_curve25519:000002"));
     }
 
     #[tokio::test]

@@ -105,6 +105,8 @@ tables! {
     ONE_TIME_KEYS: (Str, Str, Str, Pos, Str) => String;
     /// How many one-time keys there are: (user ID, device ID, algorithm).
     ONE_TIME_KEY_COUNTS: (Str, Str, Str) => u64;
+    /// One-time keys as JSON that were handed out lately: (user ID, device ID, position, key ID).
+    CLAIMED_KEYS: (Str, Str, Pos, Str) => String;
     /// Fallback keys: (user ID, device ID, algorithm).
     FALLBACK_KEYS: (Str, Str, Str) => FallbackKeyRow;
     /// Messages for a device: (user ID, device ID, position).
