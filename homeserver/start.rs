@@ -51,9 +51,15 @@ pub fn signing_key(config: &Config) -> Result<SigningKey, String> {
 /// The folder of media of these settings, made if there is none.
 pub(crate) fn media(config: &Config, store: &Store) -> Result<Media, String> {
     let (folder, server) = (config.data_dir.join("media"), config.server_name.clone());
-    let bounds = Bounds { max_upload: config.max_upload, min_free: config.min_free_disk };
+    let bounds = Bounds { max_upload: config.max_upload, min_free: media_reserve(config.min_free_disk) };
     Media::open(&folder, store.clone(), server, bounds)
         .map_err(|error| format!("can't open the folder of media {}: {error}", folder.display()))
+}
+
+/// The free space that media leave: more than what the database needs to go on, so that files, which
+/// are what fills disks, can't stop the writing of messages.
+fn media_reserve(min_free_disk: u64) -> u64 {
+    min_free_disk.saturating_add(min_free_disk.saturating_mul(3).max(512 << 20))
 }
 
 /// Makes the folder for everything private, if it isn't there.

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes per second that a sender has to keep up.
 const SLOWEST: u64 = 8 * 1024;
 
+/// How many bytes are written before it is looked again how much room there is.
+const LOOK_EVERY: u64 = 4 << 20;
+
 /// The folder of files.
 pub struct Files {
     folder: PathBuf,
@@ -73,9 +76,7 @@ impl Files {
     /// 3. It gets its name, over the same content if that is there already.
     /// 4. The name is made durable, and the folders that were made for it.
     pub async fn receive(&self, body: impl Stream<Item = io::Result<Bytes>>) -> Result<Received> {
-        if !disk::has_space(&self.folder, self.bounds.min_free) {
-            return Err(full("too little free disk space"));
-        }
+        self.check_space()?;
         let temporary = Temporary(self.folder.join("incoming").join(random::id::<24>()));
         let received = self.write(&temporary.0, body).await?;
         let (root, target) = (self.folder.clone(), self.path(&received.hash));
@@ -87,6 +88,13 @@ impl Files {
         };
         tokio::task::spawn_blocking(settle).await.map_err(Error::internal)?.map_err(explain)?;
         Ok(received)
+    }
+
+    fn check_space(&self) -> Result<()> {
+        match disk::has_space(&self.folder, self.bounds.min_free) {
+            true => Ok(()),
+            false => Err(full("too little free disk space")),
+        }
     }
 
     async fn write(&self, path: &Path, body: impl Stream<Item = io::Result<Bytes>>) -> Result<Received> {
@@ -101,6 +109,9 @@ impl Files {
                 Some(Err(_)) => return Err(Error::unknown("the upload was cut off")),
                 None => break,
             };
+            if size / LOOK_EVERY != (size + piece.len() as u64) / LOOK_EVERY {
+                self.check_space()?;
+            }
             size += piece.len() as u64;
             self.check_size(size)?;
             hash.update(&piece);
