@@ -1,4 +1,38 @@
 //! Hearth, a Matrix homeserver that one person can run, understand and trust.
+//!
+//! # The map
+//!
+//! Folders are layers, file names are features: `ls homeserver/*/receipts.rs` shows all of receipts, and
+//! `rooms/` holds all rules about rooms. A module uses only layers above its own line
+//! (`tests/architecture.rs` holds it to that):
+//!
+//! | layer | owns | refuses to know |
+//! |---|---|---|
+//! | `error`, `base`, `config`, `limits` | errors, time, keys, JSON, settings, rate limits | everything of Hearth |
+//! | `store` | the database: one writer, snapshots, every table | what rows mean |
+//! | `accounts`, `hasher` | users, sessions, profiles, account data, push rules, presence | rooms |
+//! | `rooms` | the event graph: rules, state, history, receipts, unread counts | network, waiting |
+//! | `e2ee` | keys, device lists, to-device messages | what they encrypt |
+//! | `notify` | who waits, and up to which position | what happened |
+//! | `media` | uploaded files and thumbnails | HTTP |
+//! | `sync` | the answer between two positions, a file for each section | deciding |
+//! | `app` | the resources that a handler may use | everything else |
+//! | `http` | connections, routes, who is calling | Matrix beyond authentication |
+//! | `client_api` | one file per chapter of the client-server API | rules |
+//!
+//! The one idea: **gather → decide → commit → wake.** Deciding is plain functions over a transaction;
+//! everything that follows from an event is in the commit that holds the event; waiters are told only
+//! *that* something happened and *up to where*, after it is on disk.
+//!
+//! # A message, from its sender to its readers
+//!
+//! 1. `http/server.rs` takes the connection, `http/router.rs` finds the handler, `http/admit.rs` turns
+//!    the token into a `Session`.
+//! 2. `client_api/messages.rs` makes a `Draft` and hands a job to `store.write`.
+//! 3. In the writer (`store/writer.rs`): the transaction ID is looked up, `rooms/draft.rs` signs on top
+//!    of the room's present, `rooms/auth.rs` judges, `rooms/append.rs` writes all that follows.
+//! 4. One fsync later `notify.rs` rings whoever waits at the room, and the sender is answered.
+//! 5. Each reader's `sync/` takes a snapshot, finds the rooms that changed, and builds its own answer.
 
 pub mod accounts;
 pub mod app;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
@@ -356,11 +356,6 @@ pub fn decode(segment: &str) -> Option<String> {
 fn hex_byte(digits: &[u8]) -> Option<u8> {
     let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     Some(nibble(digits[0])? << 4 | nibble(digits[1])?)
-}
-
-/// Whether a request's body claims to be JSON or claims nothing.
-pub fn content_type(request: &Call) -> Option<&str> {
-    request.headers().get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
 #[cfg(test)]
