@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     base::Pos,
     error::{Error, Result},
-    store::{Flow, Read, WriteTx, rows::Dated, tables},
+    store::{Flow, LAST, Read, WriteTx, rows::Dated, tables},
 };
 
 /// Bytes of one entry at most.
@@ -100,7 +100,7 @@ pub fn changes(tx: &impl Read, user: &UserId, since: Pos, upto: Pos) -> Result<V
 
 /// All entries: those of the account first, then room by room.
 pub fn all(tx: &impl Read, user: &UserId) -> Result<Vec<Entry>> {
-    let range = (user.as_str(), "", "")..=(user.as_str(), "\u{10FFFF}", "");
+    let range = (user.as_str(), "", "")..=(user.as_str(), LAST, "");
     tables::ACCOUNT_DATA.collect(tx, range, |(_, room, kind), row| Entry {
         room: room.to_owned(),
         kind: kind.to_owned(),
@@ -140,7 +140,7 @@ pub fn untag(tx: &WriteTx, user: &UserId, room: &str, tag: &str) -> Result<()> {
 
 /// Removes all entries of an account.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
-    let entries = (user.as_str(), "", "")..=(user.as_str(), "\u{10FFFF}", "");
+    let entries = (user.as_str(), "", "")..=(user.as_str(), LAST, "");
     tables::ACCOUNT_DATA.remove_range(tx, entries)?;
     tables::ACCOUNT_DATA_SIZES.remove(tx, user.as_str())?;
     tables::ACCOUNT_DATA_LOG.remove_range(tx, (user.as_str(), 0)..=(user.as_str(), Pos::MAX))
@@ -169,7 +169,7 @@ fn check_room(tx: &impl Read, user: &UserId, room: &str) -> Result<()> {
         }
     }
     let mut types = 0;
-    tables::ACCOUNT_DATA.scan(tx, (user.as_str(), room, "")..=(user.as_str(), room, "\u{10FFFF}"), |_, _| {
+    tables::ACCOUNT_DATA.scan(tx, (user.as_str(), room, "")..=(user.as_str(), room, LAST), |_, _| {
         types += 1;
         Ok(if types < MAX_TYPES { Flow::Next } else { Flow::Stop })
     })?;

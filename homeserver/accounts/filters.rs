@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
-    store::{Read, WriteTx, tables},
+    store::{LAST, Read, WriteTx, tables},
 };
 
 /// Bytes of a filter at most.
@@ -49,11 +49,11 @@ pub fn parse(json: &str) -> Result<FilterDefinition> {
 
 /// Removes all filters of an account.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
-    tables::FILTERS.remove_range(tx, (user.as_str(), "")..=(user.as_str(), "\u{10FFFF}"))
+    tables::FILTERS.remove_range(tx, (user.as_str(), "")..=(user.as_str(), LAST))
 }
 
 fn ids(tx: &impl Read, user: &UserId) -> Result<Vec<String>> {
-    let range = (user.as_str(), "")..=(user.as_str(), "\u{10FFFF}");
+    let range = (user.as_str(), "")..=(user.as_str(), LAST);
     tables::FILTERS.collect(tx, range, |(_, id), _| id.to_owned())
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
-    store::{Read, WriteTx, tables},
+    store::{LAST, Read, WriteTx, tables},
 };
 
 /// Bytes of a whole profile: less than this.
@@ -43,7 +43,7 @@ pub fn remove(tx: &WriteTx, user: &UserId, key: &str) -> Result<()> {
 
 /// All fields of a profile.
 pub fn of(tx: &impl Read, user: &UserId) -> Result<Map<String, Value>> {
-    let range = (user.as_str(), "")..=(user.as_str(), "\u{10FFFF}");
+    let range = (user.as_str(), "")..=(user.as_str(), LAST);
     let fields = tables::PROFILES.collect(tx, range, |(_, key), json| (key.to_owned(), json))?;
     fields.into_iter().map(|(key, json)| Ok((key, serde_json::from_str(&json).map_err(Error::internal)?))).collect()
 }
@@ -68,7 +68,7 @@ pub fn add_to_member(tx: &impl Read, user: &UserId, content: &mut Map<String, Va
 
 /// Removes a whole profile.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
-    tables::PROFILES.remove_range(tx, (user.as_str(), "")..=(user.as_str(), "\u{10FFFF}"))
+    tables::PROFILES.remove_range(tx, (user.as_str(), "")..=(user.as_str(), LAST))
 }
 
 /// spec: appendices#common-namespaced-identifier-grammar

@@ -19,7 +19,7 @@ use crate::{
     base::{clock, random},
     error::{Error, Result},
     store::{
-        Read, WriteTx,
+        LAST, Read, WriteTx,
         rows::{DeviceRow, TokenRow},
         tables,
     },
@@ -178,7 +178,7 @@ pub fn end_all(tx: &WriteTx, user: &UserId, except: Option<&str>) -> Result<Vec<
 
 /// All sessions of an account, with their IDs.
 pub fn devices(tx: &impl Read, user: &UserId) -> Result<Vec<(String, DeviceRow)>> {
-    let all = (user.as_str(), "")..=(user.as_str(), "\u{10FFFF}");
+    let all = (user.as_str(), "")..=(user.as_str(), LAST);
     tables::DEVICES.collect(tx, all, |(_, id), row| (id.to_owned(), row))
 }
 
@@ -411,6 +411,18 @@ mod tests {
         let ended = store.write(move |tx| end_all(tx, alice(), Some(kept.as_str()))).await.expect("ends");
         assert_eq!(ended, ["TV"]);
         assert!(works(&store, &laptop.access));
+    }
+
+    #[tokio::test]
+    async fn no_name_hides_a_session() {
+        let (_dir, store) = house().await;
+        let last = "\u{10FFFF}".repeat(63);
+        for device in ["\u{10FFFF}", "\u{10FFFF}x", &last] {
+            let session = sign_in(&store, Some(device), false).await;
+            assert_eq!(store.read(|tx| devices(tx, alice())).expect("reads").len(), 1);
+            assert_eq!(store.write(|tx| end_all(tx, alice(), None)).await.expect("ends"), [device]);
+            assert!(!works(&store, &session.access));
+        }
     }
 
     #[tokio::test]

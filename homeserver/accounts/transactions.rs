@@ -6,7 +6,7 @@
 use crate::{
     base::clock,
     error::{Error, Result},
-    store::{Flow, Read, WriteTx, tables},
+    store::{Flow, LAST, Read, WriteTx, tables},
 };
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
@@ -72,7 +72,7 @@ fn today() -> u64 {
 pub fn forget(tx: &WriteTx, user: &str, device: &str) -> Result<()> {
     let today = today();
     for day in [today, today.saturating_sub(1)] {
-        tables::TRANSACTIONS.remove_range(tx, (day, user, device, "")..=(day, user, device, "\u{10FFFF}"))?;
+        tables::TRANSACTIONS.remove_range(tx, (day, user, device, "")..=(day, user, device, LAST))?;
     }
     Ok(())
 }

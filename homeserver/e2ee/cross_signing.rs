@@ -14,8 +14,7 @@ use super::{bound, device_lists, signatures};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
-    rooms::members::LAST,
-    store::{Read, WriteTx, tables},
+    store::{LAST, Read, WriteTx, tables},
 };
 
 /// What a key is for, as it is written in keys and in the store.

@@ -13,8 +13,7 @@ use super::{bound, cross_signing, device_lists, signatures};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
-    rooms::members::LAST,
-    store::{Read, WriteTx, tables},
+    store::{LAST, Read, WriteTx, tables},
 };
 
 /// People asked for at once at most.

@@ -10,8 +10,7 @@ use ruma::{OwnedUserId, UserId};
 use crate::{
     base::{Pos, RoomNum},
     error::Result,
-    rooms::members::LAST,
-    store::{Flow, Read, WriteTx, tables},
+    store::{Flow, LAST, Read, WriteTx, tables},
 };
 
 /// Whose devices a client should ask for again, and whose it need not track any more.

@@ -13,8 +13,7 @@ use ruma::{DeviceId, UserId};
 
 use crate::{
     error::{Error, Result},
-    rooms::members::LAST,
-    store::{WriteTx, tables},
+    store::{LAST, WriteTx, tables},
 };
 
 /// One key object at most: more than any client sends, and it still fits into a federation EDU.

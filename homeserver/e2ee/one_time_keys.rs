@@ -12,8 +12,7 @@ use super::bound;
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
-    rooms::members::LAST,
-    store::{Flow, Read, WriteTx, rows::FallbackKeyRow, tables},
+    store::{Flow, LAST, Read, WriteTx, rows::FallbackKeyRow, tables},
 };
 
 /// One-time keys of a device at most. The oldest give way: a client that keeps too many private halves

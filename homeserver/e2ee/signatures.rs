@@ -17,8 +17,7 @@ use super::{bound, cross_signing, device_keys, device_lists};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
-    rooms::members::LAST,
-    store::{Flow, Read, WriteTx, tables},
+    store::{Flow, LAST, Read, WriteTx, tables},
 };
 
 /// Signed keys in one request at most.

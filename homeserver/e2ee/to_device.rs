@@ -18,8 +18,7 @@ use crate::{
     accounts::transactions::Transaction,
     base::{Pos, json},
     error::{Error, Result},
-    rooms::members::LAST,
-    store::{Flow, Read, WriteTx, tables},
+    store::{Flow, LAST, Read, WriteTx, tables},
 };
 
 /// A message's content at most.

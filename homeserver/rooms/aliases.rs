@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     draft::{self, Draft},
-    members::{self, LAST},
+    members,
     power::Powers,
     room::Room,
 };
@@ -16,7 +16,7 @@ use crate::{
     accounts::users,
     base::signing::Identity,
     error::{Error, Result},
-    store::{Read, WriteTx, rows::AliasRow, tables},
+    store::{LAST, Read, WriteTx, rows::AliasRow, tables},
 };
 
 /// The room that an alias of ours leads to.

@@ -17,11 +17,8 @@ use crate::{
     accounts::profile,
     base::{RoomNum, signing::Identity},
     error::{Error, Result},
-    store::{Flow, Read, WriteTx, rows::MemberRow, tables},
+    store::{Flow, LAST, Read, WriteTx, rows::MemberRow, tables},
 };
-
-/// The last character there is: an upper bound for keys that begin with something.
-pub const LAST: &str = "\u{10FFFF}";
 
 /// Brings the index in step with a room whose current state was `old`.
 pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId) -> Result<()> {

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{self, Slices},
-    members::LAST,
     room::Room,
     threads,
     timeline::{View, order_of},
@@ -18,7 +17,7 @@ use crate::{
     accounts::account_data,
     base::{Pos, RoomNum, clock},
     error::{Error, Result},
-    store::{Flow, Read, WriteTx, rows::ReceiptRow, tables},
+    store::{Flow, LAST, Read, WriteTx, rows::ReceiptRow, tables},
 };
 
 /// Receipts of others that an initial sync shows of one room at most, the newest ones.

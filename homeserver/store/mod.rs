@@ -15,7 +15,7 @@ use std::{path::Path, sync::Arc};
 
 use engine::Engine;
 pub use engine::Options;
-pub use table::{Flow, Table};
+pub use table::{Flow, LAST, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use tx::{Read, ReadTx, Wake, WriteTx};
 pub use writer::OnCommit;

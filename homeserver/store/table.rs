@@ -8,6 +8,23 @@ use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition};
 use super::{Read, WriteTx, rows::Row, tx::storage};
 use crate::error::Result;
 
+/// What no text of a key comes after: an upper bound for ranges. Texts in keys have 255 bytes at most, or
+/// begin with a letter that we gave them.
+pub const LAST: &str = match std::str::from_utf8(&LAST_BYTES) {
+    Ok(text) => text,
+    Err(_) => panic!("these are whole characters"),
+};
+
+/// The last character there is, again and again: one alone would come before what begins with it.
+const LAST_BYTES: [u8; 256] = {
+    let (mut bytes, mut at) = ([0; 256], 0);
+    while at < bytes.len() {
+        bytes[at] = [0xF4, 0x8F, 0xBF, 0xBF][at % 4];
+        at += 1;
+    }
+    bytes
+};
+
 /// Whether a scan goes on after this row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Flow {

@@ -222,7 +222,7 @@ proptest! {
     fn ranges_hold_what_they_name_and_nothing_of_neighbours(
         rows in prop::collection::btree_set((
             prop::sample::select(vec!["@a:x", "@a:x.org", "@a:x:1", "@a:", "@a:w", "@a:y", "@aa:x", "@a:x\u{0}", "@a:x\u{10FFFF}"]),
-            prop::sample::select(vec!["", "D", "DE", "D\u{0}", "C", "\u{10FFFE}", "é"]),
+            prop::sample::select(vec!["", "D", "DE", "D\u{0}", "C", "\u{10FFFF}x", &LAST[..252], "é"]),
             prop_oneof![Just(0), Just(u64::MAX), any::<u64>()],
         ), 0..60),
         places in prop::collection::btree_set((0u64..3, -5i64..5), 0..30),
@@ -240,7 +240,7 @@ proptest! {
                 tables::TIMELINE.put(tx, (*room, *order), &rows::Place { event: 0, state_after: 0 })?;
             }
             for user in rows.iter().map(|(user, ..)| *user) {
-                let keys = tables::DEVICE_KEYS.collect(tx, (user, "")..=(user, "\u{10FFFF}"), |(user, device), _| (user.to_owned(), device.to_owned()))?;
+                let keys = tables::DEVICE_KEYS.collect(tx, (user, "")..=(user, LAST), |(user, device), _| (user.to_owned(), device.to_owned()))?;
                 let own: std::collections::BTreeSet<_> = rows.iter().filter(|row| row.0 == user).map(|row| (user.to_owned(), row.1.to_owned())).collect();
                 assert_eq!(keys, own.into_iter().collect::<Vec<_>>());
             }
