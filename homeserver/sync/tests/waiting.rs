@@ -6,6 +6,9 @@ use super::*;
 use crate::{base::clock, store::tables};
 
 /// A hub that wakes who waits, and bob's token. Bob is in the first room.
+/// Long enough for what was rung to be looked at, also on a machine that is busy with other tests.
+const PAUSE: Duration = Duration::from_millis(400);
+
 async fn running() -> (Arc<Hub>, House, String) {
     let mut house = House::new().await;
     house.happen(vec![Deed::Join(1, 0)]).await;
@@ -50,10 +53,10 @@ async fn waiting_long_is_no_long_absence() {
         async move { ask_for(&hub, &since, 60_000).await }
     });
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(PAUSE).await;
         pass(&hub, 3000).await;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(PAUSE).await;
     house.happen(vec![Deed::Say(0, 0)]).await;
     let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("in time");
     let answer = answer.expect("no panic").expect("answers");
@@ -84,7 +87,7 @@ async fn a_session_that_ends_while_an_answer_is_built_ends_the_wait() {
         let hub = hub.clone();
         async move { ask_for(&hub, &since, 60_000).await }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(PAUSE).await;
     let sign_out = |tx: &WriteTx| {
         tx.wake(|wake| {
             wake.signed_out.insert(bob().to_owned());
@@ -92,7 +95,7 @@ async fn a_session_that_ends_while_an_answer_is_built_ends_the_wait() {
         Ok(())
     };
     hub.store.write(sign_out).await.expect("writes");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(PAUSE).await;
     drop(places);
     let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("at once").expect("no panic");
     assert_eq!(answer.expect_err("there is no such session").errcode(), "M_UNKNOWN_TOKEN");
@@ -148,7 +151,7 @@ async fn who_is_out_types_no_more() {
     }
     let since = text(&ask_for(&hub, &since, 0).await.expect("answers")["next_batch"]);
     house.happen(vec![Deed::Kick(2, 0)]).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(PAUSE).await;
     let typing = |answer: &Value| answer["rooms"]["join"][house.rooms[0].as_str()]["ephemeral"]["events"][0].clone();
     let answer = ask_for(&hub, &since, 0).await.expect("answers");
     assert_eq!(typing(&answer)["content"]["user_ids"], json!([people()[0], bob()]), "{answer}");
