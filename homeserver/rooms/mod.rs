@@ -5,6 +5,7 @@
 //! In the order in which an event meets them: `draft` (wanted → signed) → `auth` → `append` (the only
 //! function that writes an event) → `state` → `timeline`, `members`, `relations`, `redact`.
 
+pub mod acl;
 pub mod aliases;
 pub mod append;
 pub mod auth;
