@@ -5,6 +5,7 @@
 import { Api, ApiError, at } from './api.js';
 import { openDisk } from './disk.js';
 import { serverOf } from './ids.js';
+import { Media } from './media.js';
 import { Sender } from './sender.js';
 import { Store } from './store.js';
 import { Sync } from './sync.js';
@@ -29,6 +30,7 @@ export class Client {
     this.server = serverOf(session.userId);
     this.disk = disk;
     this.api = new Api({ base: session.base, token: session.token });
+    this.media = new Media(this.api);
     this.store = new Store(session.userId, disk);
     this.sync = new Sync({ api: this.api, take: (sync) => this.store.take(sync), since: () => this.store.since });
     this.sender = new Sender({ api: this.api, sync: this.sync, store: this.store });

@@ -3,7 +3,7 @@
  * is no place for more. Owns which of them stand side by side, from the address.
  */
 import { h, keyed } from '../kit/dom.js';
-import { effect } from '../kit/signal.js';
+import { computed, effect } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
 import { icon, mark } from './icons.js';
@@ -22,11 +22,18 @@ import { roomView } from './room.js';
  * }} App
  */
 
+/**
+ * What can stand beside the conversation, by its word in the address: `#/room/!id/members`.
+ * @type {Record<string, (app: App, room: import('../matrix/room.js').Room, ...args: string[]) => Node>}
+ */
+const PANES = { members: membersPane };
+
 /** @param {App} app */
 export function appView(app) {
   const { place } = app;
   const roomId = () => (place.value.name === 'room' ? place.value.args[0] : undefined);
-  const withMembers = () => (place.value.name === 'room' && place.value.args[1] === 'members' ? place.value.args[0] : undefined);
+  // One word, so that the pane is built anew only when it is another.
+  const beside = computed(() => (place.value.name === 'room' && place.value.args[1] in PANES ? place.value.args.join('\n') : ''));
   effect(() => {
     const id = roomId();
     const unread = app.client.store.rooms.value.reduce((sum, room) => sum + room.unread.value.count + Number(room.membership.value === 'invite'), 0);
@@ -41,16 +48,22 @@ export function appView(app) {
     joinDialog(app, target);
   });
   return h.div(
-    { class: () => `app ${roomId() ? 'has-room' : ''} ${withMembers() ? 'has-members' : ''}` },
+    { class: () => `app ${roomId() ? 'has-room' : ''} ${beside.value ? 'has-pane' : ''}` },
     h.a({ class: 'skip', href: '#main', onclick: skip }, () => t('app.skip')),
     roomList(app),
     keyed(roomId, (id) => (id ? roomView(app, id) : welcome(app))),
     keyed(
-      () => app.client.store.room(withMembers() ?? ''),
-      (room) => (room ? membersPane(app, room) : null),
+      () => (app.client.store.room(roomId() ?? '') ? beside.value : ''),
+      (wanted) => wanted && pane(app, wanted.split('\n')),
     ),
     h.div({ class: 'status', role: 'status' }, () => (app.client.sync.status.value === 'offline' ? h.p({ class: 'offline' }, icon('offline'), h.span(t('status.offline'))) : null)),
   );
+}
+
+/** @param {App} app @param {string[]} wanted the room's ID, the pane's name, what it is about */
+function pane(app, [id, name, ...args]) {
+  const room = app.client.store.room(id);
+  return room ? PANES[name](app, room, ...args) : null;
 }
 
 /** @param {App} app */

@@ -25,7 +25,7 @@ export function membersPane(app, room) {
     return [...sorted('join'), ...sorted('invite')];
   });
   return h.aside(
-    { class: 'members', 'aria-label': () => t('members.title') },
+    { class: 'pane members', 'aria-label': () => t('members.title') },
     h.header(
       { class: 'pane-head' },
       h.h2(() => t('room.memberCount', { count: room.memberCount })),
