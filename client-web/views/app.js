@@ -8,7 +8,7 @@ import { t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
 import { icon, mark } from './icons.js';
 import { membersPane } from './members.js';
-import { roomName } from './names.js';
+import { media, roomName } from './names.js';
 import { roomList, startButtons } from './room-list.js';
 import { roomView } from './room.js';
 
@@ -31,6 +31,7 @@ const PANES = { members: membersPane };
 /** @param {App} app */
 export function appView(app) {
   const { place } = app;
+  media.value = app.client.media;
   const roomId = () => (place.value.name === 'room' ? place.value.args[0] : undefined);
   // One word, so that the pane is built anew only when it is another.
   const beside = computed(() => (place.value.name === 'room' && place.value.args[1] in PANES ? place.value.args.join('\n') : ''));

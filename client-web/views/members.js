@@ -8,10 +8,10 @@ import { computed, signal } from '../kit/signal.js';
 import { language, t } from '../i18n/index.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
-import { avatar } from './names.js';
+import { memberAvatar } from './names.js';
 
 /** Pixels; the same as `--member-row` in the style sheet. */
-const ROW = 52;
+const ROW = 56;
 
 /** @typedef {import('../matrix/room.js').Member} Member */
 
@@ -40,7 +40,7 @@ export function membersPane(app, room) {
 function row(room, member) {
   return h.li(
     { class: `member ${member.membership}` },
-    avatar(member.id, () => member.name, 'small'),
+    memberAvatar(room, member.id, 'small'),
     h.span({ class: 'member-text' }, h.bdi({ class: 'member-name' }, member.name, member.id === room.me && h.span({ class: 'member-you' }, () => ` (${t('members.you')})`)), h.bdi({ class: 'member-id' }, member.id)),
     h.span({ class: 'member-role' }, () => role(member)),
   );

@@ -8,7 +8,7 @@ import { isRedacted, oneLine, said } from '../matrix/events.js';
 import { attempt } from './errors.js';
 import { formatted, plain } from './formatted.js';
 import { icon } from './icons.js';
-import { avatar, hue } from './names.js';
+import { hue, memberAvatar } from './names.js';
 
 /** Faces shown of those who have read; the others are counted. */
 const FACES = 4;
@@ -30,7 +30,7 @@ export function messageRow(client, room, entry, head) {
   const stamp = () => h.time({ class: 'message-time', datetime: new Date(ts).toISOString(), title: exact(ts) }, time(ts));
   return h.li(
     { class: () => `message ${head ? 'head' : ''} ${status()} ${sender === room.me ? 'own' : ''}`, tabindex: '-1', 'data-event-id': () => (entry.changed.value, entry.event.event_id) },
-    head ? avatar(sender, name, 'medium') : h.span({ class: 'message-gutter' }, stamp),
+    head ? memberAvatar(room, sender) : h.span({ class: 'message-gutter' }, stamp),
     h.div(
       { class: 'message-main' },
       head && h.div({ class: 'message-head' }, h.bdi({ class: `message-sender ${hue(sender)}`, title: sender }, name), stamp),
@@ -130,7 +130,7 @@ function readers(room, ids) {
   const names = () => t('message.readBy', { names: list(ids.slice(0, 20).map((id) => room.nameOf(id))) });
   return h.span(
     { class: 'readers', role: 'img', 'aria-label': names, title: names },
-    ids.slice(0, FACES).map((id) => avatar(id, () => room.nameOf(id), 'tiny')),
+    ids.slice(0, FACES).map((id) => memberAvatar(room, id, 'tiny')),
     ids.length > FACES && h.span({ class: 'readers-more' }, `+${ids.length - FACES}`),
   );
 }

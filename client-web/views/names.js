@@ -1,8 +1,10 @@
 /**
  * How people and rooms are named and pictured everywhere: one place, one look.
  */
-import { h } from '../kit/dom.js';
+import { h, keyed } from '../kit/dom.js';
+import { signal } from '../kit/signal.js';
 import { hueOf } from '../matrix/ids.js';
+import { parseMxc } from '../matrix/media.js';
 import { list, t } from '../i18n/index.js';
 
 const HUES = 8;
@@ -16,15 +18,35 @@ export function roomName(room) {
   return title.others ? t('rooms.andOthers', { names: title.names.join(', '), count: title.others }) : names;
 }
 
+/** Where pictures come from while somebody is signed in. */
+export const media = signal(/** @type {import('../matrix/media.js').Media | null} */ (null));
+
+/** In CSS pixels; the server makes pictures of this size or larger. @type {Record<Look, number>} */
+const SIZES = { tiny: 16, small: 32, medium: 40, large: 72, huge: 112 };
+
+/** @typedef {'tiny' | 'small' | 'medium' | 'large' | 'huge'} Look */
+
 /**
  * A picture of somebody or something: until there is one, an initial on a colour of its own.
  * @param {string} id decides the colour
  * @param {() => string} name
- * @param {'small' | 'medium' | 'large' | 'tiny'} [size]
+ * @param {Look} [size]
  * @param {'person' | 'room'} [shape]
+ * @param {() => unknown} [picture] its `mxc:` address
  */
-export function avatar(id, name, size = 'medium', shape = 'person') {
-  return h.span({ class: `avatar ${size} of-${shape} hue-${hueOf(id, HUES)}`, 'aria-hidden': 'true' }, () => initial(name()));
+export function avatar(id, name, size = 'medium', shape = 'person', picture = () => undefined) {
+  return h.span(
+    { class: `avatar ${size} of-${shape} hue-${hueOf(id, HUES)}`, 'aria-hidden': 'true' },
+    keyed(picture, (mxc) => (parseMxc(mxc) ? image(String(mxc), SIZES[size], () => initial(name())) : () => initial(name()))),
+  );
+}
+
+/** @param {string} mxc @param {number} pixels @param {() => string} instead what stands there until it comes, or if it doesn't */
+function image(mxc, pixels, instead) {
+  const url = signal('');
+  const side = pixels <= 40 ? 96 : 256;
+  media.peek()?.picture(mxc, { width: side, height: side, crop: true }).then((found) => (url.value = found), () => {});
+  return () => (url.value ? h.img({ src: url.value, alt: '', draggable: 'false', onerror: () => (url.value = '') }) : instead());
 }
 
 /** The colour class of a person's name. @param {string} id */
@@ -40,7 +62,19 @@ export function initial(name) {
   return first.normalize('NFC').slice(0, 8).replace(/\p{M}{2,}/gu, '').toLocaleUpperCase();
 }
 
-/** The avatar of a room: in a chat of two it is the other person's. @param {import('../matrix/room.js').Room} room @param {'medium' | 'large'} [size] */
+/**
+ * The picture of a person in a room.
+ * @param {import('../matrix/room.js').Room} room
+ * @param {string} id
+ * @param {Look} [size]
+ */
+export function memberAvatar(room, id, size = 'medium') {
+  return avatar(id, () => room.member(id).name, size, 'person', () => room.member(id).avatar);
+}
+
+/** The picture of a room: in a chat of two it is the other person's. @param {import('../matrix/room.js').Room} room @param {Look} [size] */
 export function roomAvatar(room, size = 'medium') {
-  return avatar(room.id, () => roomName(room), size, 'room');
+  const other = () => (room.stateOf('m.room.name')?.name ? undefined : room.heroes().length === 1 ? room.heroes()[0] : undefined);
+  const picture = () => room.stateOf('m.room.avatar')?.url ?? (other() && room.member(other() ?? '').avatar);
+  return keyed(other, (id) => avatar(id ?? room.id, () => roomName(room), size, id ? 'person' : 'room', picture));
 }

@@ -16,7 +16,7 @@ import { noticeText } from './notice.js';
 import { accountMenu } from './settings-menu.js';
 
 /** Pixels; the same as `--row` in the style sheet. */
-const ROW = 64;
+const ROW = 60;
 /** From this many rooms on, typing is quicker than looking. */
 const WORTH_FILTERING = 6;
 
@@ -78,7 +78,7 @@ function head(app) {
 /** @param {import('../kit/signal.js').Signal<string>} typed */
 function filter(typed) {
   return h.label(
-    { class: 'filter' },
+    { class: 'filter search-box' },
     icon('search'),
     h.input({ type: 'search', 'aria-label': () => t('rooms.filter'), placeholder: () => t('rooms.filter'), value: typed.peek(), oninput: (/** @type {any} */ event) => (typed.value = event.target.value) }),
   );
