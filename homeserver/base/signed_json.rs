@@ -9,7 +9,7 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, signatures::to_canonical_json_string_for_signing};
 
 /// Base64 as others write it: with padding or without.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+pub const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)

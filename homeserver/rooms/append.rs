@@ -48,7 +48,7 @@ pub fn append(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>) -> Result<P
     // 2. The state after it.
     let after = match &pdu.state_key {
         Some(key) => {
-            let key = state::key_or_new(tx, &pdu.kind.to_string(), key)?;
+            let key = state::key_or_new(tx, &pdu.name, key)?;
             state::with(tx, before, &BTreeMap::from([(key, pos)]))?
         }
         None => before,

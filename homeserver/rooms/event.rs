@@ -33,8 +33,11 @@ pub struct Pdu {
     pub room_id: Option<OwnedRoomId>,
     /// Who sent it.
     pub sender: OwnedUserId,
-    /// Its type.
+    /// Its type, as it is written: what state is kept by.
     #[serde(rename = "type")]
+    pub name: String,
+    /// Its type, as the rules know it. Several names may mean the same kind.
+    #[serde(skip, default = "no_kind")]
     pub kind: TimelineEventType,
     /// The state key, for state events.
     pub state_key: Option<String>,
@@ -46,7 +49,8 @@ pub struct Pdu {
     pub prev_events: Vec<OwnedEventId>,
     /// The events that allow it.
     pub auth_events: Vec<OwnedEventId>,
-    /// What it redacts, in room versions up to 10.
+    /// What it redacts, in room versions up to 10. In later ones it may be anything.
+    #[serde(default, deserialize_with = "event_id_or_nothing")]
     pub redacts: Option<OwnedEventId>,
     /// One more than the greatest depth of the events before it.
     pub depth: u64,
@@ -56,11 +60,21 @@ fn no_id() -> OwnedEventId {
     OwnedEventId::try_from("$").expect("a dollar sign is an event ID")
 }
 
+fn no_kind() -> TimelineEventType {
+    TimelineEventType::from("")
+}
+
+fn event_id_or_nothing<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<OwnedEventId>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(value)?;
+    Ok(value.and_then(|id| OwnedEventId::try_from(id.as_str()?).ok()))
+}
+
 impl Pdu {
     /// Parses an event from its federation JSON.
     pub fn parse(id: OwnedEventId, json: &str) -> Result<Self> {
         let mut pdu: Self = serde_json::from_str(json).map_err(|error| Error::bad_json(error.to_string()))?;
         pdu.id = id;
+        pdu.kind = TimelineEventType::from(pdu.name.as_str());
         Ok(pdu)
     }
 

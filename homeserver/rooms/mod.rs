@@ -16,6 +16,7 @@ pub mod event;
 pub mod filter;
 pub mod history;
 pub mod members;
+pub mod pdu;
 pub mod power;
 pub mod receipts;
 pub mod redact;

@@ -39,7 +39,7 @@ pub fn after(tx: &WriteTx, pos: Pos) -> Result<StateId> {
     let Some(key) = &pdu.state_key else {
         return Ok(row.state_before);
     };
-    let key = state::key_or_new(tx, &pdu.kind.to_string(), key)?;
+    let key = state::key_or_new(tx, &pdu.name, key)?;
     state::with(tx, row.state_before, &BTreeMap::from([(key, pos)]))
 }
 

@@ -1,0 +1,282 @@
+//! An event from another server, from bytes to something that may be judged: its format, its ID, its
+//! signatures and its content hash. A [`Checked`] event can be made nowhere else; whether the room
+//! allows it is for others to say.
+//! spec: server-server-api#checks-performed-on-receipt-of-a-pdu (1 to 3), rooms/v12#event-format
+
+mod strict;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId,
+    RoomVersionId, UserId,
+    canonical_json::redact_in_place,
+    room_version_rules::RoomVersionRules,
+    signatures::{PublicKeyMap, content_hash, reference_hash},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{draft, event::Pdu};
+use crate::{
+    base::{json, signed_json},
+    error::{Error, Result},
+};
+
+/// The canonical JSON of an event at most, signatures included and `unsigned` not: it is nobody's word.
+/// spec: client-server-api#size-limits
+pub const MAX_EVENT: usize = 65_536;
+/// The text that an event comes in at most: as large again, for `unsigned` and for white space.
+const MAX_TEXT: usize = 2 * MAX_EVENT;
+/// IDs, types and state keys at most, bytes.
+const MAX_KEY: usize = 255;
+/// Events before an event at most. spec: rooms/v4#event-format
+const MAX_PREV: usize = 20;
+/// Events that allow an event at most.
+const MAX_AUTH: usize = 10;
+/// Signatures of one server that are looked at: a bound on what an event costs.
+const MAX_SIGNATURES: usize = 8;
+
+/// An event whose format is right. Who sent it is not proven yet.
+#[derive(Debug)]
+pub struct Parsed {
+    pdu: Pdu,
+    room_id: OwnedRoomId,
+    object: CanonicalJsonObject,
+}
+
+/// An event whose format, signatures and content hash are right; or, where the hash is not, what is left
+/// of it by redaction. Can be made nowhere but here.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pdu: Pdu,
+    room_id: OwnedRoomId,
+    json: String,
+}
+
+impl Checked {
+    /// The event.
+    pub fn pdu(&self) -> &Pdu {
+        &self.pdu
+    }
+    /// Its ID.
+    pub fn id(&self) -> &EventId {
+        &self.pdu.id
+    }
+    /// Its room.
+    pub fn room_id(&self) -> &RoomId {
+        &self.room_id
+    }
+    /// Its JSON as it federates.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+}
+
+/// The keys that have to sign an event: by server the IDs of those whose signatures it carries.
+pub type Signers = BTreeMap<OwnedServerName, BTreeSet<String>>;
+
+/// The room that an event says it is in; none for a create event of version 12, whose room is called as
+/// it is itself. Looks at nothing else.
+pub fn room_of(raw: &RawValue) -> Option<OwnedRoomId> {
+    #[derive(Deserialize)]
+    struct Named {
+        room_id: OwnedRoomId,
+    }
+    serde_json::from_str::<Named>(raw.get()).ok().map(|named| named.room_id)
+}
+
+/// The version of the room that a create event makes, as far as it says a known one.
+pub fn version_of(create: &Pdu) -> Option<RoomVersionId> {
+    #[derive(Deserialize)]
+    struct Content {
+        room_version: Option<RoomVersionId>,
+    }
+    let content: Content = create.content_as()?;
+    Some(content.room_version.unwrap_or(RoomVersionId::V1))
+}
+
+/// Reads an event of a room with these rules. 400 `M_BAD_JSON` for what is no event there.
+pub fn parse(raw: &RawValue, rules: &RoomVersionRules) -> Result<Parsed> {
+    if raw.get().len() > MAX_TEXT {
+        return Err(wrong("it is too large"));
+    }
+    if json::is_too_deep(raw.get().as_bytes()) {
+        return Err(wrong("it is nested too deeply"));
+    }
+    let mut object = strict::object(raw.get()).map_err(|error| wrong(&error.to_string()))?;
+    object.remove("unsigned");
+    check_form(&object, rules)?;
+    let json = serde_json::to_string(&object).map_err(Error::internal)?;
+    if json.len() > MAX_EVENT {
+        return Err(wrong(&format!("it has more than {MAX_EVENT} bytes")));
+    }
+    let hash = reference_hash(&object, rules).map_err(|error| wrong(&error.to_string()))?;
+    let id = OwnedEventId::try_from(format!("${hash}")).map_err(Error::internal)?;
+    let pdu = Pdu::parse(id, &json)?;
+    let room_id = match &pdu.room_id {
+        Some(room) => room.clone(),
+        None => draft::room_id_of(&pdu.id)?,
+    };
+    Ok(Parsed { pdu, room_id, object })
+}
+
+/// What an event is to look like. spec: rooms/v12#event-format, client-server-api#size-limits
+fn check_form(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<()> {
+    let kind = text(object, "type")?.ok_or_else(|| wrong("it has no type"))?;
+    let sender = text(object, "sender")?.ok_or_else(|| wrong("it has no sender"))?;
+    UserId::parse(sender).map_err(|_| wrong("its sender is no user ID"))?;
+    text(object, "state_key")?;
+    let names_room = kind != "m.room.create" || rules.event_format.require_room_create_room_id;
+    match text(object, "room_id")? {
+        Some(room) => drop(RoomId::parse(room).map_err(|_| wrong("its room_id is no room ID"))?),
+        None if names_room => return Err(wrong("it does not say its room")),
+        None => {}
+    }
+    events(object, "prev_events", MAX_PREV)?;
+    events(object, "auth_events", MAX_AUTH)?;
+    for name in ["depth", "origin_server_ts"] {
+        match object.get(name) {
+            Some(CanonicalJsonValue::Integer(number)) if i64::from(*number) >= 0 => {}
+            _ => return Err(wrong(&format!("its {name} is no natural number"))),
+        }
+    }
+    for name in ["content", "hashes", "signatures"] {
+        if !matches!(object.get(name), Some(CanonicalJsonValue::Object(_))) {
+            return Err(wrong(&format!("its {name} is no object")));
+        }
+    }
+    Ok(())
+}
+
+fn text<'a>(object: &'a CanonicalJsonObject, name: &str) -> Result<Option<&'a str>> {
+    match object.get(name) {
+        None => Ok(None),
+        Some(CanonicalJsonValue::String(text)) if text.len() <= MAX_KEY => Ok(Some(text)),
+        Some(_) => Err(wrong(&format!("its {name} is no text of at most {MAX_KEY} bytes"))),
+    }
+}
+
+fn events(object: &CanonicalJsonObject, name: &str, most: usize) -> Result<()> {
+    let Some(CanonicalJsonValue::Array(ids)) = object.get(name) else {
+        return Err(wrong(&format!("its {name} is no list")));
+    };
+    let is_id = |id: &CanonicalJsonValue| id.as_str().is_some_and(|id| <&EventId>::try_from(id).is_ok());
+    match ids.len() <= most && ids.iter().all(is_id) {
+        true => Ok(()),
+        false => Err(wrong(&format!("its {name} is no list of at most {most} event IDs"))),
+    }
+}
+
+fn wrong(why: &str) -> Error {
+    Error::bad_json(format!("not an event of this room version: {why}"))
+}
+
+impl Parsed {
+    /// The event, which nobody has vouched for yet.
+    pub fn pdu(&self) -> &Pdu {
+        &self.pdu
+    }
+
+    /// Its ID.
+    pub fn id(&self) -> &EventId {
+        &self.pdu.id
+    }
+
+    /// Its room.
+    pub fn room_id(&self) -> &RoomId {
+        &self.room_id
+    }
+
+    /// The servers that have to have signed it, with the keys whose signatures it carries: the sender's,
+    /// and for somebody whom a member of a restricted room lets in, that member's. An invite that
+    /// somebody outside of Matrix was sent proves itself by other keys.
+    /// spec: server-server-api#validating-hashes-and-signatures-on-received-events, rooms/v8#authorization-rules
+    pub fn signers(&self, rules: &RoomVersionRules) -> Signers {
+        #[derive(Deserialize)]
+        struct Content {
+            membership: Option<String>,
+            third_party_invite: Option<Box<RawValue>>,
+            join_authorised_via_users_server: Option<String>,
+        }
+        let is_member = self.pdu.name == "m.room.member";
+        let content: Option<Content> = self.pdu.content_as().filter(|_| is_member);
+        let by_third_party = content.as_ref().is_some_and(|content| {
+            content.membership.as_deref() == Some("invite")
+                && content.third_party_invite.as_ref().is_some_and(|invite| invite.get().starts_with('{'))
+        });
+        let mut servers = BTreeSet::new();
+        if !by_third_party {
+            servers.insert(self.pdu.sender.server_name().to_owned());
+        }
+        if rules.signatures.check_join_authorised_via_users_server
+            && let Some(user) = content.and_then(|content| content.join_authorised_via_users_server)
+            && let Ok(user) = UserId::parse(user)
+        {
+            servers.insert(user.server_name().to_owned());
+        }
+        servers.into_iter().map(|server| (server.clone(), self.key_ids(&server))).collect()
+    }
+
+    fn key_ids(&self, server: &OwnedServerName) -> BTreeSet<String> {
+        let Some(CanonicalJsonValue::Object(all)) = self.object.get("signatures") else { return BTreeSet::new() };
+        let Some(CanonicalJsonValue::Object(own)) = all.get(server.as_str()) else { return BTreeSet::new() };
+        own.keys().filter(|id| id.starts_with("ed25519:")).take(MAX_SIGNATURES).cloned().collect()
+    }
+
+    /// Checks the signatures of its [`Self::signers`] by keys that were valid when it was sent, then its
+    /// content hash. 403 for an event that somebody who has to has not signed; one whose hash is wrong
+    /// goes on in its redacted form.
+    pub fn verify(self, keys: &PublicKeyMap, rules: &RoomVersionRules) -> Result<Checked> {
+        let signers = self.signers(rules);
+        let Self { mut pdu, room_id, mut object } = self;
+        let mut redacted = object.clone();
+        redact_in_place(&mut redacted, &rules.redaction, None).map_err(|error| wrong(&error.to_string()))?;
+        let message = signed_json::signed_part(&redacted).ok_or_else(|| wrong("it can't have been signed"))?;
+        for (server, carried) in signers {
+            check_signatures(&object, &message, &server, &carried, keys)?;
+        }
+        if !has_right_hash(&object) {
+            object = redacted;
+            let json = serde_json::to_string(&object).map_err(Error::internal)?;
+            pdu = Pdu::parse(pdu.id, &json)?;
+        }
+        Ok(Checked { pdu, room_id, json: serde_json::to_string(&object).map_err(Error::internal)? })
+    }
+}
+
+/// At least one of a server's keys has to be known, and all known ones have to have signed well.
+fn check_signatures(
+    object: &CanonicalJsonObject,
+    message: &str,
+    server: &OwnedServerName,
+    carried: &BTreeSet<String>,
+    keys: &PublicKeyMap,
+) -> Result<()> {
+    let known = keys.get(server.as_str());
+    let mut good = false;
+    for id in carried {
+        let Some(key) = known.and_then(|known| known.get(id)) else { continue };
+        let signature = signed_json::signature(object, server.as_str(), id);
+        if !signature.is_some_and(|signature| signed_json::verify(message, signature, &key.encode())) {
+            return Err(Error::forbidden(format!("the signature of {server} is wrong")));
+        }
+        good = true;
+    }
+    match good {
+        true => Ok(()),
+        false => Err(Error::forbidden(format!("it is not signed by a known key of {server}"))),
+    }
+}
+
+/// spec: server-server-api#calculating-the-content-hash-for-an-event
+fn has_right_hash(object: &CanonicalJsonObject) -> bool {
+    let Some(CanonicalJsonValue::Object(hashes)) = object.get("hashes") else { return false };
+    let claimed = hashes.get("sha256").and_then(CanonicalJsonValue::as_str);
+    let claimed = claimed.and_then(|hash| signed_json::LENIENT.decode(hash).ok());
+    content_hash(object).is_ok_and(|hash| claimed.as_deref() == Some(hash.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Events from outside, as good and as bad as they come.
+
+use ruma::{
+    CanonicalJsonObject, RoomVersionId, ServerName,
+    serde::Base64,
+    signatures::{PublicKeyMap, hash_and_sign_event},
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::base::signing::SigningKey;
+
+struct Signer {
+    name: OwnedServerName,
+    key: SigningKey,
+    _dir: tempfile::TempDir,
+}
+
+impl Signer {
+    fn new(name: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = SigningKey::load_or_create(&dir.path().join("key")).expect("a key");
+        Self { name: ServerName::parse(name).expect("a name"), key, _dir: dir }
+    }
+
+    fn sign(&self, event: &Value, version: &RoomVersionId) -> Value {
+        let mut object: CanonicalJsonObject = serde_json::from_value(event.clone()).expect("canonical");
+        let rules = version.rules().expect("known");
+        hash_and_sign_event(self.name.as_str(), &self.key, &mut object, &rules.redaction).expect("signs");
+        serde_json::to_value(object).expect("JSON")
+    }
+
+    fn keys(&self) -> PublicKeyMap {
+        let own = BTreeMap::from([(self.key.id().to_string(), Base64::new(self.key.public().to_vec()))]);
+        BTreeMap::from([(self.name.to_string(), own)])
+    }
+}
+
+fn event() -> Value {
+    json!({
+        "type": "m.room.message", "sender": "@a:one.test", "room_id": "!r:one.test", "content": { "body": "hello" },
+        "prev_events": ["$prev"], "auth_events": ["$auth"], "depth": 3, "origin_server_ts": 1_700_000_000_000u64,
+    })
+}
+
+fn raw(event: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(event).expect("JSON")
+}
+
+fn read(event: &Value, version: &RoomVersionId) -> Result<Parsed> {
+    parse(&raw(event), &version.rules().expect("known"))
+}
+
+#[test]
+fn a_signed_event_passes_in_every_version_and_a_changed_one_is_emptied() {
+    let one = Signer::new("one.test");
+    for version in crate::rooms::room::VERSIONS {
+        let rules = version.rules().expect("known");
+        let signed = one.sign(&event(), &version);
+        let parsed = read(&signed, &version).expect("well-formed");
+        assert_eq!(parsed.signers(&rules).keys().collect::<Vec<_>>(), [&one.name]);
+        let good = parsed.verify(&one.keys(), &rules).expect("signed");
+        assert!(good.json().contains("hello"));
+        let mut changed = signed.clone();
+        changed["content"]["body"] = json!("goodbye");
+        let emptied = read(&changed, &version).expect("well-formed").verify(&one.keys(), &rules).expect("signed");
+        assert_eq!(emptied.id(), good.id(), "the content is no part of the ID");
+        assert!(!emptied.json().contains("goodbye") && !emptied.json().contains("hello"));
+        let mut moved = signed.clone();
+        moved["depth"] = json!(4);
+        assert!(read(&moved, &version).expect("well-formed").verify(&one.keys(), &rules).is_err());
+    }
+}
+
+#[test]
+fn who_has_to_sign_has_to_sign() {
+    let (one, two) = (Signer::new("one.test"), Signer::new("two.test"));
+    let version = RoomVersionId::V11;
+    let rules = version.rules().expect("known");
+    let signed = two.sign(&event(), &version);
+    assert!(read(&signed, &version).expect("well-formed").verify(&two.keys(), &rules).is_err());
+    let mut stranger = one.keys();
+    stranger.insert("one.test".into(), two.keys().remove("two.test").expect("there"));
+    let signed = one.sign(&event(), &version);
+    assert!(read(&signed, &version).expect("well-formed").verify(&stranger, &rules).is_err());
+    assert!(read(&signed, &version).expect("well-formed").verify(&PublicKeyMap::new(), &rules).is_err());
+
+    let mut join = event();
+    join["type"] = json!("m.room.member");
+    join["state_key"] = json!("@a:one.test");
+    join["content"] = json!({ "membership": "join", "join_authorised_via_users_server": "@b:two.test" });
+    let signed = one.sign(&join, &version);
+    let mut all = one.keys();
+    all.extend(two.keys());
+    assert!(read(&signed, &version).expect("well-formed").verify(&all, &rules).is_err());
+    let both = two.sign(&signed, &version);
+    read(&both, &version).expect("well-formed").verify(&all, &rules).expect("both have signed");
+    // Before restricted rooms the content said nothing.
+    let before = one.sign(&join, &RoomVersionId::V7);
+    let rules = RoomVersionId::V7.rules().expect("known");
+    read(&before, &RoomVersionId::V7).expect("well-formed").verify(&one.keys(), &rules).expect("signed");
+}
+
+#[test]
+fn a_later_bad_signature_is_not_covered_by_a_good_one() {
+    let one = Signer::new("one.test");
+    let other = Signer::new("one.test");
+    let version = RoomVersionId::V11;
+    let mut signed = one.sign(&event(), &version);
+    let mut keys = one.keys();
+    keys.entry("one.test".into()).or_default().extend(other.keys().remove("one.test").expect("there"));
+    let good = signed["signatures"]["one.test"][one.key.id().to_string()].clone();
+    signed["signatures"]["one.test"][other.key.id().to_string()] = good;
+    let rules = version.rules().expect("known");
+    assert!(read(&signed, &version).expect("well-formed").verify(&keys, &rules).is_err());
+    // A key that nobody knows is passed over.
+    read(&signed, &version).expect("well-formed").verify(&one.keys(), &rules).expect("one is enough");
+}
+
+#[test]
+fn malformed_events_are_no_events() {
+    let one = Signer::new("one.test");
+    let version = RoomVersionId::V11;
+    let bad = |name: &str, value: Value| {
+        let mut event = one.sign(&event(), &version);
+        event[name] = value;
+        assert!(read(&event, &version).is_err(), "{name}");
+    };
+    bad("type", json!("x".repeat(256)));
+    bad("type", json!(1));
+    bad("state_key", json!("x".repeat(256)));
+    bad("state_key", json!(null));
+    bad("sender", json!("nobody"));
+    bad("room_id", json!("room"));
+    bad("depth", json!(-1));
+    bad("depth", json!(1.5));
+    bad("depth", json!(1u64 << 53));
+    bad("depth", json!("1"));
+    bad("origin_server_ts", json!(null));
+    bad("prev_events", json!(vec!["$x"; 21]));
+    bad("auth_events", json!(vec!["$x"; 11]));
+    bad("prev_events", json!(["x"]));
+    bad("prev_events", json!([["$x", {}]]));
+    bad("content", json!([]));
+    bad("content", json!({ "n": 1.0 }));
+    bad("content", json!({ "body": "x".repeat(MAX_EVENT) }));
+    bad("hashes", json!(null));
+    bad("signatures", json!([]));
+    for name in ["type", "sender", "room_id", "depth", "origin_server_ts", "content", "prev_events", "auth_events"] {
+        let mut event = one.sign(&event(), &version);
+        event.as_object_mut().expect("an object").remove(name);
+        assert!(read(&event, &version).is_err(), "without {name}");
+    }
+    let parse = |text: String| parse(&RawValue::from_string(text).expect("JSON"), &version.rules().expect("known"));
+    let signed = one.sign(&event(), &version).to_string();
+    parse(signed.clone()).expect("good");
+    assert!(parse(signed.replacen('{', "{\"depth\":3,", 1)).is_err(), "a key twice");
+    assert!(parse(signed.replacen("\"hello\"", "{\"a\":1,\"\\u0061\":1}", 1)).is_err(), "a key twice, deeper");
+    assert!(parse(signed.replacen("\"hello\"", &("[".repeat(101) + &"]".repeat(101)), 1)).is_err(), "too deep");
+    assert!(parse(signed.replacen('{', &format!("{{{}", " ".repeat(MAX_TEXT)), 1)).is_err(), "too long");
+}
+
+#[test]
+fn the_size_is_counted_with_signatures_and_without_unsigned() {
+    let one = Signer::new("one.test");
+    let version = RoomVersionId::V11;
+    let mut wish = event();
+    wish["content"]["body"] = json!("");
+    let room = MAX_EVENT - one.sign(&wish, &version).to_string().len();
+    wish["content"]["body"] = json!("x".repeat(room));
+    let mut largest = one.sign(&wish, &version);
+    largest["unsigned"] = json!({ "age": 1, "prev_content": "y".repeat(1000) });
+    let parsed = read(&largest, &version).expect("just fits");
+    let checked = parsed.verify(&one.keys(), &version.rules().expect("known")).expect("signed");
+    assert_eq!(checked.json().len(), MAX_EVENT);
+    assert!(!checked.json().contains("unsigned"));
+    wish["content"]["body"] = json!("x".repeat(room + 1));
+    assert!(read(&one.sign(&wish, &version), &version).is_err());
+}
+
+#[test]
+fn a_create_event_of_version_twelve_names_its_room_by_itself() {
+    let one = Signer::new("one.test");
+    let mut create = event();
+    create["type"] = json!("m.room.create");
+    create["state_key"] = json!("");
+    create.as_object_mut().expect("an object").remove("room_id");
+    let version = RoomVersionId::V12;
+    let parsed = read(&one.sign(&create, &version), &version).expect("well-formed");
+    assert_eq!(parsed.room_id().as_str()[1..], parsed.id().as_str()[1..]);
+    assert!(read(&one.sign(&create, &RoomVersionId::V11), &RoomVersionId::V11).is_err());
+}
