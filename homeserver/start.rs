@@ -10,9 +10,11 @@ use crate::{
     accounts::registration,
     base::signing::SigningKey,
     config::{Config, Registration},
+    error,
     http::tls::Certificate,
     media::{Bounds, Media},
-    store::{OnCommit, Options, Store},
+    rooms::servers,
+    store::{OnCommit, Options, Store, WriteTx},
 };
 
 /// Asks for as many open files as this process may have: each connection is one, and the usual limit was
@@ -39,7 +41,16 @@ pub async fn open_store(config: &Config, on_commit: OnCommit) -> Result<Store, S
     };
     let store = Store::open(&config.data_dir.join("hearth.redb"), options, on_commit)?;
     store.claim(config.server_name.as_str()).await?;
+    store.upgrade(upgrade).await.map_err(|error| format!("can't bring the database up to date: {error}"))?;
     Ok(store)
+}
+
+/// What a database of an earlier schema lacks.
+fn upgrade(tx: &WriteTx, schema: u64) -> error::Result<()> {
+    if schema < 2 {
+        servers::build(tx)?;
+    }
+    Ok(())
 }
 
 /// The signing key of these settings, made if there is none.

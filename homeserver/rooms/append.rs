@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{
     event::Pdu,
-    members, redact, relations, resolve,
+    members,
+    outgoing::{self, Outgoing},
+    redact, relations, resolve,
     room::Room,
     state::{self, StateId},
 };
@@ -34,12 +36,16 @@ pub struct Incoming<'a> {
     pub standing: Standing,
     /// The local device that sent it, and its transaction ID.
     pub sent_by: Option<(String, String)>,
+    /// Whether it is for us to tell the room's other servers: it was made here, or was brought into the
+    /// room through us.
+    pub outgoing: bool,
 }
 
 /// Writes an event into its room and returns its position.
 pub fn append(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>) -> Result<Pos> {
     let (pdu, accepted) = (incoming.pdu, incoming.standing == Standing::Accepted);
     let before = incoming.state_before;
+    let (outgoing, shared) = (incoming.outgoing, room.row.servers > 1);
     // 1. The event itself, and how to find it.
     let pos = write_event(tx, room, incoming)?;
     if !accepted {
@@ -74,7 +80,11 @@ pub fn append(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>) -> Result<P
     // 6. Who is in the room now.
     members::follow(tx, room, old)?;
     room.save(tx)?;
-    // 7. Whom it concerns.
+    // 7. Other servers, also one whose last member it puts out.
+    if outgoing && (shared || room.row.servers > 1) {
+        outgoing::log(tx, pos, &Outgoing::Event { room: room.num })?;
+    }
+    // 8. Whom it concerns.
     tx.wake(|wake| {
         wake.rooms.insert(room.num);
     });

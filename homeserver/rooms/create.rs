@@ -129,8 +129,14 @@ fn first_event(tx: &WriteTx, me: &Identity, creator: &UserId, wish: &Wish, rules
         at += 1;
     };
     let mut room = new_room(tx, &id, &wish.version)?;
-    let incoming =
-        Incoming { pdu: &signed.pdu, json: signed.json, state_before: 0, standing: Standing::Accepted, sent_by: None };
+    let incoming = Incoming {
+        pdu: &signed.pdu,
+        json: signed.json,
+        state_before: 0,
+        standing: Standing::Accepted,
+        sent_by: None,
+        outgoing: true,
+    };
     append::append(tx, &mut room, incoming)?;
     Ok(room)
 }
@@ -150,6 +156,7 @@ pub fn new_room(tx: &WriteTx, id: &RoomId, version: &RoomVersionId) -> Result<Ro
         depth: 0,
         joined: 0,
         invited: 0,
+        servers: 0,
     };
     Ok(Room { num, row })
 }

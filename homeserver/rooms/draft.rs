@@ -91,6 +91,7 @@ pub fn post(tx: &WriteTx, room: &mut Room, signed: Signed, sent_by: Option<(Stri
         state_before: room.row.state,
         standing: Standing::Accepted,
         sent_by,
+        outgoing: true,
     };
     append::append(tx, room, incoming)?;
     Ok(id)

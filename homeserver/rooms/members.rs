@@ -11,6 +11,7 @@ use super::{
     draft::{self, Draft},
     event::Pdu,
     room::Room,
+    servers,
     state::{self, StateId},
 };
 use crate::{
@@ -45,6 +46,10 @@ fn set(tx: &WriteTx, room: &mut Room, user: &OwnedUserId, mut row: MemberRow) ->
     let was = old.as_ref().map_or("leave", |row| &row.membership);
     let count = |membership: &str, of: &str| u64::from(membership == of);
     room.row.joined = (room.row.joined + count(&row.membership, "join")).saturating_sub(count(was, "join"));
+    if (row.membership == "join") != (was == "join") {
+        let change = servers::count(tx, room.num, user.server_name(), row.membership == "join")?;
+        room.row.servers = room.row.servers.saturating_add_signed(change);
+    }
     room.row.invited = (room.row.invited + count(&row.membership, "invite")).saturating_sub(count(was, "invite"));
     tx.wake(|wake| {
         if (row.membership == "join") != (was == "join") {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the file says it is. A change of tables that an old binary can't read takes the next number.
-const SCHEMA: u64 = 1;
+pub(super) const SCHEMA: u64 = 2;
 const LINEAGE: &str = "hearth";
 
 /// How the store is opened.
@@ -144,11 +144,20 @@ fn check_identity(database: &Database) -> Result<(), String> {
     }
     match tables::COUNTERS.get(&tx, "schema").ok().flatten() {
         Some(SCHEMA) => Ok(()),
+        // What else has changed since is done by whoever knows what rows mean: see `Store::upgrade`.
+        Some(older) if older > 0 && older < SCHEMA => add_tables(database).map_err(|error| text(&error)),
         Some(newer) if newer > SCHEMA => Err(format!(
             "this database has schema {newer} and this hearth knows schemas up to {SCHEMA}: start a newer hearth, or restore a backup"
         )),
         _ => Err(foreign.to_owned()),
     }
+}
+
+/// Makes the tables that have come since.
+fn add_tables(database: &Database) -> Result<()> {
+    let redb = database.begin_write().map_err(storage)?;
+    tables::create_all(&redb).map_err(storage)?;
+    redb.commit().map_err(storage)
 }
 
 fn create(database: &Database) -> Result<()> {

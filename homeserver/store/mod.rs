@@ -85,6 +85,20 @@ impl Store {
         }
     }
 
+    /// Brings a file of an earlier schema up to date, in one transaction with saying so. `work` is told which
+    /// schema it is; a file that is up to date is left alone.
+    pub async fn upgrade(&self, mut work: impl FnMut(&WriteTx, u64) -> Result<()> + Send + 'static) -> Result<()> {
+        let schema = self.read(|tx| tables::COUNTERS.get(tx, "schema"))?.unwrap_or(0);
+        if schema == engine::SCHEMA {
+            return Ok(());
+        }
+        let upgrade = move |tx: &WriteTx| {
+            work(tx, schema)?;
+            tables::COUNTERS.put(tx, "schema", &engine::SCHEMA)
+        };
+        self.write(upgrade).await
+    }
+
     /// Does what is queued, closes the file and returns then. Later writes are refused.
     pub async fn close(&self) {
         // If the queue is closed already, somebody else has asked for the same.

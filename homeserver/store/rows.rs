@@ -328,6 +328,9 @@ pub struct RoomRow {
     pub joined: u64,
     /// People invited.
     pub invited: u64,
+    /// Servers in it, ours among them.
+    #[serde(default)]
+    pub servers: u64,
 }
 impl JsonRow for RoomRow {}
 
@@ -343,6 +346,71 @@ pub struct MemberRow {
     pub forgotten: bool,
 }
 impl JsonRow for MemberRow {}
+
+/// Something that other servers are to be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outgoing {
+    /// The event that was written at this position.
+    Event {
+        /// Its room.
+        room: RoomNum,
+    },
+    /// A read receipt, unless a later one took its place.
+    Receipt {
+        /// Its room.
+        room: RoomNum,
+        /// Whose it is.
+        user: String,
+        /// Its thread, or "".
+        thread: String,
+    },
+    /// One of our people's devices came, changed or went.
+    Device {
+        /// Whose it is.
+        user: String,
+        /// Which one.
+        device: String,
+        /// The position of the person's change before this one, or 0.
+        prev: Pos,
+    },
+    /// One of our people's cross-signing keys changed.
+    SigningKeys {
+        /// Whose they are.
+        user: String,
+    },
+    /// Messages for devices of a server were put into its queue.
+    ToDevice {
+        /// The server.
+        server: String,
+    },
+}
+impl JsonRow for Outgoing {}
+
+/// A server in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// How many people of it are in the room.
+    pub joined: u64,
+    /// From when to when there were any, the last at the end.
+    pub stays: Vec<Stay>,
+}
+impl JsonRow for ServerRow {}
+
+impl ServerRow {
+    /// Whether the server was in the room when something was written at a position.
+    pub fn was_there(&self, pos: Pos) -> bool {
+        self.stays.iter().any(|stay| stay.since < pos && pos <= stay.until)
+    }
+}
+
+/// Some time that a server was in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stay {
+    /// The position after which it was there.
+    pub since: Pos,
+    /// The last position at which it was.
+    pub until: Pos,
+}
 
 /// A read receipt.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 
 use super::{
     rows::{
-        AliasRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Place, ReceiptRow,
-        RegistrationTokenRow, RoomRow, TokenRow, UnreadRow, UserRow,
+        AliasRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Outgoing, Place, ReceiptRow,
+        RegistrationTokenRow, RoomRow, ServerRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -74,6 +74,12 @@ tables! {
     MEMBERS: (RoomNum, Str) => MemberRow;
     /// The same, by person: (user ID, room).
     USER_ROOMS: (Str, RoomNum) => MemberRow;
+    /// The servers in a room: (room, server name).
+    ROOM_SERVERS: (RoomNum, Str) => ServerRow;
+    /// The same, by server: (server name, room).
+    SERVER_ROOMS: (Str, RoomNum) => ();
+    /// What other servers are to be told: position.
+    OUTGOING: Pos => Outgoing;
     /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
     STRIPPED: (Str, RoomNum) => String;
     /// Events that relate to another: (parent's event ID, relation type, child's position) to the

@@ -97,6 +97,28 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
     assert!(!store.read(|tx| tables::PUBLIC_ROOMS.has(tx, 1)).expect("reads"));
 }
 
+#[tokio::test]
+async fn a_file_of_an_earlier_schema_is_brought_up_to_date_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("hearth.redb");
+    let options = Options { page_cache: 1 << 20, state_cache: 1 << 16, min_free: 0 };
+    let open = || Store::open(&path, options, Box::new(|_, _| {})).expect("opens");
+    let store = open();
+    store.write(|tx| tables::COUNTERS.put(tx, "schema", &1)).await.expect("written");
+    store.close().await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..2 {
+        let (store, asked) = (open(), asked.clone());
+        let upgrade = move |_: &WriteTx, schema| {
+            asked.lock().expect("unpoisoned").push(schema);
+            Ok(())
+        };
+        store.upgrade(upgrade).await.expect("upgraded");
+        store.close().await;
+    }
+    assert_eq!(*asked.lock().expect("unpoisoned"), [1]);
+}
+
 #[test]
 fn a_foreign_file_and_a_newer_schema_are_refused_with_advice() {
     let dir = tempfile::tempdir().expect("a directory");

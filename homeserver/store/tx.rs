@@ -71,6 +71,8 @@ pub struct Wake {
     pub anew: bool,
     /// People whose devices or keys changed: all who share a room with them want to know.
     pub devices: BTreeSet<OwnedUserId>,
+    /// There is something new to tell other servers.
+    pub outgoing: bool,
 }
 
 impl Wake {
@@ -83,6 +85,7 @@ impl Wake {
         self.signed_out.extend(other.signed_out);
         self.anew |= other.anew;
         self.devices.extend(other.devices);
+        self.outgoing |= other.outgoing;
     }
 }
 

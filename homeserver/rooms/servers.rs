@@ -1,0 +1,174 @@
+//! Which servers are in which room: an index over the memberships, kept in step by `members::set`, with
+//! how many people each server has in the room, and from when to when it had any.
+//!
+//! "When" is a position: a server is told of an event if it was in the room when the event was written,
+//! and so of the event by which its last member went out, but not of the one by which its first came in,
+//! which it has from whoever let it in.
+
+use ruma::{OwnedServerName, ServerName, UserId};
+
+use super::members;
+use crate::{
+    base::{Pos, RoomNum},
+    error::Result,
+    store::{
+        Flow, LAST, Read, WriteTx,
+        rows::{ServerRow, Stay},
+        tables,
+    },
+};
+
+/// Stays of a server in a room that are remembered; of two that are too old to tell apart, the gap between
+/// them is forgotten.
+const MAX_STAYS: usize = 16;
+
+/// Notes that somebody of a server came into a room, or that one went out. Returns by how much the
+/// number of servers in the room changed.
+pub(super) fn count(tx: &WriteTx, room: RoomNum, server: &ServerName, came: bool) -> Result<i64> {
+    let mut row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.unwrap_or_default();
+    let was = row.joined;
+    row.joined = if came { was + 1 } else { was.saturating_sub(1) };
+    let change = i64::from(row.joined > 0) - i64::from(was > 0);
+    match change {
+        1 => {
+            row.stays.push(Stay { since: tx.pos()?, until: Pos::MAX });
+            if row.stays.len() > MAX_STAYS {
+                row.stays[1].since = row.stays[0].since;
+                row.stays.remove(0);
+            }
+            tables::SERVER_ROOMS.put(tx, (server.as_str(), room), &())?;
+        }
+        -1 => {
+            if let Some(stay) = row.stays.last_mut() {
+                stay.until = tx.pos()?;
+            }
+            tables::SERVER_ROOMS.remove(tx, (server.as_str(), room))?;
+        }
+        _ => {}
+    }
+    tables::ROOM_SERVERS.put(tx, (room, server.as_str()), &row)?;
+    Ok(change)
+}
+
+/// The servers that are in a room.
+pub fn in_room(tx: &impl Read, room: RoomNum) -> Result<Vec<OwnedServerName>> {
+    collect(tx, room, |row| row.joined > 0)
+}
+
+/// The servers that were in a room when something was written at a position.
+pub fn in_room_at(tx: &impl Read, room: RoomNum, pos: Pos) -> Result<Vec<OwnedServerName>> {
+    collect(tx, room, |row| row.was_there(pos))
+}
+
+fn collect(tx: &impl Read, room: RoomNum, fits: impl Fn(&ServerRow) -> bool) -> Result<Vec<OwnedServerName>> {
+    let mut out = Vec::new();
+    tables::ROOM_SERVERS.scan(tx, (room, "")..=(room, LAST), |(_, server), row| {
+        if fits(&row) {
+            out.extend(ServerName::parse(server).ok());
+        }
+        Ok(Flow::Next)
+    })?;
+    Ok(out)
+}
+
+/// Whether a server is in a room.
+pub fn is_in(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<bool> {
+    Ok(joined(tx, room, server)? > 0)
+}
+
+/// How many people of a server are in a room.
+pub fn joined(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<u64> {
+    Ok(tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.map_or(0, |row| row.joined))
+}
+
+/// Whether a server was in a room when something was written at a position.
+pub fn was_in(tx: &impl Read, room: RoomNum, server: &ServerName, pos: Pos) -> Result<bool> {
+    Ok(tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.is_some_and(|row| row.was_there(pos)))
+}
+
+/// The rooms that a server is in.
+pub fn rooms_of(tx: &impl Read, server: &ServerName) -> Result<Vec<RoomNum>> {
+    let server = server.as_str();
+    tables::SERVER_ROOMS.collect(tx, (server, 0)..=(server, RoomNum::MAX), |(_, room), ()| room)
+}
+
+/// Whether a server is in a room that somebody is in.
+pub fn shares_room(tx: &impl Read, server: &ServerName, user: &UserId) -> Result<bool> {
+    for room in members::joined_rooms(tx, user)? {
+        if is_in(tx, room, server)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The servers that are in rooms that somebody is in.
+pub fn sharing_with(tx: &impl Read, user: &UserId) -> Result<std::collections::BTreeSet<OwnedServerName>> {
+    let mut out = std::collections::BTreeSet::new();
+    for room in members::joined_rooms(tx, user)? {
+        out.extend(in_room(tx, room)?);
+    }
+    Ok(out)
+}
+
+/// Builds the index for a store from before it.
+pub fn build(tx: &WriteTx) -> Result<()> {
+    let mut joined = Vec::new();
+    tables::MEMBERS.scan(tx, (0, "")..=(RoomNum::MAX, LAST), |(room, user), row| {
+        if row.membership == "join"
+            && let Ok(user) = UserId::parse(user)
+        {
+            joined.push((room, user.server_name().to_owned()));
+        }
+        Ok(Flow::Next)
+    })?;
+    for (num, server) in joined {
+        let came = count(tx, num, &server, true)?;
+        if came != 0 {
+            let mut room = super::Room::at(tx, num)?;
+            room.row.servers = room.row.servers.saturating_add_signed(came);
+            room.save(tx)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::server_name;
+
+    use super::*;
+    use crate::store::{Options, Store};
+
+    #[tokio::test]
+    async fn a_server_is_told_what_was_written_while_it_was_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options { page_cache: 1 << 20, state_cache: 1 << 16, min_free: 0 };
+        let store = Store::open(&dir.path().join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens");
+        let (a, b) = (server_name!("a.test"), server_name!("b.test"));
+        let told = store.write(move |tx| {
+            let before = tx.next_pos();
+            assert_eq!((count(tx, 1, a, true)?, count(tx, 1, a, true)?, count(tx, 1, b, true)?), (1, 0, 1));
+            let (in_it, more) = (tx.next_pos(), tx.next_pos());
+            assert_eq!((count(tx, 1, b, false)?, count(tx, 1, a, false)?), (-1, 0));
+            let after = tx.next_pos();
+            let was_in = |server, pos| was_in(tx, 1, server, pos).expect("read");
+            assert_eq!([before, in_it, more, after].map(|pos| was_in(b, pos)), [false, true, true, false]);
+            assert_eq!([before, in_it, more, after].map(|pos| was_in(a, pos)), [false, true, true, true]);
+            assert_eq!(in_room(tx, 1)?, [a]);
+            assert_eq!(in_room_at(tx, 1, more)?, [a, b]);
+            assert_eq!((rooms_of(tx, a)?, rooms_of(tx, b)?), (vec![1], vec![]));
+            for _ in 0..3 * MAX_STAYS {
+                tx.next_pos();
+                count(tx, 1, b, true)?;
+                tx.next_pos();
+                count(tx, 1, b, false)?;
+            }
+            let row = tables::ROOM_SERVERS.get(tx, (1, b.as_str()))?.expect("a row");
+            assert_eq!((row.stays.len(), row.joined), (MAX_STAYS, 0));
+            assert!(row.was_there(in_it), "what is forgotten is that it was away");
+            Ok(())
+        });
+        told.await.expect("written");
+    }
+}
