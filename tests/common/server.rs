@@ -53,7 +53,7 @@ impl Server {
             child: None,
             settings: settings.to_owned(),
             disk,
-            http: reqwest::Client::new(),
+            http: client(),
         };
         server.resume().await;
         server
@@ -227,6 +227,13 @@ impl Drop for Server {
             eprintln!("--- the server's log:\n{}---", self.log());
         }
     }
+}
+
+/// A client for plain requests. Its TLS wants to know which cryptography this process uses, once.
+fn client() -> reqwest::Client {
+    // Another test may have said it already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
 
 /// A file of this repository.
