@@ -12,6 +12,7 @@ mod fuzz;
 mod http;
 mod media;
 mod parked;
+mod relations;
 mod spec;
 mod store;
 mod sync;

@@ -2,7 +2,10 @@
 //! rooms; and tags, which are the room type `m.tag`. Owns the log of what changed when.
 //! spec: client-server-api#client-config, #room-tagging
 
-use ruma::UserId;
+use std::collections::HashSet;
+
+use ruma::{OwnedUserId, UserId};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -181,6 +184,19 @@ fn check_room(tx: &impl Read, user: &UserId, room: &str) -> Result<()> {
 
 fn too_much() -> Error {
     Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there is too much account data here already")
+}
+
+/// Whom somebody ignores. spec: client-server-api#ignoring-users
+pub fn ignored(tx: &impl Read, user: &UserId) -> Result<HashSet<OwnedUserId>> {
+    #[derive(Deserialize)]
+    struct Content {
+        ignored_users: serde_json::Map<String, serde_json::Value>,
+    }
+    let json = get(tx, user, "", "m.ignored_user_list")?;
+    let content = json.and_then(|json| serde_json::from_str::<Content>(&json).ok());
+    let names = content.into_iter().flat_map(|content| content.ignored_users).map(|(name, _)| name);
+    // Nobody ignores themselves, whatever the list says.
+    Ok(names.filter_map(|name| UserId::parse(name).ok()).filter(|other| other != user).collect())
 }
 
 #[cfg(test)]

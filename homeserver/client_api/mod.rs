@@ -17,6 +17,7 @@ pub mod profile;
 pub mod push_rules;
 pub mod receipts;
 pub mod registration;
+pub mod relations;
 pub mod rooms;
 pub mod session;
 pub mod state;
@@ -124,6 +125,10 @@ fn room_routes(router: &mut Router) {
         .route(messages::room_event)
         .route(messages::messages)
         .route(messages::context)
+        .route(relations::all)
+        .route(relations::of_relation)
+        .route(relations::of_type)
+        .route(relations::threads)
         .route(receipts::set_receipt)
         .route(receipts::set_read_markers)
         .route(typing::set_typing)

@@ -76,7 +76,7 @@ pub fn append(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>) -> Result<P
     tables::TIMELINE.put(tx, (room.num, order), &Place { event: pos, state_after: room.row.state })?;
     // 5. What it does to other events.
     redact::apply(tx, room, pos, pdu)?;
-    relations::index(tx, pos, pdu)?;
+    relations::index(tx, room.num, (order, pos), pdu)?;
     // 6. Who is in the room now.
     members::follow(tx, room, old)?;
     room.save(tx)?;

@@ -100,7 +100,9 @@ pub fn post(tx: &WriteTx, room: &mut Room, signed: Signed, sent_by: Option<(Stri
 /// Signs a draft on top of a room's current state, if the room's rules allow it.
 pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: &Draft) -> Result<Signed> {
     check_keys(draft)?;
-    relations::check_new(tx, sender, &draft.kind, &draft.content)?;
+    if draft.state_key.is_none() {
+        relations::check_new(tx, room.num, sender, &draft.kind, &draft.content)?;
+    }
     let draft = &aimed(tx, room, sender, draft)?;
     let rules = room.rules();
     let wanted = Wanted { kind: &draft.kind, sender, state_key: draft.state_key.as_deref(), content: &draft.content };

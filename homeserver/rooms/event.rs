@@ -223,18 +223,10 @@ pub struct Unsigned {
     pub redacted_because: Option<Box<RawValue>>,
     /// What other events say about it.
     #[serde(rename = "m.relations", skip_serializing_if = "Option::is_none")]
-    pub relations: Option<Relations>,
+    pub relations: Option<super::aggregations::Relations>,
     /// What the reader was to the room at this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub membership: Option<String>,
-}
-
-/// What other events say about one. spec: client-server-api#aggregations-of-child-events
-#[derive(Serialize)]
-pub struct Relations {
-    /// The event that replaces it, as clients see it.
-    #[serde(rename = "m.replace")]
-    pub replace: Box<RawValue>,
 }
 
 #[derive(Serialize)]

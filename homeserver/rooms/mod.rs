@@ -6,6 +6,7 @@
 //! function that writes an event) → `state` → `timeline`, `members`, `relations`, `redact`.
 
 pub mod acl;
+pub mod aggregations;
 pub mod aliases;
 pub mod append;
 pub mod auth;

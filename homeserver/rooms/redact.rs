@@ -11,11 +11,12 @@ use super::{
     power::{Action, Powers},
     relations,
     room::Room,
+    timeline::order_of,
 };
 use crate::{
     base::Pos,
     error::{Error, Result},
-    store::{Read, WriteTx, tables},
+    store::{Read, WriteTx, rows::EventRow, tables},
 };
 
 /// What a redaction event wants to empty.
@@ -81,10 +82,15 @@ fn empty(tx: &WriteTx, room: &Room, pos: Pos, by: Pos) -> Result<()> {
     if row.redacted_by != 0 {
         return Ok(());
     }
-    relations::forget(tx, pos, &Pdu::at(tx, pos)?)?;
-    let mut object: CanonicalJsonObject = serde_json::from_str(&row.pdu).map_err(Error::internal)?;
-    redact_in_place(&mut object, &room.rules().redaction, None).map_err(Error::internal)?;
-    row.pdu = serde_json::to_string(&object).map_err(Error::internal)?;
+    relations::forget(tx, room.num, order_of(pos), &Pdu::at(tx, pos)?)?;
+    row = emptied(room, &row)?;
     row.redacted_by = by;
     tables::EVENTS.put(tx, pos, &row)
+}
+
+/// The event without its content.
+pub(super) fn emptied(room: &Room, row: &EventRow) -> Result<EventRow> {
+    let mut object: CanonicalJsonObject = serde_json::from_str(&row.pdu).map_err(Error::internal)?;
+    redact_in_place(&mut object, &room.rules().redaction, None).map_err(Error::internal)?;
+    Ok(EventRow { pdu: serde_json::to_string(&object).map_err(Error::internal)?, ..row.clone() })
 }

@@ -255,7 +255,8 @@ async fn a_redacted_message_does_not_carry_its_edit() {
     let house = House::new();
     let id = house.create(wish(RoomVersionId::V12, RoomPreset::PrivateChat)).await.expect("made");
     let said = house.say(&id, "alice", "first").await.expect("sent");
-    let edit = json!({ "body": "second", "m.relates_to": { "rel_type": "m.replace", "event_id": said } });
+    let edit =
+        json!({ "body": "second", "m.new_content": {}, "m.relates_to": { "rel_type": "m.replace", "event_id": said } });
     let edit = Draft::message(TimelineEventType::RoomMessage, crate::base::json::to_raw(&edit).expect("JSON"));
     house.send(&id, "alice", edit).await.expect("edited");
     let shown = |house: &House| {

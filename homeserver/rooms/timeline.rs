@@ -4,17 +4,21 @@
 //! fetched later. A token `t<order>` stands just after that place; a sync token stands after its
 //! position.
 
-use ruma::{DeviceId, RoomId, UserId};
+use std::{cell::OnceCell, collections::HashSet};
+
+use ruma::{DeviceId, OwnedUserId, RoomId, UserId};
 use serde_json::value::RawValue;
 
 use super::{
-    event::{self, Relations, Slices, Unsigned, client_form},
-    relations,
+    aggregations,
+    event::{self, Slices, Unsigned, client_form},
+    redact,
     room::Room,
     state,
     visibility::Sight,
 };
 use crate::{
+    accounts::account_data,
     base::{Pos, RoomNum, clock},
     error::{Error, Result},
     store::{
@@ -86,7 +90,11 @@ pub fn state_at(tx: &impl Read, room: RoomNum, upto: i64) -> Result<state::State
 /// One person's client looking at one room.
 pub struct View<'a> {
     room_id: &'a RoomId,
-    device: Option<(&'a UserId, &'a DeviceId)>,
+    /// Who looks.
+    pub user: &'a UserId,
+    device: Option<&'a DeviceId>,
+    /// Whom they ignore, once that is asked.
+    ignored: OnceCell<HashSet<OwnedUserId>>,
     /// What they may see.
     pub sight: Sight<'a>,
     /// Whether events say which room they are in: not where the answer says so already.
@@ -99,7 +107,9 @@ impl<'a> View<'a> {
     pub fn new(tx: &impl Read, room: &'a Room, user: &'a UserId, device: Option<&'a DeviceId>) -> Result<Self> {
         Ok(Self {
             room_id: room.id(),
-            device: device.map(|device| (user, device)),
+            user,
+            device,
+            ignored: OnceCell::new(),
             sight: Sight::of(tx, room, user)?,
             name_room: true,
             now: clock::now_ms(),
@@ -128,18 +138,49 @@ impl<'a> View<'a> {
         if row.standing != Standing::Accepted || !self.sight.may_see(tx, pos, row, slices)? {
             return Ok(None);
         }
-        self.show(tx, row, slices).map(Some)
+        self.show(tx, (pos, row), slices).map(Some)
+    }
+
+    /// The event as one that was redacted, if the person may see it.
+    pub fn see_emptied(
+        &mut self,
+        tx: &impl Read,
+        room: &Room,
+        (pos, row): (Pos, &EventRow),
+    ) -> Result<Option<Box<RawValue>>> {
+        if !self.sight.may_see(tx, pos, row, &Slices::of(row)?)? {
+            return Ok(None);
+        }
+        let emptied = redact::emptied(room, row)?;
+        self.show(tx, (pos, &emptied), &Slices::of(&emptied)?).map(Some)
+    }
+
+    /// Whom the person ignores.
+    pub fn ignored(&self, tx: &impl Read) -> Result<&HashSet<OwnedUserId>> {
+        match self.ignored.get() {
+            Some(known) => Ok(known),
+            None => {
+                let found = account_data::ignored(tx, self.user)?;
+                Ok(self.ignored.get_or_init(|| found))
+            }
+        }
+    }
+
+    /// Whether the person ignores somebody.
+    pub fn ignores(&self, tx: &impl Read, user: &str) -> Result<bool> {
+        let ignored = self.ignored(tx)?;
+        Ok(!ignored.is_empty() && UserId::parse(user).is_ok_and(|user| ignored.contains(&user)))
     }
 
     /// An event of the room's state, which whoever may see the state may see.
     pub fn show_state(&mut self, tx: &impl Read, pos: Pos) -> Result<Box<RawValue>> {
         let row = event::row(tx, pos)?;
         let slices = Slices::of(&row)?;
-        self.show(tx, &row, &slices)
+        self.show(tx, (pos, &row), &slices)
     }
 
     /// An event that the person is known to be allowed to see.
-    pub fn show(&mut self, tx: &impl Read, row: &EventRow, slices: &Slices<'_>) -> Result<Box<RawValue>> {
+    pub fn show(&mut self, tx: &impl Read, (pos, row): (Pos, &EventRow), slices: &Slices<'_>) -> Result<Box<RawValue>> {
         let age = i128::from(self.now) - i128::from(slices.origin_server_ts);
         let mut unsigned = Unsigned {
             age: Some(i64::try_from(age).unwrap_or(0)),
@@ -150,33 +191,22 @@ impl<'a> View<'a> {
         if let Some(key) = slices.state_key.as_deref() {
             add_replaced(tx, row, &slices.kind, key, &mut unsigned)?;
         }
-        if slices.state_key.is_none()
-            && row.redacted_by == 0
-            && let Some((pos, edit)) = relations::edit(tx, &row.id, slices)?
-        {
-            let edit = self.edit(tx, pos, &edit)?;
-            unsigned.relations = edit.map(|replace| Relations { replace });
-        }
+        unsigned.relations = aggregations::of(tx, self, (pos, row), slices)?;
         if row.redacted_by != 0 {
             unsigned.redacted_because = Some(self.redaction(tx, row.redacted_by)?);
         }
-        client_form(row, slices, self.name_room.then_some(self.room_id.as_str()), &unsigned)
+        self.plain(row, slices, &unsigned)
+    }
+
+    /// An event with what is told besides it.
+    pub(super) fn plain(&self, row: &EventRow, slices: &Slices<'_>, unsigned: &Unsigned) -> Result<Box<RawValue>> {
+        client_form(row, slices, self.name_room.then_some(self.room_id.as_str()), unsigned)
     }
 
     /// The transaction ID, if it was this device that sent the event.
     fn transaction_id(&self, row: &EventRow, slices: &Slices<'_>) -> Option<String> {
-        let (user, device) = self.device?;
         let (by, transaction) = row.sent_by.as_ref()?;
-        (by == device.as_str() && slices.sender == user.as_str()).then(|| transaction.clone())
-    }
-
-    /// An edit as it is shown with the event that it replaces, if the person may see it.
-    fn edit(&mut self, tx: &impl Read, pos: Pos, row: &EventRow) -> Result<Option<Box<RawValue>>> {
-        let slices = Slices::of(row)?;
-        if !self.sight.may_see(tx, pos, row, &slices)? {
-            return Ok(None);
-        }
-        client_form(row, &slices, self.name_room.then_some(self.room_id.as_str()), &Unsigned::default()).map(Some)
+        (by == self.device?.as_str() && slices.sender == self.user.as_str()).then(|| transaction.clone())
     }
 
     fn redaction(&self, tx: &impl Read, pos: Pos) -> Result<Box<RawValue>> {

@@ -89,6 +89,12 @@ impl<'a> Sight<'a> {
         }
     }
 
+    /// Whether the person surely may see all that came after a position: they were in the room then and have
+    /// been ever since.
+    pub fn sees_all_after(&self, pos: Pos) -> bool {
+        self.now.0 == "join" && self.now.1 <= pos && !self.forgotten
+    }
+
     /// Whether the person was in the room at any time after a position.
     fn joined_after(&self, tx: &impl Read, pos: Pos) -> Result<bool> {
         let (mut membership, mut at) = self.now.clone();

@@ -175,6 +175,35 @@ impl Row for Place {
     }
 }
 
+/// An event that relates to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildRow {
+    /// Where it is.
+    pub event: Pos,
+    /// By how many relations: 1 if it names the other itself.
+    pub depth: u64,
+    /// How it relates to what it names.
+    pub rel_type: String,
+    /// Its type.
+    pub kind: String,
+}
+
+impl Row for ChildRow {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        let mut out = Vec::with_capacity(18 + self.rel_type.len() + self.kind.len());
+        out.extend(self.event.to_le_bytes());
+        out.extend(self.depth.to_le_bytes());
+        out.extend(u16::try_from(self.rel_type.len()).map_err(Error::internal)?.to_le_bytes());
+        out.extend(self.rel_type.as_bytes());
+        out.extend(self.kind.as_bytes());
+        Ok(Cow::Owned(out))
+    }
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        Ok(Self { event: reader.u64()?, depth: reader.u64()?, rel_type: reader.text()?, kind: reader.rest()? })
+    }
+}
+
 /// A layer of room state: what differs from the layer below. Entries are sorted by key number; an
 /// event position of 0 says that the key is not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -411,6 +440,16 @@ pub struct Stay {
     /// The last position at which it was.
     pub until: Pos,
 }
+
+/// A thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadRow {
+    /// Events in it, without the first.
+    pub count: u64,
+    /// Where the newest of them stands in the timeline.
+    pub latest: i64,
+}
+impl JsonRow for ThreadRow {}
 
 /// A read receipt.
 #[derive(Clone, Debug, Serialize, Deserialize)]

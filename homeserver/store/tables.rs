@@ -3,8 +3,8 @@
 
 use super::{
     rows::{
-        AliasRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Outgoing, Place, ReceiptRow,
-        RegistrationTokenRow, RoomRow, ServerRow, TokenRow, UnreadRow, UserRow,
+        AliasRow, ChildRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Outgoing, Place,
+        ReceiptRow, RegistrationTokenRow, RoomRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -82,9 +82,16 @@ tables! {
     OUTGOING: Pos => Outgoing;
     /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
     STRIPPED: (Str, RoomNum) => String;
-    /// Events that relate to another: (parent's event ID, relation type, child's position) to the
-    /// child's event type.
-    RELATIONS: (Str, Str, Pos) => String;
+    /// Events that relate to another: (room, parent's event ID, relation type, child's order).
+    RELATED: (RoomNum, Str, Str, i64) => ChildRow;
+    /// Events that relate to another, directly or by way of others: (room, ancestor's event ID, order).
+    DESCENDANTS: (RoomNum, Str, i64) => ChildRow;
+    /// Threads: (room, first event's ID).
+    THREADS: (RoomNum, Str) => ThreadRow;
+    /// The same, by the order of the newest event of each: (room, order) to the first event's ID.
+    THREADS_BY_LATEST: (RoomNum, i64) => String;
+    /// How much somebody has said in a thread: (room, first event's ID, user ID).
+    THREAD_SENDERS: (RoomNum, Str, Str) => u64;
     /// Redactions of events that have not come yet: event ID to the redaction's position.
     REDACTIONS_AHEAD: Str => Pos;
     /// Read receipts: (room, user ID, receipt type, thread or "").

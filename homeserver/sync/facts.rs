@@ -5,7 +5,6 @@ use std::{collections::HashSet, sync::Arc};
 
 use quick_cache::{Weighter, sync};
 use ruma::{OwnedUserId, UserId, push::Ruleset};
-use serde::Deserialize;
 
 use super::Hub;
 use crate::{
@@ -61,26 +60,13 @@ impl Facts {
             event: row.event,
             forgotten: row.forgotten,
         });
-        Ok(Self { rooms: rooms.collect(), ignored: ignored(tx, user)?, rules: push_rules::of(tx, user)? })
+        Ok(Self { rooms: rooms.collect(), ignored: account_data::ignored(tx, user)?, rules: push_rules::of(tx, user)? })
     }
 
     /// Whether the person ignores somebody.
     pub fn ignores(&self, user: &str) -> bool {
         !self.ignored.is_empty() && UserId::parse(user).is_ok_and(|user| self.ignored.contains(&user))
     }
-}
-
-/// spec: client-server-api#ignoring-users
-fn ignored(tx: &impl Read, user: &UserId) -> Result<HashSet<OwnedUserId>> {
-    #[derive(Deserialize)]
-    struct Content {
-        ignored_users: serde_json::Map<String, serde_json::Value>,
-    }
-    let json = account_data::get(tx, user, "", "m.ignored_user_list")?;
-    let content = json.and_then(|json| serde_json::from_str::<Content>(&json).ok());
-    let names = content.into_iter().flat_map(|content| content.ignored_users).map(|(name, _)| name);
-    // Nobody ignores themselves, whatever the list says.
-    Ok(names.filter_map(|name| UserId::parse(name).ok()).filter(|other| other != user).collect())
 }
 
 /// Facts of people who synced lately.

@@ -195,7 +195,7 @@ impl<R: Read> Collector<'_, '_, R> {
                 self.limited = true;
                 return Ok(());
             }
-            let event = view.show(self.turn.tx, &row, &slices)?;
+            let event = view.show(self.turn.tx, (pos, &row), &slices)?;
             self.events.push(format(self.turn, &row, event)?);
             self.senders.insert(slices.sender.into_owned());
             self.positions.insert(pos);
@@ -263,7 +263,7 @@ pub fn state(
         let row = event::row(turn.tx, pos)?;
         let slices = Slices::of(&row)?;
         if filter_passes(filter, room, &slices) {
-            let event = view.show(turn.tx, &row, &slices)?;
+            let event = view.show(turn.tx, (pos, &row), &slices)?;
             events.push(format(turn, &row, event)?);
             if lazy.is_some() && state::is_member(key) {
                 turn.hub.lazy.note(turn.ask, room.num, key, (pos, turn.now));
