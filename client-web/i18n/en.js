@@ -1,5 +1,8 @@
 /** English. Same keys as its neighbours; `{name}` is filled in. */
+import people from './en-people.js';
+
 export default {
+  ...people,
   'app.tagline': 'Your own place to talk',
   'app.skip': 'Skip to the conversation',
   'action.cancel': 'Cancel',

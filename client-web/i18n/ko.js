@@ -1,5 +1,8 @@
 /** 한국어. Same keys as its neighbours; `{name}` is filled in. */
+import people from './ko-people.js';
+
 export default {
+  ...people,
   'app.tagline': '우리만의 대화 공간',
   'app.skip': '대화로 건너뛰기',
   'action.cancel': '취소',

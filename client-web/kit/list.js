@@ -1,5 +1,5 @@
 /**
- * A long list of rows of one height, of which only those in sight (and a few more) are in
+ * A long list of rows whose heights are known, of which only those in sight (and a few more) are in
  * the document. Owns which rows exist and where they stand; refuses to know what they show.
  */
 import { h, reconcile } from './dom.js';
@@ -9,7 +9,7 @@ const SPARE = 8;
 
 /**
  * @template T
- * @param {{ items: () => T[], key: (item: T) => string, render: (item: T) => Element, height: number, attrs?: object }} options
+ * @param {{ items: () => T[], key: (item: T) => string, render: (item: T) => Element, height: number | ((item: T) => number), attrs?: object }} options
  *   `render` makes a list item; `height` is the same as in the style sheet
  * @returns {HTMLElement} a scrolling element with the list inside
  */
@@ -33,25 +33,49 @@ export function longList({ items, key, render, height, attrs = {} }) {
   effect(() => {
     const all = items();
     const { top, height: tall } = view.value;
-    const from = Math.max(0, Math.floor(top / height) - SPARE);
-    const to = Math.min(all.length, Math.ceil((top + tall) / height) + SPARE);
-    list.style.setProperty('height', `${all.length * height}px`);
+    const tops = edges(all, height);
+    const from = Math.max(0, lastAbove(tops, top) - SPARE);
+    const to = Math.min(all.length, lastAbove(tops, top + tall) + 1 + SPARE);
+    list.style.setProperty('height', `${tops[all.length]}px`);
     untracked(() => {
       reconcile(list, live, all.slice(from, to), key, render);
-      for (let at = from; at < to; at++) place(/** @type {HTMLElement} */ (live.get(key(all[at]))?.value), at, all.length, height);
+      for (let at = from; at < to; at++) place(/** @type {HTMLElement} */ (live.get(key(all[at]))?.value), at, all.length, tops[at]);
     });
   });
   return scroller;
 }
 
 /**
+ * Where each row begins, and where the last one ends.
+ * @template T
+ * @param {T[]} items
+ * @param {number | ((item: T) => number)} height
+ */
+export function edges(items, height) {
+  const tops = [0];
+  for (const item of items) tops.push(tops[tops.length - 1] + (typeof height === 'number' ? height : height(item)));
+  return tops;
+}
+
+/** The last row that begins at or above a line. @param {number[]} tops @param {number} line */
+export function lastAbove(tops, line) {
+  let [low, high] = [0, tops.length - 1];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (tops[middle] <= line) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+/**
  * @param {HTMLElement} row
  * @param {number} at
  * @param {number} of
- * @param {number} height
+ * @param {number} top
  */
-function place(row, at, of, height) {
-  row.style.setProperty('transform', `translateY(${at * height}px)`);
+function place(row, at, of, top) {
+  row.style.setProperty('transform', `translateY(${top}px)`);
   row.setAttribute('aria-posinset', String(at + 1));
   row.setAttribute('aria-setsize', String(of));
 }

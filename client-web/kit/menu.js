@@ -37,14 +37,15 @@ export function menu(attrs, face, items) {
 /**
  * @param {() => string} text
  * @param {() => void} act
- * @param {{ icon?: Node, checked?: () => boolean }} [more] `checked` makes it one of several to choose from
+ * @param {{ icon?: Node, checked?: () => boolean, several?: boolean }} [more] `checked` makes it one of several to
+ *   choose from, or with `several` one that is on or off by itself
  */
-export function menuItem(text, act, { icon, checked } = {}) {
+export function menuItem(text, act, { icon, checked, several } = {}) {
   const onclick = (/** @type {Event} */ event) => {
     /** @type {HTMLElement | null} */ (/** @type {HTMLElement} */ (event.currentTarget).closest('[popover]'))?.hidePopover();
     act();
   };
-  return h.button({ type: 'button', role: checked ? 'menuitemradio' : 'menuitem', 'aria-checked': checked && (() => String(checked())), tabindex: '-1', onclick }, icon, h.span(text));
+  return h.button({ type: 'button', role: checked ? (several ? 'menuitemcheckbox' : 'menuitemradio') : 'menuitem', 'aria-checked': checked && (() => String(checked())), tabindex: '-1', onclick }, icon, h.span(text));
 }
 
 /** Below the button or above it, within the page. @param {HTMLElement} button @param {HTMLElement} list */

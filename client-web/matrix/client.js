@@ -2,10 +2,13 @@
  * What a signed-in person can do, as the views call it: one object that holds the parts
  * together and one function per deed. Owns no state of its own beyond what is under way.
  */
+import { Account } from './account.js';
 import { Api, ApiError, at } from './api.js';
 import { openDisk } from './disk.js';
 import { serverOf } from './ids.js';
 import { Media } from './media.js';
+import { People } from './people.js';
+import { Rooms } from './rooms.js';
 import { Sender } from './sender.js';
 import { Store } from './store.js';
 import { Sync } from './sync.js';
@@ -34,6 +37,9 @@ export class Client {
     this.store = new Store(session.userId, disk);
     this.sync = new Sync({ api: this.api, take: (sync) => this.store.take(sync), since: () => this.store.since });
     this.sender = new Sender({ api: this.api, sync: this.sync, store: this.store });
+    this.rooms = new Rooms(this);
+    this.account = new Account(this);
+    this.people = new People(this);
     /** @type {Map<string, { typing: boolean, until: number }>} */
     this.typingSaid = new Map();
     /** @type {Promise<unknown>} */
@@ -58,18 +64,6 @@ export class Client {
     this.sync.stop();
     await this.api.post(at`/logout`, {}, { timeout: 8000, waits: 0 }).catch(() => {});
     await this.disk.destroy();
-  }
-
-  /** @param {{ name: string, topic: string, open: boolean, alias: string }} wanted @returns {Promise<string>} the room's ID */
-  async createRoom({ name, topic, open, alias }) {
-    const answer = await this.api.post(at`/createRoom`, {
-      name,
-      preset: open ? 'public_chat' : 'private_chat',
-      visibility: open ? 'public' : 'private',
-      ...(topic && { topic }),
-      ...(open && alias && { room_alias_name: alias }),
-    });
-    return answer.room_id;
   }
 
   /** @param {string} target room ID or alias @param {string[]} [via] @returns {Promise<string>} the room's ID */
@@ -116,8 +110,9 @@ export class Client {
   /** Learns of everybody in a room, once. @param {Room} room */
   async loadMembers(room) {
     if (room.membersComplete) return;
+    const before = new Map(room.members);
     const { chunk } = await this.api.get(at`/rooms/${room.id}/members`, { query: { not_membership: 'leave' } });
-    room.setMembers(chunk ?? []);
+    room.setMembers(chunk ?? [], before);
     this.store.touch(room);
     await this.store.save();
   }

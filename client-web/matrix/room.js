@@ -10,7 +10,7 @@ import { Timeline } from './timeline.js';
 /** @typedef {import('./events.js').Event} Event */
 /** @typedef {{ id: string, name: string, avatar?: string, membership: string, power: number }} Member */
 /** @typedef {{ kind: 'name', name: string } | { kind: 'people', names: string[], others: number } | { kind: 'empty', names: string[] }} Title */
-/** @typedef {{ id: string, membership: 'join' | 'invite', state: any[], summary: any, unread: { count: number, mentions: number }, activity: number, preview: Event | null, receipts: Array<[string, any]>, members: any[] }} RoomRecord */
+/** @typedef {{ id: string, membership: 'join' | 'invite', state: any[], summary: any, unread: { count: number, mentions: number }, activity: number, preview: Event | null, receipts: Array<[string, any]>, data?: Array<[string, any]>, members: any[] }} RoomRecord */
 
 export class Room {
   /** @param {string} id @param {string} me */
@@ -37,6 +37,8 @@ export class Room {
     this.summary = {};
     /** @type {Map<string, Map<string, Event>>} */
     this.state = new Map();
+    /** What this person keeps about the room: tags, say. @type {Map<string, any>} */
+    this.data = new Map();
     /** @type {Map<string, Event>} */
     this.members = new Map();
     /** The latest event each person has read. @type {Map<string, { eventId: string, ts: number }>} */
@@ -54,6 +56,23 @@ export class Room {
     return this.state.get(type)?.get(key)?.content;
   }
 
+  /** @param {string} type @returns {any} what this person keeps about the room, or undefined */
+  accountData(type) {
+    this.changed.value;
+    return this.data.get(type);
+  }
+
+  /** @param {string} name `m.favourite`, say */
+  hasTag(name) {
+    return isObject(this.accountData('m.tag')?.tags?.[name]);
+  }
+
+  /** As it will come by the next sync. @param {string} type @param {any} content */
+  expectAccountData(type, content) {
+    this.data.set(type, content);
+    this.#bump();
+  }
+
   /** @param {any} data a joined room's part of a sync answer */
   applyJoined(data) {
     this.membership.value = 'join';
@@ -67,6 +86,7 @@ export class Room {
     const preview = this.preview.peek();
     if (preview) this.preview.value = this.timeline.find(preview.event_id)?.event ?? preview;
     for (const event of data.ephemeral?.events ?? []) this.#applyEphemeral(event);
+    for (const event of data.account_data?.events ?? []) if (isObject(event?.content)) this.data.set(event.type, event.content);
     const unread = data.unread_notifications;
     if (isObject(unread)) this.unread.value = { count: unread.notification_count ?? 0, mentions: unread.highlight_count ?? 0 };
     this.#bump();
@@ -88,9 +108,10 @@ export class Room {
     this.#bump();
   }
 
-  /** Everybody in the room. @param {any[]} events */
-  setMembers(events) {
-    for (const event of events) this.#setState(event);
+  /** Everybody in the room. @param {any[]} events @param {Map<string, Event>} before who was known when that was asked for */
+  setMembers(events, before) {
+    // What a sync has brought since is newer than the answer.
+    for (const event of events) if (this.members.get(event?.state_key) === before.get(event?.state_key)) this.#setState(event);
     this.membersComplete = true;
     this.#bump();
   }
@@ -164,6 +185,12 @@ export class Room {
     return heroes.filter((id) => id !== this.me).slice(0, 5);
   }
 
+  /** Whether the invitation is to a chat of two. */
+  get invitedDirectly() {
+    this.changed.value;
+    return this.members.get(this.me)?.content.is_direct === true;
+  }
+
   /** Who invited this person. */
   get inviter() {
     this.changed.value;
@@ -215,6 +242,7 @@ export class Room {
       activity: this.activity.peek(),
       preview,
       receipts: [...this.receipts],
+      data: [...this.data],
       // Those whose names the room list needs before the room is opened.
       members: shown.flatMap((id) => this.members.get(id) ?? []),
     };
@@ -230,6 +258,7 @@ export class Room {
     room.activity.value = record.activity;
     room.preview.value = record.preview;
     room.receipts = new Map(record.receipts);
+    room.data = new Map(record.data);
     room.dirtyMembers.clear();
     room.warm = record.membership !== 'join';
     return room;

@@ -8,6 +8,12 @@ import { inMemory } from './disk.js';
 import { isObject } from './events.js';
 import { Room } from './room.js';
 
+/** @typedef {{ state: 'online' | 'unavailable' | 'offline', since: number, now: boolean, status: string }} Presence
+ * `since`: when they were last active, or 0; `now`: whether they are active now */
+
+/** People whose presence is remembered over a reload. */
+const MOST_PRESENT = 1000;
+
 export class Store {
   /** @type {Map<string, Room>} */
   #rooms = new Map();
@@ -15,6 +21,9 @@ export class Store {
   /** @type {Map<string, any>} */
   #accountData = new Map();
   #accountChanged = signal(0);
+  /** @type {Map<string, Presence>} */
+  #presence = new Map();
+  #presenceChanged = signal(0);
   /** Whether at least one answer has been applied, now or before the reload. */
   ready = signal(false);
   /** The token of the last answer that is on the disk. @type {string | undefined} */
@@ -47,6 +56,7 @@ export class Store {
     const { meta, rooms } = await this.disk.load();
     this.since = meta.since;
     for (const [type, content] of Object.entries(meta.accountData ?? {})) this.#accountData.set(type, content);
+    for (const [user, presence] of meta.presence ?? []) this.#presence.set(user, presence);
     for (const record of rooms) this.#rooms.set(record.id, Room.from(record, this.me));
     this.#roomsChanged.update((count) => count + 1);
     this.ready.value = Boolean(this.since);
@@ -62,6 +72,28 @@ export class Store {
   accountData(type) {
     this.#accountChanged.value;
     return this.#accountData.get(type);
+  }
+
+  /** Where somebody is, as far as this server tells. @param {string} user @returns {Presence | undefined} */
+  presence(user) {
+    this.#presenceChanged.value;
+    return this.#presence.get(user);
+  }
+
+  /** People that this person wants to hear nothing of. @returns {Set<string>} */
+  ignored() {
+    const users = this.accountData('m.ignored_user_list')?.ignored_users;
+    return new Set(isObject(users) ? Object.keys(users) : []);
+  }
+
+  /**
+   * Account data as it will come by the next sync, so that what was chosen shows at once.
+   * @param {string} type
+   * @param {any} content
+   */
+  expectAccountData(type, content) {
+    this.#accountData.set(type, content);
+    this.#accountChanged.update((count) => count + 1);
   }
 
   /** Takes one sync answer: reads, applies, writes. @param {any} sync */
@@ -86,6 +118,7 @@ export class Store {
       this.#accountData.set(event.type, event.content);
       this.#accountChanged.update((count) => count + 1);
     }
+    for (const event of sync.presence?.events ?? []) this.#applyPresence(event);
     const { join = {}, invite = {}, leave = {} } = sync.rooms ?? {};
     for (const [id, data] of Object.entries(join)) this.#entered(id).applyJoined(data);
     for (const [id, data] of Object.entries(invite)) this.#entered(id).applyInvited(data);
@@ -102,6 +135,20 @@ export class Store {
   /** Says that a room has changed without a sync: an echo, say. @param {Room} room */
   touch(room) {
     this.#dirty.add(room);
+  }
+
+  /** @param {any} event */
+  #applyPresence(event) {
+    const { presence: state, last_active_ago: ago, currently_active: now = false, status_msg: status } = event?.content ?? {};
+    if (typeof event?.sender !== 'string' || !['online', 'unavailable', 'offline'].includes(state)) return;
+    const since = Number.isFinite(ago) ? Date.now() - ago : (this.#presence.get(event.sender)?.since ?? 0);
+    this.#presence.delete(event.sender);
+    this.#presence.set(event.sender, { state, since, now: now === true, status: typeof status === 'string' ? status.slice(0, 500) : '' });
+    for (const user of this.#presence.keys()) {
+      if (this.#presence.size <= MOST_PRESENT) break;
+      this.#presence.delete(user);
+    }
+    this.#presenceChanged.update((count) => count + 1);
   }
 
   /** A room left or forgotten elsewhere. @param {string} id */
@@ -139,7 +186,7 @@ export class Store {
       return users.map((user) => ({ room: room.id, user, event: room.members.get(user) }));
     });
     const changes = {
-      ...(since !== undefined && { meta: { since, accountData: Object.fromEntries(this.#accountData) } }),
+      ...(since !== undefined && { meta: { since, accountData: Object.fromEntries(this.#accountData), presence: [...this.#presence] } }),
       rooms: rooms.map((room) => room.record()),
       // A cold room's timeline on the disk knows more than memory does.
       timelines: rooms.filter((room) => room.warm).map((room) => ({ id: room.id, timeline: room.timeline.snapshot() })),
@@ -163,7 +210,7 @@ export class Store {
     /** @type {Map<string, string>} */
     const found = new Map();
     for (const [user, ids] of Object.entries(this.#accountData.get('m.direct') ?? {})) {
-      if (Array.isArray(ids)) for (const id of ids) found.set(id, user);
+      if (Array.isArray(ids)) for (const id of ids) if (typeof id === 'string') found.set(id, user);
     }
     return found;
   }

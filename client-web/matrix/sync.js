@@ -44,6 +44,7 @@ export class Sync {
     this.WebSocket = WebSocket;
     this.now = now;
     this.presence = 'online';
+    this.statusMessage = '';
   }
 
   /** Runs until `stop`. */
@@ -64,6 +65,12 @@ export class Sync {
     this.#stop.abort();
     this.#wake.abort();
     this.socket?.close();
+  }
+
+  /** How this person is seen from now on. @param {string} presence @param {string} message */
+  present(presence, message) {
+    this.presence = presence;
+    this.statusMessage = message;
   }
 
   /** Something changed (the network is back, the tab is in sight): don't wait any longer. */
@@ -138,7 +145,7 @@ export class Sync {
   #beat() {
     this.heart = setInterval(() => {
       // Any reply will do, also one that says no.
-      this.request('presence', { presence: this.presence })?.catch(() => {});
+      this.request('presence', { presence: this.presence, status_msg: this.statusMessage })?.catch(() => {});
     }, HEARTBEAT);
   }
 

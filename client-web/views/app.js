@@ -6,11 +6,13 @@ import { h, keyed } from '../kit/dom.js';
 import { computed, effect } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
+import { explorePage } from './explore.js';
 import { icon, mark } from './icons.js';
 import { membersPane } from './members.js';
 import { media, roomName } from './names.js';
 import { roomList, startButtons } from './room-list.js';
 import { roomView } from './room.js';
+import { settingsPage } from './settings.js';
 
 /**
  * @typedef {{
@@ -28,11 +30,27 @@ import { roomView } from './room.js';
  */
 const PANES = { members: membersPane };
 
+/**
+ * What can stand in the middle, by the first word of the address; a place that isn't known shows
+ * the welcome.
+ * @type {Record<string, (app: App, ...args: string[]) => Node>}
+ */
+const PAGES = { room: roomView, explore: explorePage, settings: settingsPage };
+
+/** Pages that follow the rest of the address by themselves. */
+const KEEPS = new Set(['settings']);
+
 /** @param {App} app */
 export function appView(app) {
   const { place } = app;
   media.value = app.client.media;
+  // As chosen here or on another device, from the first sync on.
+  effect(() => {
+    const { state, status } = app.client.people.shown();
+    app.client.sync.present(state, status);
+  });
   const roomId = () => (place.value.name === 'room' ? place.value.args[0] : undefined);
+  const main = computed(() => (place.value.name in PAGES ? [place.value.name, ...(KEEPS.has(place.value.name) ? [] : place.value.args.slice(0, 1))].join('\n') : ''));
   // One word, so that the pane is built anew only when it is another.
   const beside = computed(() => (place.value.name === 'room' && place.value.args[1] in PANES ? place.value.args.join('\n') : ''));
   effect(() => {
@@ -49,10 +67,16 @@ export function appView(app) {
     joinDialog(app, target);
   });
   return h.div(
-    { class: () => `app ${roomId() ? 'has-room' : ''} ${beside.value ? 'has-pane' : ''}` },
+    { class: () => `app ${main.value ? 'has-main' : ''} ${beside.value ? 'has-pane' : ''}` },
     h.a({ class: 'skip', href: '#main', onclick: skip }, () => t('app.skip')),
     roomList(app),
-    keyed(roomId, (id) => (id ? roomView(app, id) : welcome(app))),
+    keyed(
+      () => main.value,
+      (wanted) => {
+        const [name, ...args] = wanted.split('\n');
+        return name ? PAGES[name](app, ...args) : welcome(app);
+      },
+    ),
     keyed(
       () => (app.client.store.room(roomId() ?? '') ? beside.value : ''),
       (wanted) => wanted && pane(app, wanted.split('\n')),

@@ -1,9 +1,8 @@
 /**
- * The small dialogs by which rooms come to be, are joined, shared and left.
+ * The small dialogs by which rooms are joined, shared and left.
  */
 import { h } from '../kit/dom.js';
 import { openDialog } from '../kit/dialog.js';
-import { signal } from '../kit/signal.js';
 import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
 import { roomTarget, userId } from '../matrix/ids.js';
@@ -18,38 +17,6 @@ const labels = () => ({ closeLabel: t('action.close') });
 
 /** @param {(result?: any) => void} close */
 const cancel = (close) => () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel'));
-
-/** @param {App} app */
-export function createDialog(app) {
-  return openDialog(
-    t('create.title'),
-    (close) => {
-      const open = signal(false);
-      const alias = signal('');
-      const choice = (/** @type {boolean} */ value, /** @type {string} */ text) =>
-        h.label({ class: 'choice' }, h.input({ type: 'radio', name: 'who', value: String(value), checked: open.peek() === value, onchange: () => (open.value = value) }), h.span(text));
-      return form(
-        {
-          submit: () => t('create.submit'),
-          cancel: cancel(close),
-          send: async ({ name, topic }) => {
-            const id = await app.client.createRoom({ name: name.trim(), topic: topic.trim(), open: open.peek(), alias: alias.peek().trim() });
-            close();
-            app.go('room', id);
-          },
-        },
-        field({ name: 'name', label: () => t('create.name'), required: true, maxlength: 200, autofocus: true }),
-        field({ name: 'topic', label: () => t('create.topic'), maxlength: 1000 }),
-        h.fieldset(h.legend(t('create.who')), choice(false, t('create.private')), choice(true, t('create.public'))),
-        () =>
-          open.value
-            ? field({ name: 'alias', label: () => t('create.alias'), hint: () => t('create.aliasHint', { alias: alias.value || '…', server: app.client.server }), pattern: '[^\\s:#@]+', maxlength: 200, value: alias.peek(), oninput: (/** @type {any} */ event) => (alias.value = event.target.value) })
-            : null,
-      );
-    },
-    labels(),
-  );
-}
 
 /** @param {App} app @param {string} [given] */
 export function joinDialog(app, given = '') {

@@ -23,11 +23,11 @@ export function field({ label, hint, name, ...attrs }) {
 }
 
 /**
- * @param {{ submit: () => string, busy?: () => string, cancel?: () => any, special?: Parameters<typeof words>[1], send: (data: Record<string, string>) => Promise<unknown> | string }} options
- *   `send` does the work; a string that it returns is a mistake to tell
+ * @param {{ submit: () => string, busy?: () => string, cancel?: () => any, special?: Parameters<typeof words>[1], danger?: boolean, clear?: boolean, send: (data: Record<string, string>) => Promise<unknown> | string }} options
+ *   `send` does the work; a string that it returns is a mistake to tell; `clear` empties the fields after it
  * @param {...any} children the fields
  */
-export function form({ submit, busy = submit, cancel, special, send }, ...children) {
+export function form({ submit, busy = submit, cancel, special, danger, clear, send }, ...children) {
   const working = signal(false);
   const problem = signal('');
   const onsubmit = async (/** @type {SubmitEvent} */ event) => {
@@ -39,16 +39,19 @@ export function form({ submit, busy = submit, cancel, special, send }, ...childr
     try {
       const wrong = await send(data);
       if (typeof wrong === 'string') problem.value = wrong;
+      else if (clear) element.reset();
     } catch (error) {
       problem.value = words(error, special);
     } finally {
       working.value = false;
     }
   };
-  return h.form(
+  /** @type {HTMLFormElement} */
+  const element = h.form(
     { class: 'form', onsubmit },
     children,
     h.div({ class: 'problem-place', role: 'alert' }, () => (problem.value ? h.p({ class: 'problem' }, icon('alert'), h.span(problem.value)) : null)),
-    h.footer(cancel?.(), h.button({ class: 'button primary', type: 'submit', 'aria-disabled': () => (working.value ? 'true' : null) }, () => (working.value ? busy() : submit()))),
+    h.footer(cancel?.(), h.button({ class: `button ${danger ? 'danger' : 'primary'}`, type: 'submit', 'aria-disabled': () => (working.value ? 'true' : null) }, () => (working.value ? busy() : submit()))),
   );
+  return element;
 }

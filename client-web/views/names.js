@@ -78,3 +78,14 @@ export function roomAvatar(room, size = 'medium') {
   const picture = () => room.stateOf('m.room.avatar')?.url ?? (other() && room.member(other() ?? '').avatar);
   return keyed(other, (id) => avatar(id ?? room.id, () => roomName(room), size, id ? 'person' : 'room', picture));
 }
+
+/**
+ * A picture with the dot that says whether its person is there.
+ * @param {import('../matrix/store.js').Store} store
+ * @param {() => string | undefined} user
+ * @param {any} picture
+ */
+export function withPresence(store, user, picture) {
+  const state = () => store.presence(user() ?? '')?.state;
+  return h.span({ class: 'face' }, picture, () => (state() ? h.span({ class: `dot is-${state()}`, role: 'img', 'aria-label': t(`presence.${state() ?? 'offline'}`), title: t(`presence.${state() ?? 'offline'}`) }) : null));
+}

@@ -1,54 +1,110 @@
 /**
- * The list of rooms: invitations first, then by latest activity, with what is unread.
- * Owns the filter; a long list has only its visible part in the document.
+ * The list of rooms, in sections that can be folded, with what is unread. Owns the filter
+ * (Ctrl+K) and which sections are folded; a long list has only its visible part in the document.
  */
 import { h, keyed } from '../kit/dom.js';
 import { longList } from '../kit/list.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
-import { computed, signal } from '../kit/signal.js';
-import { brief, t } from '../i18n/index.js';
-import { isMessage, isRedacted, oneLine, said } from '../matrix/events.js';
-import { createDialog, joinDialog } from './dialogs.js';
+import { computed, onStop, signal } from '../kit/signal.js';
+import { number, t } from '../i18n/index.js';
+import { sections } from '../matrix/sections.js';
+import { accountMenu } from './account-menu.js';
+import { createDialog } from './create-room.js';
+import { joinDialog } from './dialogs.js';
 import { icon, mark } from './icons.js';
-import { roomAvatar, roomName } from './names.js';
-import { noticeText } from './notice.js';
-import { accountMenu } from './settings-menu.js';
+import { roomName } from './names.js';
+import { roomRow } from './room-row.js';
 
-/** Pixels; the same as `--row` in the style sheet. */
+/** Pixels; the same as `--row` and `--section-row` in the style sheet. */
 const ROW = 60;
-/** From this many rooms on, typing is quicker than looking. */
-const WORTH_FILTERING = 6;
+const SECTION_ROW = 36;
+const FOLDED = 'hearth.folded';
 
 /** @typedef {import('../matrix/room.js').Room} Room */
 /** @typedef {import('./app.js').App} App */
+/** @typedef {import('../matrix/sections.js').SectionName} SectionName */
+/** @typedef {{ section: SectionName, count: number, unread: number } | { room: Room }} Line */
 
 /** @param {App} app */
 export function roomList(app) {
   const { store } = app.client;
   const typed = signal('');
-  const found = computed(() => {
-    const wanted = fold(typed.value);
-    const all = [...store.rooms.value].sort((a, b) => Number(b.membership.value === 'invite') - Number(a.membership.value === 'invite'));
-    return wanted ? all.filter((room) => fold(roomName(room)).includes(wanted)) : all;
-  });
+  const folded = signal(new Set(localStorage.getItem(FOLDED)?.split(' ')));
+  const fold = (/** @type {SectionName} */ name) => {
+    folded.update((names) => void (names.delete(name) || names.add(name)));
+    localStorage.setItem(FOLDED, [...folded.peek()].join(' '));
+  };
+  const lines = computed(() => (typed.value.trim() ? matching(store.rooms.value, typed.value) : sectioned(store.rooms.value, store.direct.value, folded.value)));
   const state = computed(() => {
-    if (found.value.length) return 'rooms';
+    if (lines.value.length) return 'rooms';
     if (typed.value) return 'noMatch';
     return store.ready.value ? 'empty' : 'loading';
   });
   return h.nav(
     { class: 'sidebar', 'aria-label': () => t('rooms.title') },
     head(app),
-    () => (store.rooms.value.length >= WORTH_FILTERING || typed.value ? filter(typed) : null),
+    filter(app, typed, lines),
+    places(app),
     keyed(
       () => state.value,
       (now) => {
-        if (now === 'rooms') return longList({ items: () => found.value, key: (room) => room.id, render: (room) => row(app, room), height: ROW });
+        if (now === 'rooms') {
+          return longList({
+            items: () => lines.value,
+            key: (line) => ('room' in line ? line.room.id : `${line.section} ${line.count} ${line.unread}`),
+            render: (line) => ('room' in line ? roomRow(app, line.room) : sectionRow(line, () => folded.value.has(line.section), () => fold(line.section))),
+            height: (line) => ('room' in line ? ROW : SECTION_ROW),
+          });
+        }
         if (now === 'loading') return loading();
-        if (now === 'noMatch') return h.p({ class: 'sidebar-note' }, () => t('rooms.noMatch'));
+        if (now === 'noMatch') return h.p({ class: 'sidebar-note', role: 'status' }, () => t('rooms.noMatch'));
         return h.div({ class: 'sidebar-empty' }, mark(), h.p({ class: 'sidebar-empty-title' }, () => t('rooms.empty')), h.p(() => t('rooms.emptyHint')), startButtons(app));
       },
+    ),
+  );
+}
+
+/**
+ * @param {Room[]} rooms
+ * @param {ReadonlyMap<string, string>} direct
+ * @param {Set<string>} folded
+ * @returns {Line[]}
+ */
+function sectioned(rooms, direct, folded) {
+  const found = sections(rooms, direct);
+  // One kind of room alone needs no heading.
+  if (found.length === 1 && found[0].name === 'rooms') return found[0].rooms.map((room) => ({ room }));
+  return found.flatMap(({ name, rooms: some }) => {
+    const unread = folded.has(name) ? some.reduce((sum, room) => sum + room.unread.value.count, 0) : 0;
+    return [{ section: name, count: some.length, unread }, ...(folded.has(name) ? [] : some.map((room) => ({ room })))];
+  });
+}
+
+/** What each room's name is compared by; worked out when the name changes. @type {WeakMap<Room, { readonly value: string }>} */
+const folds = new WeakMap();
+
+/** @param {Room[]} rooms @param {string} typed @returns {Line[]} */
+function matching(rooms, typed) {
+  const wanted = plain(typed);
+  return rooms
+    .filter((room) => {
+      const name = folds.get(room) ?? computed(() => plain(roomName(room)));
+      folds.set(room, name);
+      return name.value.includes(wanted);
+    })
+    .map((room) => ({ room }));
+}
+
+/** @param {Exclude<Line, { room: Room }>} line @param {() => boolean} folded @param {() => void} fold */
+function sectionRow({ section, count, unread }, folded, fold) {
+  return h.li(
+    { class: 'room-section' },
+    h.button(
+      { type: 'button', 'aria-expanded': () => String(!folded()), onclick: fold },
+      icon('fold'),
+      h.span({ class: 'room-section-name' }, () => t(`section.${section}`)),
+      unread ? h.span({ class: 'badge' }, () => number(unread)) : h.span({ class: 'badge quiet' }, () => number(count)),
     ),
   );
 }
@@ -69,60 +125,57 @@ function head(app) {
     h.a({ class: 'brand', href: link('home') }, mark(), h.span('Hearth')),
     menu({ class: 'icon-button', 'aria-label': () => t('rooms.new'), title: () => t('rooms.new') }, icon('plus'), [
       menuItem(() => t('rooms.create'), () => createDialog(app), { icon: icon('plus') }),
-      menuItem(() => t('rooms.join'), () => joinDialog(app), { icon: icon('search') }),
+      menuItem(() => t('rooms.join'), () => joinDialog(app), { icon: icon('link') }),
     ]),
-    accountMenu(app.client, app.signOut),
+    accountMenu(app),
   );
 }
 
-/** @param {import('../kit/signal.js').Signal<string>} typed */
-function filter(typed) {
-  return h.label(
-    { class: 'filter search-box' },
-    icon('search'),
-    h.input({ type: 'search', 'aria-label': () => t('rooms.filter'), placeholder: () => t('rooms.filter'), value: typed.peek(), oninput: (/** @type {any} */ event) => (typed.value = event.target.value) }),
+/** The places that are no rooms. @param {App} app */
+function places(app) {
+  const to = (/** @type {string} */ name, /** @type {import('./icons.js').IconName} */ picture, /** @type {() => string} */ text) =>
+    h.a({ class: 'side-place', href: link(name), 'aria-current': () => (app.place.value.name === name ? 'page' : null) }, icon(picture), h.span(text));
+  return h.div({ class: 'side-places' }, to('explore', 'compass', () => t('explore.title')));
+}
+
+/**
+ * @param {App} app
+ * @param {import('../kit/signal.js').Signal<string>} typed
+ * @param {{ peek(): Line[] }} lines
+ */
+function filter(app, typed, lines) {
+  const first = () => lines.peek().find((line) => 'room' in line);
+  const onkeydown = (/** @type {KeyboardEvent} */ event) => {
+    if (event.isComposing) return;
+    const found = first();
+    if (event.key === 'Escape') {
+      typed.value = '';
+      input.blur();
+    } else if (event.key === 'Enter' && found && 'room' in found && typed.peek().trim()) {
+      typed.value = '';
+      input.blur();
+      app.go('room', found.room.id);
+    } else if (event.key === 'ArrowDown') {
+      event.preventDefault();
+      /** @type {HTMLElement | null | undefined} */ (input.closest('nav')?.querySelector('.room-row'))?.focus();
+    }
+  };
+  /** @type {HTMLInputElement} */
+  const input = h.input({ type: 'search', 'aria-label': () => t('rooms.filter'), placeholder: () => t('rooms.filter'), 'aria-keyshortcuts': 'Control+K', value: () => typed.value, oninput: () => (typed.value = input.value), onkeydown });
+  const shortcut = new AbortController();
+  onStop(() => shortcut.abort());
+  addEventListener(
+    'keydown',
+    (event) => {
+      if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || event.key.toLowerCase() !== 'k') return;
+      event.preventDefault();
+      // On a small screen the list has to come into sight first.
+      if (!input.checkVisibility()) app.go('home');
+      requestAnimationFrame(() => input.focus());
+    },
+    { signal: shortcut.signal },
   );
-}
-
-/** @param {App} app @param {Room} room */
-function row(app, room) {
-  const current = () => (app.place.value.name === 'room' && app.place.value.args[0] === room.id ? 'page' : null);
-  const invited = () => room.membership.value === 'invite';
-  return h.li(
-    { class: 'room-row-holder' },
-    h.a(
-      { class: () => `room-row ${room.unread.value.count || invited() ? 'unread' : ''}`, href: link('room', room.id), 'aria-current': current },
-      roomAvatar(room),
-      h.span(
-        { class: 'room-row-text' },
-        h.span({ class: 'room-row-top' }, h.bdi({ class: 'room-row-name' }, () => roomName(room)), h.span({ class: 'room-row-time' }, () => (room.activity.value ? brief(room.activity.value) : ''))),
-        h.span({ class: 'room-row-below' }, h.span({ class: 'room-row-preview', dir: 'auto' }, () => preview(room)), () => badge(room)),
-      ),
-    ),
-  );
-}
-
-/** @param {Room} room @returns {string} */
-function preview(room) {
-  if (room.membership.value === 'invite') {
-    const { inviter } = room;
-    return inviter ? t('invited.title', { name: room.nameOf(inviter) }) : t('invited.titleUnknown');
-  }
-  const event = room.preview.value;
-  if (!event) return t('rooms.none');
-  if (!isMessage(event)) return noticeText(room, event);
-  const what = said(event.type, event.content);
-  const text = isRedacted(event) ? t('message.deleted') : what.file?.name || oneLine(event) || t('message.unknown');
-  return event.sender === room.me ? text : `${room.nameOf(event.sender)}: ${text}`;
-}
-
-/** @param {Room} room */
-function badge(room) {
-  const { count, mentions } = room.unread.value;
-  if (room.membership.value === 'invite') return h.span({ class: 'badge mention', role: 'img', 'aria-label': t('rooms.invites') }, '!');
-  if (!count && !mentions) return null;
-  const label = mentions ? `${t('rooms.unread', { count })}, ${t('rooms.mentions', { count: mentions })}` : t('rooms.unread', { count });
-  return h.span({ class: `badge ${mentions ? 'mention' : ''}`, role: 'img', 'aria-label': label, title: label }, mentions ? `@${mentions > 99 ? '99+' : mentions}` : count > 99 ? '99+' : String(count));
+  return h.label({ class: 'filter search-box' }, icon('search'), input, h.kbd({ class: 'key', 'aria-hidden': 'true' }, 'Ctrl K'));
 }
 
 function loading() {
@@ -130,6 +183,6 @@ function loading() {
 }
 
 /** For comparing as a reader would: without case, accents or width. @param {string} text */
-function fold(text) {
+function plain(text) {
   return text.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase().normalize('NFC').trim();
 }

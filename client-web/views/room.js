@@ -60,8 +60,13 @@ function head(app, room) {
     h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic }, topic)),
     () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: () => inviteDialog(app, room) }, icon('invite')) : null),
     h.a({ class: 'icon-button', href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-label': () => t('room.members'), title: () => t('room.members'), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
-    menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [menuItem(() => t('room.leave'), () => leaveDialog(app, room), { icon: icon('leave') })]),
+    menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [tagItem(app, room, 'm.favourite', 'room.favourite'), tagItem(app, room, 'm.lowpriority', 'room.lowPriority'), h.hr(), menuItem(() => t('room.leave'), () => leaveDialog(app, room), { icon: icon('leave') })]),
   );
+}
+
+/** @param {App} app @param {Room} room @param {string} tag @param {import('../i18n/index.js').Key} label */
+function tagItem(app, room, tag, label) {
+  return menuItem(() => t(label), () => attempt(app.client.rooms.tag(room, tag, !room.hasTag(tag))), { checked: () => room.hasTag(tag), several: true });
 }
 
 function back() {

@@ -10,7 +10,7 @@ import { signIn } from '../matrix/session.js';
 import { words } from './errors.js';
 import { field, form } from './form.js';
 import { mark } from './icons.js';
-import { languageSwitch } from './settings-menu.js';
+import { languageSwitch } from './account-menu.js';
 
 /** @typedef {import('../matrix/session.js').Session} Session */
 /** @typedef {{ base: string, expired: import('../matrix/session.js').Expired | null, tab: 'sign-in' | 'register', token?: string, onSession: (session: Session) => void }} Options */

@@ -194,9 +194,11 @@ test('everything works by keyboard', async () => {
 });
 
 test('Korean, switched at once and kept', async () => {
-  await alice.page.getByRole('button', { name: 'Your account' }).click();
-  await alice.page.getByRole('menuitemradio', { name: '한국어' }).click();
+  await alice.settings('Appearance');
+  await alice.page.getByRole('radio', { name: '한국어' }).check();
   await alice.page.getByRole('navigation', { name: '대화방' }).waitFor();
+  await alice.page.goBack();
+  await alice.page.goBack();
   await alice.page.getByRole('log', { name: '메시지' }).waitFor();
   await alice.shot('korean');
   await alice.page.reload();

@@ -116,7 +116,19 @@ export class Person {
     }
     await dialog.getByRole('button', { name: 'Create room' }).click();
     await this.page.getByRole('heading', { name, level: 1 }).waitFor();
+    return this.roomId();
+  }
+
+  /** The room on screen. */
+  roomId() {
     return decodeURIComponent(new URL(this.page.url()).hash.split('/')[2]);
+  }
+
+  /** Opens the settings at a subject. */
+  async settings(subject) {
+    await this.page.getByRole('button', { name: 'Your account' }).click();
+    await this.page.getByRole('menuitem', { name: 'Settings' }).click();
+    await this.page.getByRole('link', { name: subject, exact: true }).click();
   }
 
   async invite(other) {
@@ -178,6 +190,24 @@ export async function call(method, path, body, token) {
     assert.ok(response.ok, `${method} ${path}: ${response.status} ${JSON.stringify(answer)}`);
     return answer;
   }
+}
+
+/** A picture with colours, as a PNG. */
+export async function picture(person, width, height) {
+  const data = await person.page.evaluate(
+    async ([w, h]) => {
+      const canvas = new OffscreenCanvas(w, h);
+      const to = canvas.getContext('2d');
+      const sky = to.createLinearGradient(0, 0, w, h);
+      ['#f4a259', '#bc4b51', '#5b8e7d'].forEach((colour, at) => sky.addColorStop(at / 2, colour));
+      to.fillStyle = sky;
+      to.fillRect(0, 0, w, h);
+      const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+      return btoa(String.fromCharCode(...bytes));
+    },
+    [width, height],
+  );
+  return Buffer.from(data, 'base64');
 }
 
 let txn = 0;
