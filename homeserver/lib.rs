@@ -9,11 +9,13 @@
 //! | layer | owns | refuses to know |
 //! |---|---|---|
 //! | `error`, `base`, `config`, `limits` | errors, time, keys, JSON, settings, rate limits | everything of Hearth |
+//! | `outside` | calling other machines: names, permitted addresses, trust | what is said to them |
 //! | `store` | the database: one writer, snapshots, every table | what rows mean |
 //! | `accounts`, `hasher` | users, sessions, profiles, account data, push rules, presence | rooms |
 //! | `rooms` | the event graph: rules, state, history, receipts, unread counts | network, waiting |
 //! | `e2ee` | keys, device lists, to-device messages | what they encrypt |
 //! | `notify` | who waits, and up to which position | what happened |
+//! | `federation` | other servers: finding, asking and knowing them | who uses what it gathers |
 //! | `media` | uploaded files and thumbnails | HTTP |
 //! | `sync` | the answer between two positions, a file for each section | deciding |
 //! | `app` | the resources that a handler may use | everything else |
@@ -41,11 +43,13 @@ pub mod client_api;
 pub mod config;
 pub mod e2ee;
 pub mod error;
+pub mod federation;
 pub mod hasher;
 pub mod http;
 pub mod limits;
 pub mod media;
 pub mod notify;
+pub mod outside;
 pub mod rooms;
 pub mod start;
 pub mod store;
@@ -63,6 +67,7 @@ use crate::{
     app::App,
     base::signing::Identity,
     config::Config,
+    federation::Federation,
     http::{Files, server},
     notify::Notifier,
     store::Read,
@@ -90,6 +95,9 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
     let media = start::media(&config, &store)?;
     let presence = Arc::<Presence>::default();
+    let me = Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? });
+    let outside = start::outside(&config)?;
+    let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation)?);
     let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
     let app = Arc::new(App {
         limits: limits::Limits::new(config.rate_limits),
@@ -99,7 +107,8 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
         uia: Default::default(),
         presence,
         hub: hub.clone(),
-        me: Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? }),
+        me,
+        federation,
         store: store.clone(),
         media,
         stop: stop.clone(),

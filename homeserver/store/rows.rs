@@ -516,3 +516,17 @@ pub struct UnreadRow {
     pub threads: BTreeMap<String, Vec<(i64, bool)>>,
 }
 impl JsonRow for UnreadRow {}
+
+/// A key that another server signs with, or did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKeyRow {
+    /// The public half, unpadded base64.
+    pub key: String,
+    /// Until when what it signs is good, in milliseconds: no more than a week after it was fetched, and for a
+    /// key that was given up, when that was.
+    pub valid_until: u64,
+    /// Whether it was given up.
+    pub old: bool,
+}
+
+impl JsonRow for ServerKeyRow {}

@@ -4,7 +4,7 @@
 use super::{
     rows::{
         AliasRow, ChildRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Outgoing, Place,
-        ReceiptRow, RegistrationTokenRow, RoomRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        ReceiptRow, RegistrationTokenRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -130,6 +130,9 @@ tables! {
     DEVICE_LOG_POS: Str => Pos;
     /// Whose keys somebody has signed, which only the signer sees: (signer's user ID, position).
     SIGNING_LOG: (Str, Pos) => String;
+
+    /// Signing keys of other servers: (server name, key ID).
+    SERVER_KEYS: (Str, Str) => ServerKeyRow;
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;
