@@ -68,7 +68,7 @@ use crate::{
     base::signing::Identity,
     config::Config,
     federation::Federation,
-    http::{Files, server},
+    http::{Files, Router, server},
     notify::Notifier,
     store::Read,
     sync::Hub,
@@ -90,31 +90,8 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     start::raise_open_files();
     let files = Files::new(config.web_root.as_deref())?;
     let (listening, certificate) = start::listen(&mut config).await?;
-    let notifier = Notifier::default();
-    let store = start::open_store(&config, notifier.on_commit()).await?;
-    notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
-    let media = start::media(&config, &store)?;
-    let presence = Arc::<Presence>::default();
-    let me = Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? });
-    let outside = start::outside(&config)?;
-    let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation)?);
-    let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
-    let app = Arc::new(App {
-        limits: limits::Limits::new(config.rate_limits),
-        bodies: Default::default(),
-        last_seen: Default::default(),
-        hasher: Default::default(),
-        uia: Default::default(),
-        presence,
-        hub: hub.clone(),
-        me,
-        federation,
-        store: store.clone(),
-        media,
-        stop: stop.clone(),
-        config,
-    });
-    let mut router = client_api::routes();
+    let app = open(config, stop.clone()).await?;
+    let mut router = routes(&app.config);
     router.serve_files(files);
     let service = Arc::new(server::Service {
         places: Arc::new(Semaphore::new(app.config.max_connections)),
@@ -129,20 +106,58 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
         listeners.spawn(server::serve(listener, tls, service.clone(), stop.clone()));
     }
     let mut helpers = JoinSet::new();
-    helpers.spawn(upkeep(app.clone()));
-    let (pulse, stopping) = (hub.clone(), stop.clone());
-    helpers.spawn(async move { pulse.run(stopping).await });
+    help(&app, &mut helpers);
     if let Some(certificate) = certificate {
         helpers.spawn(async move { certificate.follow().await });
     }
-    start::greet(&app.config, &store).await;
+    start::greet(&app.config, &app.store).await;
     while listeners.join_next().await.is_some() {}
-    hub.sockets.closed(CLOSING).await;
+    app.hub.sockets.closed(CLOSING).await;
     helpers.shutdown().await;
     write_seen(&app).await;
-    store.close().await;
+    app.store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens what there is one of in a server.
+async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, String> {
+    let notifier = Notifier::default();
+    let store = start::open_store(&config, notifier.on_commit()).await?;
+    notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
+    let media = start::media(&config, &store)?;
+    let presence = Arc::<Presence>::default();
+    let me = Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? });
+    let outside = start::outside(&config)?;
+    let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation)?);
+    let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
+    Ok(Arc::new(App {
+        limits: limits::Limits::new(config.rate_limits),
+        bodies: Default::default(),
+        last_seen: Default::default(),
+        hasher: Default::default(),
+        uia: Default::default(),
+        presence,
+        hub,
+        me,
+        federation,
+        store,
+        media,
+        stop,
+        config,
+    }))
+}
+
+/// Everything that is spoken under these settings.
+pub fn routes(_: &Config) -> Router {
+    client_api::routes()
+}
+
+/// Begins what goes on beside requests, until the server stops.
+fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
+    helpers.spawn(upkeep(app.clone()));
+    let (pulse, stopping) = (app.hub.clone(), app.stop.clone());
+    helpers.spawn(async move { pulse.run(stopping).await });
 }
 
 /// What has to be done now and then, for as long as the server runs.
