@@ -13,14 +13,28 @@ use crate::base::{Pos, RoomNum};
 /// Declares the tables and the function that makes them all.
 macro_rules! tables {
     ($($(#[$meaning:meta])+ $name:ident: $key:ty => $row:ty;)+) => {
-        $($(#[$meaning])+ pub static $name: Table<$key, $row> = Table::new(stringify!($name));)+
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the tables' own names, to number them")]
+        enum Number { $($name),+ }
+
+        $($(#[$meaning])+ pub static $name: Table<$key, $row> = Table::new(stringify!($name), Number::$name as usize);)+
+
+        /// Their names.
+        const NAMES: &[&str] = &[$(stringify!($name)),+];
 
         /// Makes every table, so that readers never meet a missing one.
         pub(super) fn create_all(tx: &redb::WriteTransaction) -> Result<(), redb::TableError> {
-            $(tx.open_table($name.definition)?;)+
+            $(tx.open_table($name.declared.definition)?;)+
             Ok(())
         }
     };
+}
+
+/// How many there are.
+pub(super) const COUNT: usize = NAMES.len();
+
+/// Whether a table of these is not among some others.
+pub(super) fn lacks_one(mut has: impl FnMut(&str) -> bool) -> bool {
+    NAMES.iter().any(|name| !has(name))
 }
 
 type Str = &'static str;
