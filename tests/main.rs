@@ -8,7 +8,6 @@ mod accounts;
 mod architecture;
 mod cli;
 mod encryption;
-mod friends;
 mod fuzz;
 mod http;
 mod media;

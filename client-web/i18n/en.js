@@ -1,8 +1,10 @@
 /** English. Same keys as its neighbours; `{name}` is filled in. */
 import people from './en-people.js';
+import talk from './en-talk.js';
 
 export default {
   ...people,
+  ...talk,
   'app.tagline': 'Your own place to talk',
   'app.skip': 'Skip to the conversation',
   'action.cancel': 'Cancel',

@@ -1,8 +1,10 @@
 /** 한국어. Same keys as its neighbours; `{name}` is filled in. */
 import people from './ko-people.js';
+import talk from './ko-talk.js';
 
 export default {
   ...people,
+  ...talk,
   'app.tagline': '우리만의 대화 공간',
   'app.skip': '대화로 건너뛰기',
   'action.cancel': '취소',

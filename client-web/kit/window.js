@@ -10,15 +10,18 @@ import { effect, onStop, signal, untracked } from './signal.js';
 const MOST = 180;
 const STEP = 60;
 const NEAR = 900;
+/** Milliseconds for which a row that was gone to stands out. */
+const SHOWN_FOR = 2500;
 /** This close to the end counts as being at it. */
 const AT_END = 48;
 
 /**
  * @template T
- * @param {{ items: () => T[], key: (item: T) => string, render: (item: T) => Element, attrs?: object, onTop: () => void }} options
- *   `onTop` is called when the reader nears the first item there is
+ * @param {{ items: () => T[], key: (item: T) => string, render: (item: T) => Element, attrs?: object, onTop: () => void, onBottom?: () => void, open?: () => boolean }} options
+ *   `onTop` and `onBottom` are called when the reader nears the first or the last item there is; while
+ *   `open()`, more follows the last one, which then is no end to stay at
  */
-export function windowed({ items, key, render, attrs = {}, onTop }) {
+export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () => {}, open = () => false }) {
   const list = h.ol({ class: 'window-rows', ...attrs });
   const scroller = h.div({ class: 'window', tabindex: '0' }, list);
   const atEnd = signal(true);
@@ -30,6 +33,8 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
   let to = 0;
 
   let lastTop = 0;
+  /** Tells the row to go to, once it is here. @type {((item: T) => boolean) | undefined} */
+  let wanted;
 
   const toEnd = () => {
     scroller.scrollTop = scroller.scrollHeight;
@@ -37,7 +42,10 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
   };
 
   const draw = (/** @type {ReturnType<typeof sights> | null} */ seen = sights(list, scroller)) => {
+    const hadFocus = list.contains(document.activeElement);
     reconcile(list, live, all.slice(from, to), key, render);
+    // A row that goes must not take the focus along to nowhere.
+    if (hadFocus && !list.contains(document.activeElement)) scroller.focus({ preventScroll: true });
     if (atEnd.peek()) return toEnd();
     // The last one: the first may be the list's own edge, which stays above what comes.
     const kept = seen?.findLast(({ el }) => el.isConnected);
@@ -48,7 +56,7 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
     const above = scroller.scrollTop;
     const below = scroller.scrollHeight - above - scroller.clientHeight;
     // Only going up leaves the end: rows that grow move it away, but not the reader.
-    if (below < AT_END && to === all.length) atEnd.value = true;
+    if (below < AT_END && to === all.length && !open()) atEnd.value = true;
     else if (above < lastTop) atEnd.value = false;
     lastTop = above;
     if (above < NEAR && from > 0) {
@@ -59,7 +67,29 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
       to = Math.min(all.length, to + STEP);
       from = Math.max(from, to - MOST);
       draw();
-    } else if (above < NEAR && from === 0 && scroller.clientHeight > 0) onTop();
+    } else if (scroller.clientHeight > 0) {
+      if (above < NEAR && from === 0) onTop();
+      if (below < NEAR && to === all.length) onBottom();
+    }
+  };
+
+  /** Goes to the wanted row if it is here. */
+  const arrive = () => {
+    const at = wanted ? all.findIndex(wanted) : -1;
+    if (at < 0) return false;
+    atEnd.value = false;
+    from = clamp(at - STEP / 2, 0, all.length);
+    to = clamp(at + STEP / 2, 0, all.length);
+    reconcile(list, live, all.slice(from, to), key, render);
+    const row = /** @type {HTMLElement} */ (live.get(key(all[at]))?.value);
+    wanted = undefined;
+    row.scrollIntoView({ block: row.offsetHeight > scroller.clientHeight ? 'start' : 'center' });
+    lastTop = scroller.scrollTop;
+    row.classList.add('sought');
+    setTimeout(() => row.classList.remove('sought'), SHOWN_FOR);
+    row.focus({ preventScroll: true });
+    requestAnimationFrame(step);
+    return true;
   };
 
   const change = (/** @type {T[]} */ next) => {
@@ -76,6 +106,7 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
       from = Math.max(0, to - Math.max(STEP, Math.min(MOST, live.size)));
     }
     all = next;
+    if (arrive()) return;
     draw(seen);
     // What came may not fill the view, or may have brought its end near.
     requestAnimationFrame(step);
@@ -101,8 +132,14 @@ export function windowed({ items, key, render, attrs = {}, onTop }) {
   return {
     el: scroller,
     atEnd,
+    /** Goes to the first row that is meant, now or as soon as it comes. @param {(item: T) => boolean} isIt */
+    show(isIt) {
+      wanted = isIt;
+      arrive();
+    },
     /** Shows the newest rows. */
     jumpToEnd() {
+      wanted = undefined;
       to = all.length;
       from = Math.max(0, to - STEP);
       atEnd.value = true;

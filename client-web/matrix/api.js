@@ -117,7 +117,17 @@ export class Api {
  * @param {...string} parts
  */
 export function at(text, ...parts) {
-  return '/_matrix/client/v3' + text.reduce((path, piece, index) => path + encodeURIComponent(parts[index - 1]) + piece);
+  return '/_matrix/client/v3' + encoded(text, parts);
+}
+
+/** The same for endpoints that are called v1. @param {TemplateStringsArray} text @param {...string} parts */
+export function v1(text, ...parts) {
+  return '/_matrix/client/v1' + encoded(text, parts);
+}
+
+/** @param {TemplateStringsArray} text @param {string[]} parts */
+function encoded(text, parts) {
+  return text.reduce((path, piece, index) => path + encodeURIComponent(parts[index - 1]) + piece);
 }
 
 /** @param {Record<string, unknown>} [query] */

@@ -5,18 +5,18 @@
 import { Account } from './account.js';
 import { Api, ApiError, at } from './api.js';
 import { openDisk } from './disk.js';
-import { Friends } from './friends.js';
 import { serverOf } from './ids.js';
 import { Media } from './media.js';
 import { People } from './people.js';
+import { Reading } from './reading.js';
 import { Rooms } from './rooms.js';
+import { Saying } from './saying.js';
 import { Sender } from './sender.js';
 import { Store } from './store.js';
 import { Sync } from './sync.js';
 
 /** The server forgets that somebody types after this long, unless told again. */
 const TYPING_FOR = 25_000;
-const PAGE = 50;
 
 /** @typedef {import('./room.js').Room} Room */
 
@@ -41,7 +41,8 @@ export class Client {
     this.rooms = new Rooms(this);
     this.account = new Account(this);
     this.people = new People(this);
-    this.friends = new Friends(this);
+    this.reading = new Reading(this.api);
+    this.saying = new Saying({ api: this.api, sender: this.sender, store: this.store });
     /** @type {Map<string, { typing: boolean, until: number }>} */
     this.typingSaid = new Map();
     /** @type {Promise<unknown>} */
@@ -60,15 +61,6 @@ export class Client {
     await client.store.restore();
     return client;
   }
-
-  /** Whether the server has an extension of that name. @param {string} feature */
-  async offers(feature) {
-    this.versions ??= this.api.get('/_matrix/client/versions');
-    this.versions.catch(() => (this.versions = undefined));
-    return (await this.versions)?.unstable_features?.[feature] === true;
-  }
-  /** @type {Promise<any> | undefined} */
-  versions = undefined;
 
   /** Ends the session here and, if it can be reached, at the server. */
   async signOut() {
@@ -101,23 +93,6 @@ export class Client {
     return this.store.warm([room.id]);
   }
 
-  /** Reads older events. @param {Room} room */
-  async readBack(room) {
-    const { timeline } = room;
-    if (timeline.loading.peek() || timeline.complete.peek() || !timeline.back || !room.warm) return;
-    timeline.loading.value = true;
-    const from = timeline.back;
-    try {
-      const page = await this.api.get(at`/rooms/${room.id}/messages`, { query: { dir: 'b', from, limit: PAGE, filter: JSON.stringify({ lazy_load_members: true }) } });
-      // A gap in the sync may have begun the timeline anew meanwhile.
-      if (timeline.back !== from) return;
-      room.noteMembers(page.state ?? []);
-      timeline.prepend(page.chunk ?? [], page.end === from ? undefined : page.end);
-    } finally {
-      timeline.loading.value = false;
-    }
-  }
-
   /** Learns of everybody in a room, once. @param {Room} room */
   async loadMembers(room) {
     if (room.membersComplete) return;
@@ -126,12 +101,6 @@ export class Client {
     room.setMembers(chunk ?? [], before);
     this.store.touch(room);
     await this.store.save();
-  }
-
-  /** @param {Room} room @param {string} body */
-  say(room, body) {
-    this.typing(room, false);
-    return this.sender.message(room, { msgtype: 'm.text', body });
   }
 
   /** Says that this person types, or has stopped; at most as often as needed. @param {Room} room @param {boolean} typing */
@@ -156,9 +125,25 @@ export class Client {
     if (room.hasRead(event.event_id) && !count && !mentions) return;
     this.readSaid.set(room.id, event.event_id);
     room.unread.value = { count: 0, mentions: 0 };
-    const markers = { 'm.fully_read': event.event_id, 'm.read': event.event_id };
+    const markers = { 'm.fully_read': event.event_id, [this.#receipt()]: event.event_id };
     const done = this.sync.request('read_markers', { room_id: room.id, ...markers }) ?? this.api.post(at`/rooms/${room.id}/read_markers`, markers, { waits: 1 });
     // Said again when the room is next looked at.
     done.catch(() => this.readSaid.delete(room.id));
+  }
+
+  /** Says that this person has read a thread. @param {Room} room @param {string} thread @param {import('./timeline.js').Timeline} timeline */
+  readThread(room, thread, timeline) {
+    const event = timeline.entries.findLast(({ event }) => event.sender !== this.me && event.event_id !== thread)?.event;
+    const key = `${room.id} ${thread}`;
+    if (!event || this.readSaid.get(key) === event.event_id) return;
+    this.readSaid.set(key, event.event_id);
+    const type = this.#receipt();
+    const done = this.sync.request('receipt', { room_id: room.id, receipt_type: type, event_id: event.event_id, thread_id: thread }) ?? this.api.post(at`/rooms/${room.id}/receipt/${type}/${event.event_id}`, { thread_id: thread }, { waits: 1 });
+    done.catch(() => this.readSaid.delete(key));
+  }
+
+  /** Whether others are told is this person's choice. */
+  #receipt() {
+    return this.store.accountData('chat.hearth.settings')?.privateReceipts === true ? 'm.read.private' : 'm.read';
   }
 }

@@ -9,7 +9,10 @@
  * }} Event
  *
  * @typedef {{ kind: 'text' | 'notice' | 'emote' | 'file' | 'encrypted' | 'unknown', body: string, html?: string,
- *   file?: { name: string, size?: number, msgtype: string }, replyTo?: string }} Said
+ *   file?: FileInfo, replyTo?: string }} Said
+ *
+ * @typedef {{ name: string, caption: string, msgtype: string, url?: string, encrypted: boolean, size?: number, type: string,
+ *   width?: number, height?: number, duration?: number, thumbnail?: string, color?: string }} FileInfo
  */
 
 /** State changes that are told in the timeline. */
@@ -34,11 +37,16 @@ export function isMessage(event) {
   return SAID.has(event.type) && event.state_key === undefined;
 }
 
-/** Whether the timeline has a row for this event. @param {Event} event */
-export function isShown(event) {
-  if (event.state_key !== undefined) return TOLD_STATE.has(event.type) && !isSilentMember(event);
+/**
+ * Whether a timeline has a row for this event.
+ * @param {Event} event
+ * @param {string} [thread] the timeline's thread; without one, it is the room's own
+ */
+export function isShown(event, thread) {
+  if (event.state_key !== undefined) return !thread && TOLD_STATE.has(event.type) && !isSilentMember(event);
   if (event.type === 'm.room.redaction' || event.type === 'm.reaction') return false;
   if (relation(event)?.rel_type === 'm.replace') return false;
+  if (threadOf(event) !== thread && event.event_id !== thread) return false;
   // What this client doesn't know gets a row that says so, if it seems to be meant for reading.
   return isMessage(event) || typeof event.content.body === 'string';
 }
@@ -53,6 +61,20 @@ function isSilentMember({ type, content, unsigned }) {
 export function relation(event) {
   const found = event.content['m.relates_to'];
   return isObject(found) ? found : undefined;
+}
+
+/** The first event of the thread that this one is in. @param {Event} event */
+export function threadOf(event) {
+  const found = relation(event);
+  return found?.rel_type === 'm.thread' && typeof found.event_id === 'string' ? found.event_id : undefined;
+}
+
+/** What this replies to. In a thread, what is only there for clients that know no threads is no reply. @param {Record<string, any>} content */
+export function repliedTo(content) {
+  const relates = content['m.relates_to'];
+  if (!isObject(relates) || (relates.rel_type === 'm.thread' && relates.is_falling_back)) return undefined;
+  const id = relates['m.in_reply_to']?.event_id;
+  return typeof id === 'string' ? id : undefined;
 }
 
 /** @param {Event} event */
@@ -71,8 +93,10 @@ export function redacted(event, because) {
   const { membership } = event.content;
   const kept = {
     ...(event.type === 'm.room.member' && membership && { membership }),
-    // Servers keep nothing of it, but while it is known to have been an edit, it gets no row.
+    // Servers keep nothing of it, but while it is known to have been an edit, it gets no row;
+    // and what was in a thread stays there.
     ...(relation(event)?.rel_type === 'm.replace' && { 'm.relates_to': { rel_type: 'm.replace' } }),
+    ...(threadOf(event) && { 'm.relates_to': { rel_type: 'm.thread', event_id: threadOf(event) } }),
   };
   return { ...event, content: kept, unsigned: { ...event.unsigned, redacted_because: because } };
 }
@@ -85,24 +109,40 @@ export function redacted(event, because) {
  */
 export function said(type, content) {
   if (type === 'm.room.encrypted') return { kind: 'encrypted', body: '' };
-  const replyTo = content['m.relates_to']?.['m.in_reply_to']?.event_id;
-  const reply = typeof replyTo === 'string' ? { replyTo } : {};
+  const replyTo = repliedTo(content);
+  const reply = replyTo ? { replyTo } : {};
   const body = typeof content.body === 'string' ? withoutFallback(content.body, Boolean(reply.replyTo)) : '';
   const html = content.format === 'org.matrix.custom.html' && typeof content.formatted_body === 'string' ? { html: content.formatted_body } : {};
   switch (type === 'm.sticker' ? 'm.image' : content.msgtype) {
     case 'm.text': return { kind: 'text', body, ...html, ...reply };
     case 'm.notice': return { kind: 'notice', body, ...html, ...reply };
     case 'm.emote': return { kind: 'emote', body, ...html, ...reply };
-    case 'm.image': case 'm.video': case 'm.audio': case 'm.file': return { kind: 'file', body, ...html, ...reply, file: file(content) };
+    case 'm.image': case 'm.video': case 'm.audio': case 'm.file': return { kind: 'file', body, ...html, ...reply, file: file(type, content) };
     default: return { kind: 'unknown', body };
   }
 }
 
-/** @param {Record<string, any>} content */
-function file(content) {
-  const name = typeof content.filename === 'string' ? content.filename : typeof content.body === 'string' ? content.body : '';
-  const size = content.info?.size;
-  return { name, msgtype: FILES.has(content.msgtype) ? content.msgtype : 'm.image', ...(Number.isFinite(size) && size >= 0 && { size }) };
+/** @param {string} type @param {Record<string, any>} content @returns {FileInfo} */
+function file(type, content) {
+  const info = isObject(content.info) ? content.info : {};
+  const number = (/** @type {unknown} */ value, most = Infinity) => (typeof value === 'number' && value >= 0 && value <= most ? value : undefined);
+  const text = (/** @type {unknown} */ value) => (typeof value === 'string' ? value : '');
+  const msgtype = FILES.has(content.msgtype) ? content.msgtype : 'm.image';
+  return {
+    name: text(content.filename) || text(content.body),
+    // spec: where a file name stands apart, the body is a caption
+    caption: text(content.filename) && text(content.body) !== text(content.filename) && type !== 'm.sticker' ? text(content.body) : '',
+    msgtype,
+    url: text(content.url) || undefined,
+    encrypted: isObject(content.file),
+    size: number(info.size),
+    type: text(info.mimetype).slice(0, 100),
+    width: number(info.w, 100_000),
+    height: number(info.h, 100_000),
+    duration: number(info.duration, 1e9),
+    thumbnail: text(info.thumbnail_url) || undefined,
+    color: /^#[0-9a-f]{6}$/i.test(text(info['chat.hearth.color'])) ? info['chat.hearth.color'] : undefined,
+  };
 }
 
 /**

@@ -125,6 +125,11 @@ export class Media {
   /** @type {Promise<any> | undefined} */
   limitAsked = undefined;
 
+  /** A picture that is here already, since this person has just sent it. @param {string} mxc @param {Blob} blob */
+  seed(mxc, blob) {
+    this.#keep(`${mxc} x`, blob);
+  }
+
   /** @param {string} key @param {Blob} blob */
   #keep(key, blob) {
     const url = this.urls.createObjectURL(blob);

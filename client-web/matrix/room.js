@@ -3,7 +3,7 @@
  * Owns what a room's part of a sync answer changes; the timeline is its own module.
  */
 import { computed, signal } from '../kit/signal.js';
-import { isEvent, isMessage, isObject, isShown } from './events.js';
+import { isEvent, isMessage, isObject, isShown, threadOf } from './events.js';
 import { localpart } from './ids.js';
 import { Timeline } from './timeline.js';
 
@@ -45,6 +45,8 @@ export class Room {
     this.receipts = new Map();
     /** Members to be written to the disk. @type {Set<string>} */
     this.dirtyMembers = new Set();
+    /** Other stretches that are on screen, such as threads: they hear what is said. @type {Set<Timeline>} */
+    this.others = new Set();
     this.readers = computed(() => this.#readers());
     this.#names = computed(() => this.#sharedNames());
   }
@@ -81,6 +83,7 @@ export class Room {
     const { events = [], prev_batch: before, limited = false } = data.timeline ?? {};
     for (const event of events) this.#setState(event);
     const fresh = this.timeline.append(events, before, limited);
+    for (const other of this.others) this.#tell(other, fresh.map(({ event }) => event));
     for (const { event } of fresh) this.#noteActivity(event);
     // What was said last may have been taken back since.
     const preview = this.preview.peek();
@@ -90,6 +93,13 @@ export class Room {
     const unread = data.unread_notifications;
     if (isObject(unread)) this.unread.value = { count: unread.notification_count ?? 0, mentions: unread.highlight_count ?? 0 };
     this.#bump();
+  }
+
+  /** @param {Timeline} other @param {Event[]} events new ones */
+  #tell(other, events) {
+    other.hear(events);
+    const own = other.thread ? events.filter((event) => threadOf(event) === other.thread) : [];
+    if (own.length) other.append(own, undefined, false);
   }
 
   /** @param {any} data an invited room's part of a sync answer */
@@ -158,10 +168,22 @@ export class Room {
     return this.power(this.me) >= Number(this.stateOf('m.room.power_levels')?.[action] ?? usual);
   }
 
-  /** Whether this person may send messages. */
-  maySend() {
+  /** Whether this person may send messages, or other events. @param {string} [type] */
+  maySend(type = 'm.room.message') {
     const levels = this.stateOf('m.room.power_levels');
-    return this.power(this.me) >= Number(levels?.events?.['m.room.message'] ?? levels?.events_default ?? 0);
+    return this.power(this.me) >= Number(levels?.events?.[type] ?? levels?.events_default ?? 0);
+  }
+
+  /** Whether this person may change the room's state. @param {string} type */
+  maySet(type) {
+    const levels = this.stateOf('m.room.power_levels');
+    return this.power(this.me) >= Number(levels?.events?.[type] ?? levels?.state_default ?? (levels ? 50 : 0));
+  }
+
+  /** @returns {string[]} the pinned events' IDs, the latest pinned last */
+  pinned() {
+    const ids = this.stateOf('m.room.pinned_events')?.pinned;
+    return Array.isArray(ids) ? ids.filter((id) => typeof id === 'string').slice(-100) : [];
   }
 
   /** spec: client-server-api#calculating-the-display-name-for-a-room @returns {Title} */
@@ -211,6 +233,18 @@ export class Room {
   hasRead(eventId) {
     const mine = this.receipts.get(this.me);
     return mine?.eventId === eventId || this.#isBefore(mine?.eventId, eventId) === false;
+  }
+
+  /** The ID of the latest event that this person has read. */
+  readUpTo() {
+    const marker = this.data.get('m.fully_read')?.event_id;
+    return typeof marker === 'string' && marker ? marker : this.receipts.get(this.me)?.eventId;
+  }
+
+  /** Who has read an entry or what came after it. @param {import('./timeline.js').Entry} entry @returns {Array<{ userId: string, ts: number }>} */
+  seenBy(entry) {
+    this.receiptsChanged.value;
+    return [...this.receipts].filter(([, { eventId }]) => (this.timeline.find(eventId)?.order ?? -Infinity) >= entry.order).map(([userId, { ts }]) => ({ userId, ts }));
   }
 
   /** @param {string} userId @param {string} eventId @param {number} ts */
@@ -292,9 +326,9 @@ export class Room {
     const ts = Math.min(Number(event.origin_server_ts) || 0, Date.now());
     const isOwnEntry = event.type === 'm.room.member' && event.state_key === this.me;
     if (isMessage(event) || isOwnEntry || event.type === 'm.room.create') this.activity.value = Math.max(this.activity.peek(), ts);
-    if (isShown(event)) this.preview.value = event;
+    if (isShown(event) || threadOf(event)) this.preview.value = event;
     // Who writes has read what came before.
-    if (isMessage(event)) this.setReceipt(event.sender, event.event_id, ts);
+    if (isMessage(event) && !threadOf(event)) this.setReceipt(event.sender, event.event_id, ts);
   }
 
   /** @param {any} event */
@@ -324,7 +358,7 @@ export class Room {
       if (userId === this.me) continue;
       // A receipt for an event without a row stands at the row before it.
       let entry = this.timeline.find(eventId);
-      while (entry && !isShown(entry.event)) entry = this.timeline.previous(entry);
+      while (entry && !entry.isShown(undefined)) entry = this.timeline.previous(entry);
       if (!entry) continue;
       const { key } = entry;
       found.set(key, [...(found.get(key) ?? []), userId]);

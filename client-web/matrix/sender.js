@@ -46,6 +46,32 @@ export class Sender {
     return this.#queue(room, entry);
   }
 
+  /**
+   * Says something about another event, such as an edit or a reaction: shown at once, taken
+   * back if the server won't have it.
+   * @param {import('./room.js').Room} room
+   * @param {string} type
+   * @param {Record<string, any>} content with `m.relates_to`
+   */
+  async about(room, type, content) {
+    const txn = this.#transaction();
+    const event = { type, event_id: `~${txn}`, sender: room.me, origin_server_ts: Date.now(), content, unsigned: { transaction_id: txn } };
+    const takeBack = [room.timeline, ...room.others].map((timeline) => timeline.say(event));
+    try {
+      await this.#deliver(room, event, txn);
+    } catch (error) {
+      takeBack.forEach((one) => one());
+      throw error;
+    }
+  }
+
+  /** Tries again what failed while the server couldn't be reached. @param {Iterable<import('./room.js').Room>} rooms */
+  resume(rooms) {
+    for (const room of rooms) {
+      for (const entry of room.timeline.pending) if (entry.status === 'failed' && entry.passing) this.retry(room, entry);
+    }
+  }
+
   /** @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
   retry(room, entry) {
     room.timeline.mark(entry, 'sending');
@@ -62,7 +88,7 @@ export class Sender {
   async redact(room, eventId) {
     const txn = this.#transaction();
     await this.#try(() => this.sync.request('redact', { room_id: room.id, event_id: eventId, txn_id: txn }) ?? this.api.put(at`/rooms/${room.id}/redact/${eventId}/${txn}`));
-    room.timeline.redact(eventId, { sender: room.me });
+    for (const timeline of [room.timeline, ...room.others]) timeline.redact(eventId, { sender: room.me });
   }
 
   /** @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
@@ -74,20 +100,24 @@ export class Sender {
 
   /** @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
   async #send(room, entry) {
-    const { type, content } = entry.event;
     try {
-      const { event_id: id } = await this.#try(
-        () =>
-          this.sync.request('send', { room_id: room.id, event_type: type, txn_id: entry.key, content }) ??
-          this.api.put(at`/rooms/${room.id}/send/${type}/${entry.key}`, content),
-      );
+      const { event_id: id } = await this.#deliver(room, entry.event, entry.key);
       room.timeline.confirm(entry, id);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       // The sync may have brought it although the answer was lost.
-      if (entry.status !== 'sent') room.timeline.mark(entry, 'failed');
+      if (entry.status !== 'sent') room.timeline.mark(entry, 'failed', error.passing);
     }
     this.#keep(room);
+  }
+
+  /** @param {import('./room.js').Room} room @param {import('./events.js').Event} event @param {string} txn */
+  #deliver(room, { type, content }, txn) {
+    return this.#try(
+      () =>
+        this.sync.request('send', { room_id: room.id, event_type: type, txn_id: txn, content }) ??
+        this.api.put(at`/rooms/${room.id}/send/${type}/${txn}`, content),
+    );
   }
 
   /**

@@ -1,18 +1,23 @@
 /**
- * One room's events in order, with what was said about them since: edits, reactions,
- * redactions, and what this person is still sending. Owns order, de-duplication and the
- * tokens from which to read further back; asks nobody and knows no requests.
+ * A stretch of events in order: a room's own timeline, a thread, or a part of the past, with
+ * what was said about them since (`Relations`) and, in the room's own, what this person is
+ * still sending. Owns order, de-duplication and the tokens from which to read on; asks
+ * nobody and knows no requests.
  */
 import { signal } from '../kit/signal.js';
-import { isEvent, isRedacted, isShown, redacted, redactionTarget, relation } from './events.js';
+import { isEvent, isRedacted, isShown, redacted, redactionTarget, threadOf } from './events.js';
+import { Relations } from './relations.js';
 
 /** @typedef {import('./events.js').Event} Event */
 /** @typedef {'sent' | 'sending' | 'failed'} Status */
+/** @typedef {{ content: Record<string, any>, edited: boolean, redacted: boolean }} Now */
 
 /** In memory, when nobody is reading further back. */
 const MOST = 1000;
 /** On disk, for the next start. */
 const KEPT = 40;
+/** How old an unsent message may be to be sent after a reload without asking. */
+const RESUMED = 60 * 60_000;
 
 /** An event's place in the timeline; it stays the same when an echo becomes the event. */
 export class Entry {
@@ -25,8 +30,20 @@ export class Entry {
     this.before = undefined;
     /** Its number in the timeline: neighbours differ by one. */
     this.order = 0;
+    /** Whether sending failed for a reason that may pass by itself. */
+    this.passing = false;
     /** Counts what changed about it: edits, reactions, status. */
     this.changed = signal(0);
+  }
+  /** What it says, as long as that is so. @type {{ event: Event, edit: Event | undefined, now: Now } | undefined} */
+  said = undefined;
+  /** What `isShown` said, and of which event. @type {{ event: Event, yes: boolean } | undefined} */
+  #shown = undefined;
+
+  /** Long timelines ask this often. @param {string | undefined} thread */
+  isShown(thread) {
+    if (this.#shown?.event !== this.event) this.#shown = { event: this.event, yes: isShown(this.event, thread) };
+    return this.#shown.yes;
   }
 
   touch() {
@@ -45,10 +62,18 @@ export class Timeline {
   complete = signal(false);
   /** Where to read on further back. @type {string | undefined} */
   back = undefined;
+  /** Where to read on towards the present; only a part of the past has it. @type {string | undefined} */
+  forward = undefined;
   /** @type {Map<string, Entry>} */
   #byId = new Map();
-  /** Edits and reactions by the event they are about, which may not be here yet. @type {Map<string, Map<string, Event>>} */
-  #about = new Map();
+  relations = new Relations();
+
+  /** @param {{ thread?: string, main?: Timeline }} [of] a thread's first event, and the room's own timeline */
+  constructor({ thread, main } = {}) {
+    this.thread = thread;
+    /** What is being sent is kept in one place. */
+    this.main = main;
+  }
 
   /** @param {string} id */
   find(id) {
@@ -58,7 +83,14 @@ export class Timeline {
   /** The entries that have a row, echoes last. */
   shown() {
     this.changed.value;
-    return [...this.entries, ...this.pending].filter(({ event }) => isShown(event));
+    if (this.main) return [...this.entries.filter((entry) => entry.isShown(this.thread)), ...this.main.pendingIn(this.thread)];
+    return [...this.entries, ...this.pending].filter((entry) => entry.isShown(this.thread));
+  }
+
+  /** What is being sent to a thread. @param {string | undefined} thread */
+  pendingIn(thread) {
+    this.changed.value;
+    return this.pending.filter(({ event }) => threadOf(event) === thread);
   }
 
   /**
@@ -99,6 +131,52 @@ export class Timeline {
   }
 
   /**
+   * Adds what reading on towards the present brought.
+   * @param {any[]} events oldest first
+   * @param {string | undefined} after absent at the present
+   */
+  extend(events, after) {
+    this.append(events, undefined, false);
+    this.forward = after;
+    this.#bump();
+  }
+
+  /** Begins with a part of the past. @param {any[]} events oldest first @param {string | undefined} before @param {string | undefined} after */
+  open(events, before, after) {
+    this.append(events, before, false);
+    this.back = before;
+    this.forward = after;
+    this.#bump();
+  }
+
+  /**
+   * Takes a part of the past that reaches this timeline's first event, or what is here already.
+   * @param {Timeline} past
+   * @returns {boolean} whether it does
+   */
+  takeOver(past) {
+    const first = this.entries[0];
+    const meets = past.entries.findIndex(({ event }) => this.#byId.has(event.event_id));
+    if (!first || meets < 0) return past.forward === undefined && this.#follow(past);
+    const at = past.entries.findIndex(({ event }) => event.event_id === first.event.event_id);
+    if (at > 0) this.prepend(past.entries.slice(0, at).map(({ event }) => event).reverse(), past.back);
+    for (const event of past.relations.all()) this.#relate(event);
+    return true;
+  }
+
+  /** The past has reached the present without meeting what is here: it is what is here. @param {Timeline} past */
+  #follow(past) {
+    if (this.entries.length) return false;
+    this.append(past.entries.map(({ event }) => event), past.back, false);
+    return true;
+  }
+
+  /** Hears what was said in the room just now, if it is about an event here. @param {any[]} events */
+  hear(events) {
+    for (const event of events.filter(isEvent)) this.#relate(event);
+  }
+
+  /**
    * Shows a message before the server has it.
    * @param {Event} event with `unsigned.transaction_id`
    * @param {Status} [status]
@@ -120,8 +198,9 @@ export class Timeline {
   }
 
   /** @param {Entry} entry @param {Status} status */
-  mark(entry, status) {
+  mark(entry, status, passing = false) {
     entry.status = status;
+    entry.passing = passing;
     entry.touch();
   }
 
@@ -135,44 +214,50 @@ export class Timeline {
   redact(id, because) {
     const entry = this.#byId.get(id);
     if (entry && !isRedacted(entry.event)) {
-      this.#forgetRelation(entry.event);
+      this.#touch(this.relations.forget(entry.event));
       entry.event = redacted(entry.event, because);
       entry.touch();
       this.#bump();
-    }
+    } else this.#touch(this.relations.forgetId(id));
   }
 
   /**
    * What the event says now: its content or that of its latest edit.
    * @param {Entry} entry
-   * @returns {{ content: Record<string, any>, edited: boolean, redacted: boolean }}
+   * @returns {Now} the same object until it is something else
    */
   current(entry) {
     entry.changed.value;
     const { event } = entry;
-    if (isRedacted(event)) return { content: {}, edited: false, redacted: true };
-    const edit = this.#latestEdit(event);
-    if (!edit) return { content: event.content, edited: false, redacted: false };
-    // spec: an edit can't change what the message replies to
-    const relates = event.content['m.relates_to'];
-    return { content: { ...edit.content['m.new_content'], ...(relates && { 'm.relates_to': relates }) }, edited: true, redacted: false };
+    const edit = isRedacted(event) ? undefined : this.relations.latestEdit(event);
+    if (entry.said?.event === event && entry.said.edit === edit) return entry.said.now;
+    const now = saysNow(event, edit);
+    // An echo that became the event says the same: what is on screen can stay.
+    const same = entry.said && JSON.stringify(entry.said.now) === JSON.stringify(now) ? entry.said.now : now;
+    entry.said = { event, edit, now: same };
+    return same;
+  }
+
+  /** @param {Entry} entry */
+  reactions(entry) {
+    entry.changed.value;
+    return isRedacted(entry.event) ? [] : this.relations.reactions(entry.event.event_id);
+  }
+
+  /** How many replies an entry's thread has, and the latest. @param {Entry} entry */
+  threadSummary(entry) {
+    entry.changed.value;
+    return this.relations.thread(entry.event);
   }
 
   /**
-   * @param {Entry} entry
-   * @returns {Array<{ key: string, senders: string[] }>}
+   * Says something about an event before the server has it: an edit, a reaction.
+   * @param {Event} event with `unsigned.transaction_id`
+   * @returns {() => void} takes it back
    */
-  reactions(entry) {
-    entry.changed.value;
-    if (isRedacted(entry.event)) return [];
-    /** @type {Map<string, Set<string>>} */
-    const found = new Map();
-    for (const event of this.#about.get(entry.event.event_id)?.values() ?? []) {
-      const { rel_type, key } = relation(event) ?? {};
-      if (rel_type !== 'm.annotation' || typeof key !== 'string' || !key) continue;
-      found.set(key, (found.get(key) ?? new Set()).add(event.sender));
-    }
-    return [...found].map(([key, senders]) => ({ key, senders: [...senders] }));
+  say(event) {
+    this.#relate(event);
+    return () => this.#touch(this.relations.forget(event));
   }
 
   /** The entry's neighbour before it, if it is here. @param {Entry} entry @returns {Entry | undefined} */
@@ -186,7 +271,7 @@ export class Timeline {
     const at = this.#border(most);
     for (const { event } of this.entries.splice(0, at)) {
       this.#byId.delete(event.event_id);
-      this.#about.delete(event.event_id);
+      this.relations.drop(event.event_id);
     }
     if (at) this.back = this.entries[0].before;
     this.#bump();
@@ -198,15 +283,20 @@ export class Timeline {
     return {
       events: kept.map(({ event }) => event),
       before: kept.length === this.entries.length ? this.back : kept[0]?.before,
-      pending: this.pending.map(({ event }) => event),
+      // What was refused for good stays, to be looked at again; so does what was under way.
+      pending: this.pending.map(({ event, status, passing }) => ({ event, passing: passing || status === 'sending' })),
     };
   }
 
   /** @param {ReturnType<Timeline['snapshot']>} saved */
   restore({ events, before, pending }) {
     this.append(events, before, false);
-    // What was being sent when the page closed is offered again, with the same transaction ID.
-    for (const event of pending) this.echo(event, 'failed');
+    // What was being sent when the page closed is tried again, with the same transaction ID, if
+    // that was lately; else it is offered.
+    for (const { event, passing } of pending) {
+      if (this.pending.some(({ key }) => key === event.unsigned?.transaction_id)) continue;
+      this.echo(event, 'failed').passing = passing && Date.now() - event.origin_server_ts < RESUMED;
+    }
   }
 
   /** The last place at which a stretch begins and at least `least` entries follow. @param {number} least */
@@ -219,7 +309,8 @@ export class Timeline {
   #enter(event) {
     const txn = event.unsigned?.transaction_id;
     const echo = this.pending.find((one) => one.event.event_id === event.event_id || (txn && one.key === txn));
-    const entry = echo ?? new Entry(event);
+    // In a thread, the echo was the room's, and so is its key.
+    const entry = echo ?? new Entry(event, this.main?.find(event.event_id)?.key);
     if (echo) {
       this.pending = this.pending.filter((one) => one !== echo);
       echo.event = event;
@@ -237,34 +328,18 @@ export class Timeline {
       const target = redactionTarget(event);
       if (target) this.redact(target, event);
     }
-    const target = relation(event)?.event_id;
-    if (typeof target !== 'string' || isRedacted(event) || !isAbout(event)) return;
-    const about = this.#about.get(target) ?? new Map();
-    this.#about.set(target, about.set(event.event_id, event));
-    this.#byId.get(target)?.touch();
+    if (!isRedacted(event)) this.#touch(this.relations.add(event));
   }
 
-  /** @param {Event} event */
-  #forgetRelation(event) {
-    const target = relation(event)?.event_id;
-    if (typeof target === 'string' && this.#about.get(target)?.delete(event.event_id)) this.#byId.get(target)?.touch();
-  }
-
-  /** @param {Event} event the original; spec: client-server-api#validity-of-replacement-events */
-  #latestEdit(event) {
-    const bundled = event.unsigned?.['m.relations']?.['m.replace'];
-    const edits = [...(this.#about.get(event.event_id)?.values() ?? []), ...(isEvent(bundled) ? [bundled] : [])];
-    return edits
-      .filter((edit) => relation(edit)?.rel_type === 'm.replace' && edit.sender === event.sender && edit.type === event.type)
-      .filter((edit) => typeof edit.content['m.new_content'] === 'object' && edit.content['m.new_content'] && event.state_key === undefined)
-      .sort((a, b) => a.origin_server_ts - b.origin_server_ts || (a.event_id < b.event_id ? -1 : 1))
-      .at(-1);
+  /** @param {string | undefined} id */
+  #touch(id) {
+    if (id) this.#byId.get(id)?.touch();
   }
 
   #reset() {
     this.entries = [];
     this.#byId.clear();
-    this.#about.clear();
+    this.relations.clear();
   }
 
   #bump() {
@@ -273,8 +348,11 @@ export class Timeline {
   }
 }
 
-/** @param {Event} event */
-function isAbout(event) {
-  const type = relation(event)?.rel_type;
-  return type === 'm.replace' || (type === 'm.annotation' && event.type === 'm.reaction');
+/** @param {Event} event @param {Event | undefined} edit @returns {Now} */
+function saysNow(event, edit) {
+  if (isRedacted(event)) return { content: {}, edited: false, redacted: true };
+  if (!edit) return { content: event.content, edited: false, redacted: false };
+  // spec: an edit can't change what the message replies to
+  const relates = event.content['m.relates_to'];
+  return { content: { ...edit.content['m.new_content'], ...(relates && { 'm.relates_to': relates }) }, edited: true, redacted: false };
 }

@@ -7,14 +7,14 @@ import { computed, effect } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
 import { explorePage } from './explore.js';
-import { friendsPage } from './friends.js';
 import { icon, mark } from './icons.js';
 import { membersPane } from './members.js';
 import { media, roomName } from './names.js';
-import { personPage } from './person.js';
+import { pinsPane } from './pins.js';
 import { roomList, startButtons } from './room-list.js';
 import { roomView } from './room.js';
 import { settingsPage } from './settings.js';
+import { threadPane, threadsPane } from './thread.js';
 
 /**
  * @typedef {{
@@ -30,17 +30,17 @@ import { settingsPage } from './settings.js';
  * What can stand beside the conversation, by its word in the address: `#/room/!id/members`.
  * @type {Record<string, (app: App, room: import('../matrix/room.js').Room, ...args: string[]) => Node>}
  */
-const PANES = { members: membersPane };
+const PANES = { members: membersPane, thread: threadPane, threads: threadsPane, pins: pinsPane };
 
 /**
  * What can stand in the middle, by the first word of the address; a place that isn't known shows
  * the welcome.
  * @type {Record<string, (app: App, ...args: string[]) => Node>}
  */
-const PAGES = { room: roomView, explore: explorePage, settings: settingsPage, friends: friendsPage, user: personPage };
+const PAGES = { room: roomView, explore: explorePage, settings: settingsPage };
 
 /** Pages that follow the rest of the address by themselves. */
-const KEEPS = new Set(['settings', 'friends']);
+const KEEPS = new Set(['settings']);
 
 /** @param {App} app */
 export function appView(app) {

@@ -67,7 +67,8 @@ function anchor(href, inner) {
   const target = parseTarget(href);
   if (target?.kind === 'user') return h.span({ class: 'pill', title: target.id }, inner);
   // A link to a room opens it here.
-  if (target) return h.a({ class: 'pill', href: link(target.kind === 'room' ? 'room' : 'join', target.id), title: target.id }, inner);
+  const place = target && (target.kind === 'alias' ? link('join', target.id) : link('room', target.id, ...(target.eventId ? [target.eventId] : [])));
+  if (target) return h.a({ class: 'pill', href: place, title: target.id }, inner);
   return h.a({ href, target: '_blank', rel: 'noopener noreferrer nofollow' }, inner);
 }
 

@@ -3,8 +3,10 @@
  * reader: the button around them has the words.
  */
 import { svg } from '../kit/dom.js';
+import { TALK } from './icons-talk.js';
 
 const PATHS = {
+  ...TALK,
   plus: ['M12 5v14', 'M5 12h14'],
   search: ['M11 4.5a6.5 6.5 0 1 0 0 13a6.5 6.5 0 0 0 0-13Z', 'M16 16l4 4'],
   send: ['M12 19V5.5', 'M6 11.5l6-6l6 6'],

@@ -5,15 +5,16 @@
 import { h, keyed } from '../kit/dom.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
-import { signal } from '../kit/signal.js';
+import { effect, signal } from '../kit/signal.js';
 import { list, t } from '../i18n/index.js';
 import { composer } from './composer.js';
 import { inviteDialog, joinDialog, leaveDialog } from './dialogs.js';
+import { filesInto } from './drop.js';
 import { attempt } from './errors.js';
 import { icon, mark } from './icons.js';
-import { memberAvatar, roomAvatar, roomName } from './names.js';
-import { backLink } from './page.js';
-import { confirm } from './person.js';
+import { jumpDialog } from './jump.js';
+import { roomAvatar, roomName } from './names.js';
+import { talkIn } from './talk.js';
 import { timelineView } from './timeline.js';
 
 /** More than these typing at once are "several". */
@@ -40,16 +41,39 @@ export function roomView(app, id) {
 function joined(app, room) {
   const warm = signal(room.warm);
   if (!room.warm) app.client.warm(room).then(() => (warm.value = true));
+  const talk = talkIn(app, room);
+  /** @type {ReturnType<typeof composer> | null} */
+  let writing = null;
+  followAddress(app, room, talk, warm);
   return [
-    head(app, room),
-    keyed(() => warm.value, (ready) => (ready ? timelineView(app.client, room) : h.div({ class: 'timeline' }))),
-    h.div({ class: 'typing', role: 'status' }, () => typing(room)),
-    keyed(() => (room.changed.value, room.maySend()), (may) => (may ? composer(app.client, room) : h.p({ class: 'read-only' }, icon('lock'), h.span(() => t('room.readOnly'))))),
+    head(app, room, talk),
+    filesInto(
+      h.div(
+        { class: 'room-talk' },
+        keyed(() => warm.value, (ready) => (ready ? timelineView(talk) : h.div({ class: 'timeline' }))),
+        h.div({ class: 'typing', role: 'status' }, () => typing(room)),
+        keyed(() => (room.changed.value, room.maySend()), (may) => (writing = may ? composer(talk) : null) ?? h.p({ class: 'read-only' }, icon('lock'), h.span(() => t('room.readOnly')))),
+      ),
+      { addFiles: (files) => writing?.addFiles(files) },
+    ),
   ];
 }
 
-/** @param {App} app @param {Room} room */
-function head(app, room) {
+/** A link to a message goes to it, and leaves the address as the room's. @param {App} app @param {Room} room @param {import('./talk.js').Talk} talk @param {import('../kit/signal.js').Signal<boolean>} warm */
+function followAddress(app, room, talk, warm) {
+  effect(() => {
+    const { name, args } = app.place.value;
+    const [id, eventId] = args;
+    if (name !== 'room' || id !== room.id || !eventId?.startsWith('$') || !warm.value) return;
+    queueMicrotask(() => {
+      app.replace('room', room.id);
+      talk.show(eventId);
+    });
+  });
+}
+
+/** @param {App} app @param {Room} room @param {import('./talk.js').Talk} talk */
+function head(app, room, talk) {
   const open = () => app.place.value.args[1] === 'members';
   const topic = () => {
     const text = room.stateOf('m.room.topic')?.topic;
@@ -57,18 +81,31 @@ function head(app, room) {
   };
   return h.header(
     { class: 'room-head' },
-    backLink(),
+    back(),
     roomAvatar(room),
     h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic }, topic)),
     () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: () => inviteDialog(app, room) }, icon('invite')) : null),
     h.a({ class: 'icon-button', href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-label': () => t('room.members'), title: () => t('room.members'), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
-    menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [tagItem(app, room, 'm.favourite', 'room.favourite'), tagItem(app, room, 'm.lowpriority', 'room.lowPriority'), h.hr(), menuItem(() => t('room.leave'), () => leaveDialog(app, room), { icon: icon('leave') })]),
+    menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [
+      menuItem(() => t('pins.title'), () => app.go('room', room.id, 'pins'), { icon: icon('pin') }),
+      menuItem(() => t('threads.title'), () => app.go('room', room.id, 'threads'), { icon: icon('thread') }),
+      menuItem(() => t('jump.title'), () => jumpDialog(talk), { icon: icon('calendar') }),
+      h.hr(),
+      tagItem(app, room, 'm.favourite', 'room.favourite'),
+      tagItem(app, room, 'm.lowpriority', 'room.lowPriority'),
+      h.hr(),
+      menuItem(() => t('room.leave'), () => leaveDialog(app, room), { icon: icon('leave') }),
+    ]),
   );
 }
 
 /** @param {App} app @param {Room} room @param {string} tag @param {import('../i18n/index.js').Key} label */
 function tagItem(app, room, tag, label) {
   return menuItem(() => t(label), () => attempt(app.client.rooms.tag(room, tag, !room.hasTag(tag))), { checked: () => room.hasTag(tag), several: true });
+}
+
+function back() {
+  return h.a({ class: 'icon-button back', href: link('home'), 'aria-label': () => t('action.back'), title: () => t('action.back') }, icon('back'));
 }
 
 /** @param {Room} room */
@@ -82,35 +119,22 @@ function typing(room) {
 
 /** @param {App} app @param {Room} room */
 function invitation(app, room) {
-  const { client } = app;
   const busy = signal(false);
   const during = (/** @type {Promise<any>} */ deed) => {
     busy.value = true;
     return attempt(deed).finally(() => (busy.value = false));
   };
-  const from = room.inviter;
-  const name = () => (from ? room.nameOf(from) : '');
-  const note = room.members.get(room.me)?.content.reason;
-  const isRequest = Boolean(from) && room.invitedDirectly;
-  const accept = () => (isRequest && from ? client.friends.accept(from) : client.join(room.id));
-  const reject = () => (isRequest && from ? client.friends.reject(from) : client.leave(room.id));
-  const block = async () => {
-    if (from && (await confirm(t('person.block'), t('person.blockHint', { name: name() }), t('person.block')))) await during(client.people.block(from, true).then(reject).then(() => app.go('home')));
-  };
   return [
-    h.header({ class: 'room-head' }, backLink(), h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto' }, () => roomName(room)))),
+    h.header({ class: 'room-head' }, back(), h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto' }, () => roomName(room)))),
     h.section(
       { class: 'stand-in' },
-      isRequest && from ? memberAvatar(room, from, 'large') : roomAvatar(room, 'large'),
-      h.h2({ dir: 'auto' }, () => (!from ? t('invited.titleUnknown') : t(isRequest ? 'invited.friend' : 'invited.title', { name: name() }))),
-      from && h.a({ class: 'row-note', href: link('user', from) }, from),
-      !isRequest && h.p({ dir: 'auto' }, () => t('invited.text', { room: roomName(room) })),
-      typeof note === 'string' && note.trim() && h.blockquote({ class: 'invitation-note', dir: 'auto' }, note.trim().slice(0, 500)),
+      roomAvatar(room, 'large'),
+      h.h2({ dir: 'auto' }, () => (room.inviter ? t('invited.title', { name: room.nameOf(room.inviter) }) : t('invited.titleUnknown'))),
+      h.p({ dir: 'auto' }, () => t('invited.text', { room: roomName(room) })),
       h.div(
         { class: 'start-buttons' },
-        h.button({ type: 'button', class: 'button primary', disabled: () => busy.value, onclick: () => during(accept()) }, () => t(isRequest ? 'person.accept' : 'invited.accept')),
-        h.button({ type: 'button', class: 'button', disabled: () => busy.value, onclick: () => during(reject().then(() => app.go('home'))) }, () => t('invited.reject')),
-        from && h.button({ type: 'button', class: 'button quiet danger-text', disabled: () => busy.value, onclick: block }, () => t('person.block')),
+        h.button({ type: 'button', class: 'button primary', disabled: () => busy.value, onclick: () => during(app.client.join(room.id)) }, () => t('invited.accept')),
+        h.button({ type: 'button', class: 'button', disabled: () => busy.value, onclick: () => during(app.client.leave(room.id).then(() => app.go('home'))) }, () => t('invited.reject')),
       ),
     ),
   ];
@@ -121,7 +145,7 @@ function absent(app, id) {
   const waiting = signal(true);
   setTimeout(() => (waiting.value = false), PATIENCE);
   return [
-    h.header({ class: 'room-head' }, backLink(), h.div({ class: 'room-head-text' }, h.h1(() => (waiting.value ? t('room.loading') : t('room.unknown'))))),
+    h.header({ class: 'room-head' }, back(), h.div({ class: 'room-head-text' }, h.h1(() => (waiting.value ? t('room.loading') : t('room.unknown'))))),
     keyed(
       () => waiting.value || !app.client.store.ready.value,
       (wait) =>

@@ -46,9 +46,18 @@ export function rows(entries, { complete, newAfter, me }) {
   return list;
 }
 
+/** The day of each time that was asked for: making one from a time is dear, and long rooms ask for thousands. @type {WeakMap<Entry, { ts: number, day: number }>} */
+const days = new WeakMap();
+
 /** @param {Entry} entry */
-function dayOf({ event }) {
-  return new Date(event.origin_server_ts).toDateString();
+function dayOf(entry) {
+  const ts = entry.event.origin_server_ts;
+  const known = days.get(entry);
+  if (known?.ts === ts) return known.day;
+  const date = new Date(ts);
+  const day = date.getFullYear() * 400 + date.getMonth() * 32 + date.getDate();
+  days.set(entry, { ts, day });
+  return day;
 }
 
 /** @param {Entry} before @param {Entry} after */

@@ -1,6 +1,7 @@
 /**
  * The conversation: rows in a window that grows upwards, kept at its end while one is there.
- * Owns when older messages are wanted and when what is in sight counts as read.
+ * Owns when older messages are wanted, what in sight counts as read, and moving from message
+ * to message by keyboard.
  */
 import { h } from '../kit/dom.js';
 import { computed, effect, onStop, signal } from '../kit/signal.js';
@@ -9,13 +10,14 @@ import { day, exact, t, time } from '../i18n/index.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
 import { messageRow } from './message.js';
+import { messageTools } from './message-tools.js';
 import { roomAvatar, roomName } from './names.js';
 import { noticeText } from './notice.js';
 import { rows } from './rows.js';
 
 /** @typedef {import('./rows.js').Row} Row */
+/** @typedef {import('./talk.js').Talk} Talk */
 /** @typedef {import('../matrix/room.js').Room} Room */
-/** @typedef {import('../matrix/client.js').Client} Client */
 
 /** Whether anybody can see this page. */
 const inSight = signal(globalThis.document?.visibilityState === 'visible');
@@ -23,17 +25,20 @@ globalThis.document?.addEventListener('visibilitychange', () => {
   inSight.value = document.visibilityState === 'visible';
 });
 
-/** @param {Client} client @param {Room} room */
-export function timelineView(client, room) {
-  const { timeline } = room;
+/** @param {Talk} talk */
+export function timelineView(talk) {
+  const { client, room, thread, timeline, present } = talk;
   const trouble = signal('');
-  const newAfter = room.unread.peek().count ? room.receipts.get(room.me)?.eventId : undefined;
-  const all = computed(() => rows(timeline.shown(), { complete: timeline.complete.value, newAfter, me: room.me }));
+  const unread = thread ? 0 : room.unread.peek().count;
+  const newAfter = unread ? room.readUpTo() : undefined;
+  /** Whether the line before what is new has been in sight. */
+  const found = signal(!newAfter);
+  const all = computed(() => rows(timeline.value.shown(), { complete: timeline.value.complete.value, newAfter, me: room.me }));
 
-  const older = async () => {
+  const more = async (/** @type {() => Promise<unknown>} */ read) => {
     if (trouble.peek()) return;
     try {
-      await client.readBack(room);
+      await read();
     } catch (error) {
       trouble.value = words(error);
     }
@@ -45,65 +50,90 @@ export function timelineView(client, room) {
   const view = windowed({
     items: () => all.value,
     key: (row) => row.key,
-    render: (row) => render(client, room, row, { trouble, again }),
-    onTop: older,
+    render: (row) => render(talk, row, { trouble, again, found }),
+    onTop: () => more(() => client.reading.back(room, timeline.peek())),
+    onBottom: () =>
+      more(async () => {
+        if (await client.reading.forward(room, timeline.peek())) talk.change(room.timeline);
+      }),
+    open: () => timeline.peek() !== present,
   });
+  talk.shownBy(view);
+  const tools = messageTools(talk, view.el);
   view.el.setAttribute('role', 'log');
-  effect(() => view.el.setAttribute('aria-label', t('timeline.label')));
+  effect(() => view.el.setAttribute('aria-label', thread ? t('thread.label') : t('timeline.label')));
   effect(() => {
-    view.el.setAttribute('aria-busy', String(timeline.loading.value));
+    const loading = timeline.value.loading.value;
+    view.el.setAttribute('aria-busy', String(loading));
     // One page may not have been enough to fill the view.
-    if (!timeline.loading.value) requestAnimationFrame(view.look);
+    if (!loading) requestAnimationFrame(view.look);
   });
   effect(() => {
-    timeline.changed.value;
+    present.changed.value;
     room.unread.value;
-    if (inSight.value && view.atEnd.value) client.read(room);
+    if (!inSight.value || !view.atEnd.value || timeline.value !== present) return;
+    if (thread) client.readThread(room, thread, present);
+    else client.read(room);
   });
   effect(() => {
-    timeline.changed.value;
-    if (view.atEnd.value) timeline.trim();
+    present.changed.value;
+    if (view.atEnd.value && !thread) present.trim();
   });
-  onStop(() => timeline.trim());
+  onStop(() => thread || present.trim());
+  onStop(tools.stop);
+  const away = () => !view.atEnd.value || timeline.value !== present;
   return h.div(
     { class: 'timeline' },
     view.el,
-    h.button(
-      { type: 'button', class: 'jump', hidden: () => view.atEnd.value, 'aria-label': () => t('timeline.jump'), title: () => t('timeline.jump'), onclick: () => view.jumpToEnd() },
-      icon('down'),
-    ),
+    h.button({ type: 'button', class: 'first-unread', hidden: () => found.value, onclick: () => ((found.value = true), talk.showUnread(newAfter ?? '')) }, icon('up'), h.span(() => t('timeline.firstUnread', { count: unread }))),
+    h.button({ type: 'button', class: 'jump', hidden: () => !away(), 'aria-label': () => t('timeline.jump'), title: () => t('timeline.jump'), onclick: () => talk.newest() }, icon('down')),
   );
 }
 
 /**
- * @param {Client} client
- * @param {Room} room
+ * @param {Talk} talk
  * @param {Row} row
- * @param {{ trouble: import('../kit/signal.js').Signal<string>, again: () => void }} older
+ * @param {{ trouble: import('../kit/signal.js').Signal<string>, again: () => void, found: import('../kit/signal.js').Signal<boolean> }} state
  */
-function render(client, room, row, { trouble, again }) {
+function render(talk, row, { trouble, again, found }) {
   switch (row.kind) {
-    case 'top': return row.complete ? start(room) : h.li({ class: 'top-more' }, () => (trouble.value ? failed(trouble.value, again) : skeleton()));
-    case 'day': return h.li({ class: 'day' }, h.time({ datetime: new Date(row.ts).toISOString() }, () => day(row.ts)));
-    case 'new': return h.li({ class: 'new-line' }, h.span(() => t('timeline.new')));
-    case 'notice': return noticeRow(room, row.entry);
-    case 'message': return messageRow(client, room, row.entry, row.head);
+    case 'top': return row.complete ? start(talk) : h.li({ class: 'top-more' }, () => (trouble.value ? failed(trouble.value, again) : skeleton()));
+    case 'day': return h.li({ class: 'day' }, h.time({ datetime: iso(row.ts) }, () => day(row.ts)));
+    case 'new': return newLine(found);
+    case 'notice': return noticeRow(talk.room, row.entry);
+    case 'message': return messageRow(talk, row.entry, row.head);
   }
+}
+
+/** A server may let a time through that is none. @param {number} ts */
+export function iso(ts) {
+  const date = new Date(ts);
+  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
+}
+
+/** @param {import('../kit/signal.js').Signal<boolean>} found */
+function newLine(found) {
+  const line = h.li({ class: 'new-line' }, h.span(() => t('timeline.new')));
+  const watch = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (found.value = true));
+  watch.observe(line);
+  onStop(() => watch.disconnect());
+  return line;
 }
 
 /** @param {Room} room @param {import('../matrix/timeline.js').Entry} entry */
 function noticeRow(room, entry) {
   const { origin_server_ts: ts } = entry.event;
   return h.li(
-    { class: 'notice', title: () => exact(ts) },
+    { class: 'notice', tabindex: '-1', title: () => exact(ts) },
     h.bdi(() => (entry.changed.value, noticeText(room, entry.event))),
     ' ',
-    h.time({ class: 'notice-time', datetime: new Date(ts).toISOString() }, () => time(ts)),
+    h.time({ class: 'notice-time', datetime: iso(ts) }, () => time(ts)),
   );
 }
 
-/** @param {Room} room */
-function start(room) {
+/** @param {Talk} talk */
+function start({ room, thread }) {
+  if (thread) return h.li({ class: 'thread-start' });
   return h.li(
     { class: 'room-start' },
     roomAvatar(room, 'large'),

@@ -8,7 +8,6 @@ pub mod devices;
 pub mod directory;
 pub mod discovery;
 pub mod filters;
-pub mod friends;
 pub mod keys;
 pub mod media;
 pub mod membership;
@@ -47,7 +46,6 @@ pub fn routes() -> Router {
     personal_routes(&mut router);
     room_routes(&mut router);
     key_routes(&mut router);
-    friends::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router

@@ -155,8 +155,7 @@ test('each can be deleted', async () => {
   const id = await send(alice, room, { msgtype: 'm.text', body: 'x', format: 'org.matrix.custom.html', formatted_body: `${BODIES['nested deeper']}${ZALGO}` });
   await until(() => alice.page.evaluate((event) => Boolean(document.querySelector(`[data-event-id="${CSS.escape(event)}"]`)), id), 'the message');
   const row = alice.page.locator(`[data-event-id="${id}"]`);
-  await row.hover();
-  await row.getByRole('button', { name: 'Delete message' }).click();
+  await alice.act(row, 'Delete message');
   await alice.page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
   await bob.page.locator(`[data-event-id="${id}"]`).getByText('Message deleted').waitFor();
 });

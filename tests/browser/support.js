@@ -139,12 +139,25 @@ export class Person {
     await dialog.waitFor({ state: 'detached' });
   }
 
+  /** Joins the room that this person was invited to. */
+  async accept(name) {
+    await this.roomRow(name).click();
+    await this.page.getByRole('button', { name: 'Join' }).click();
+    await this.box.waitFor();
+  }
+
+  /** Chooses from the menu of the room that is open. */
+  async roomMenu(item) {
+    await this.page.getByRole('main').locator('.room-head').getByRole('button', { name: 'More' }).click();
+    await this.page.getByRole('menuitem', { name: item }).click();
+  }
+
   roomRow(name) {
     return this.page.getByRole('navigation', { name: 'Rooms' }).getByRole('link', { name });
   }
 
   get box() {
-    return this.page.getByRole('textbox', { name: /^Message to/ });
+    return this.page.getByRole('main').getByRole('textbox', { name: /^Message to/ });
   }
 
   async say(text) {
@@ -153,11 +166,22 @@ export class Person {
   }
 
   get log() {
-    return this.page.getByRole('log');
+    return this.page.getByRole('main').getByRole('log');
   }
 
   message(text) {
     return this.log.getByRole('listitem').filter({ hasText: text });
+  }
+
+  /** Does one of the things that can be done with a message, by its bar of buttons or the menu there. */
+  async act(row, label) {
+    await row.hover();
+    const bar = row.getByRole('toolbar');
+    await bar.waitFor();
+    const button = bar.getByRole('button', { name: label, exact: true });
+    if (await button.count()) return button.click();
+    await bar.getByRole('button', { name: 'More' }).click();
+    await bar.getByRole('menuitem', { name: label, exact: true }).click();
   }
 
   async sees(text) {

@@ -69,7 +69,10 @@ test('what a message says, whatever its content is', () => {
   assert.deepEqual(said('m.room.message', { msgtype: 'm.text', body: 'hi', format: 'org.matrix.custom.html', formatted_body: '<b>hi</b>' }).html, '<b>hi</b>');
   assert.equal(said('m.room.message', { msgtype: 'm.text', body: 'hi', format: 'other', formatted_body: '<b>hi</b>' }).html, undefined);
   assert.equal(said('m.room.encrypted', { ciphertext: 'x' }).kind, 'encrypted');
-  assert.deepEqual(said('m.room.message', { msgtype: 'm.file', body: 'caption', filename: 'a.pdf', info: { size: 12 } }).file, { name: 'a.pdf', msgtype: 'm.file', size: 12 });
+  const { name, caption, size } = said('m.room.message', { msgtype: 'm.file', body: 'caption', filename: 'a.pdf', info: { size: 12 } }).file;
+  assert.deepEqual({ name, caption, size }, { name: 'a.pdf', caption: 'caption', size: 12 });
+  const odd = said('m.room.message', { msgtype: 'm.image', body: 'x', url: 7, info: { w: -1, h: 'tall', size: NaN, 'chat.hearth.color': 'url(x)' } }).file;
+  assert.deepEqual([odd.url, odd.width, odd.height, odd.size, odd.color], Array(5).fill(undefined));
   assert.equal(said('m.sticker', { body: 'cat' }).file.msgtype, 'm.image');
   for (const content of [{}, { msgtype: 7, body: {} }, { msgtype: 'm.text' }, { msgtype: 'org.example' }, { 'm.relates_to': null }]) assert.equal(typeof said('m.room.message', content).body, 'string');
 });

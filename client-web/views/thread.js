@@ -1,0 +1,104 @@
+/**
+ * A thread beside the conversation; and the list of a room's threads.
+ */
+import { h, keyed } from '../kit/dom.js';
+import { link } from '../kit/router.js';
+import { onStop, signal } from '../kit/signal.js';
+import { brief, t } from '../i18n/index.js';
+import { composer } from './composer.js';
+import { words } from './errors.js';
+import { icon } from './icons.js';
+import { summary } from './message-body.js';
+import { hue, memberAvatar } from './names.js';
+import { filesInto } from './drop.js';
+import { talkIn } from './talk.js';
+import { iso, timelineView } from './timeline.js';
+
+/** @typedef {import('./app.js').App} App */
+/** @typedef {import('../matrix/room.js').Room} Room */
+
+/** @param {App} app @param {Room} room @param {string} root its first event */
+export function threadPane(app, room, root) {
+  const warm = signal(room.warm);
+  if (!room.warm) app.client.warm(room).then(() => (warm.value = true));
+  return h.aside(
+    { class: 'pane thread', 'aria-label': () => t('thread.title') },
+    paneHead(room, () => t('thread.title'), h.a({ class: 'icon-button', href: link('room', room.id, 'threads'), 'aria-label': () => t('threads.title'), title: () => t('threads.title') }, icon('back'))),
+    keyed(() => warm.value, (ready) => ready && conversation(app, room, root)),
+  );
+}
+
+/** @param {App} app @param {Room} room @param {string} root */
+function conversation(app, room, root) {
+  const talk = talkIn(app, room, root);
+  const place = room.maySend() ? composer(talk) : null;
+  return filesInto(h.div({ class: 'thread-talk' }, timelineView(talk), place), place);
+}
+
+/** @param {Room} room @param {() => string} title @param {any} [before] */
+export function paneHead(room, title, before) {
+  return h.header(
+    { class: 'pane-head' },
+    before,
+    h.h2(title),
+    h.a({ class: 'icon-button', href: link('room', room.id), 'aria-label': () => t('action.close'), title: () => t('action.close') }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
+  );
+}
+
+/** @param {App} app @param {Room} room */
+export function threadsPane(app, room) {
+  const found = signal(/** @type {import('../matrix/events.js').Event[] | null} */ (null));
+  const next = signal(/** @type {string | undefined} */ (undefined));
+  const trouble = signal('');
+  let over = false;
+  onStop(() => (over = true));
+  const more = async () => {
+    try {
+      const page = await app.client.reading.threads(room, next.peek());
+      if (over) return;
+      found.value = [...(found.peek() ?? []), ...page.events];
+      next.value = page.next;
+    } catch (error) {
+      if (!over) trouble.value = words(error);
+    }
+  };
+  more();
+  return h.aside(
+    { class: 'pane', 'aria-label': () => t('threads.title') },
+    paneHead(room, () => t('threads.title')),
+    h.div({ class: 'pane-body' }, () => {
+      if (trouble.value) return h.p({ class: 'pane-note', role: 'alert' }, trouble.value);
+      if (!found.value) return h.div({ class: 'skeleton' }, [1, 2].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b())));
+      if (!found.value.length) return h.div({ class: 'pane-empty' }, icon('thread'), h.p(t('threads.empty')));
+      return [
+        h.ul({ class: 'card-list', role: 'list' }, found.value.map((event) => card(room, event, link('room', room.id, 'thread', event.event_id), threadFacts(room, event)))),
+        next.value && h.button({ type: 'button', class: 'button', onclick: more }, t('action.showMore')),
+      ];
+    }),
+  );
+}
+
+/** @param {Room} room @param {import('../matrix/events.js').Event} event */
+function threadFacts(room, event) {
+  const { count } = room.timeline.relations.thread(event);
+  return count ? h.span({ class: 'card-facts' }, icon('thread'), t('thread.count', { count })) : null;
+}
+
+/**
+ * A message in a list beside the conversation, as a link to its place.
+ * @param {Room} room @param {import('../matrix/events.js').Event} event @param {string} href @param {any} [facts]
+ */
+export function card(room, event, href, facts) {
+  return h.li(
+    h.a(
+      { class: 'card', href },
+      memberAvatar(room, event.sender, 'small'),
+      h.span(
+        { class: 'card-text' },
+        h.span({ class: 'card-top' }, h.bdi({ class: `card-who ${hue(event.sender)}` }, () => room.nameOf(event.sender)), h.time({ class: 'message-time', datetime: iso(event.origin_server_ts) }, brief(event.origin_server_ts))),
+        h.span({ class: 'card-said', dir: 'auto' }, summary(event)),
+        facts,
+      ),
+    ),
+  );
+}
