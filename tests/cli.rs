@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::common::Server;
+use crate::common::{Server, User};
 
 /// Runs the binary in a directory until it ends.
 fn run(dir: &Path, arguments: &[&str]) -> Output {
@@ -201,7 +201,10 @@ async fn accounts_are_made_and_mended_while_the_server_is_stopped() {
     let alice = server.login("alice").await;
     let bob =
         json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "bob"}, "password": password});
-    server.guest().post("/_matrix/client/v3/login", bob.clone()).await.ok();
+    let session = server.guest().post("/_matrix/client/v3/login", bob.clone()).await.ok();
+    let with_token = User { token: session["access_token"].as_str().map(str::to_owned), ..server.guest() };
+    let one_time = json!({"one_time_keys": {"curve25519:A": "AAAA"}});
+    with_token.post("/_matrix/client/v3/keys/upload", one_time).await.ok();
     server.stop().await;
 
     let said = success(&run_with(&server, &["user", "reset-password", "bob"], "another password\n"));
@@ -214,6 +217,11 @@ async fn accounts_are_made_and_mended_while_the_server_is_stopped() {
     server.resume().await;
     server.guest().post("/_matrix/client/v3/login", bob).await.fails(403, "M_FORBIDDEN");
     alice.get("/_matrix/client/v3/account/whoami").await.ok();
+    // What the ended session had published is gone with it.
+    let device = session["device_id"].as_str().expect("a device");
+    let claim = json!({"one_time_keys": {"@bob:localhost": {device: "curve25519"}}});
+    let claimed = alice.post("/_matrix/client/v3/keys/claim", claim).await.ok();
+    assert_eq!(claimed["one_time_keys"], json!({}));
 }
 
 #[test]

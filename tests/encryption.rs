@@ -126,6 +126,25 @@ async fn keys_are_published_told_of_and_handed_out_once() {
 }
 
 #[tokio::test]
+async fn who_has_a_key_claimed_hears_at_once_how_many_are_left() {
+    let server = Server::start().await;
+    let (alice, bob) = couple(&server).await;
+    let key = Key::new();
+    let (one, two) = (one_time_key(&alice, &key, "one"), one_time_key(&alice, &key, "two"));
+    let keys = json!({"signed_curve25519:A": one, "signed_curve25519:B": two});
+    alice.post(UPLOAD, json!({"device_keys": device_keys(&alice, &key), "one_time_keys": keys})).await.ok();
+    let since = alice.now().await;
+    let waiting = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.sync(Some(&since), 30_000).await }
+    });
+    let claim = json!({"one_time_keys": {&alice.id: {&alice.device: "signed_curve25519"}}});
+    bob.post(CLAIM, claim).await.ok();
+    let told = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("at once").expect("answered");
+    assert_eq!(told["device_one_time_keys_count"]["signed_curve25519"], 1);
+}
+
+#[tokio::test]
 async fn cross_signing_keys_are_free_once_and_then_want_proof() {
     let server = Server::start().await;
     let (alice, bob) = couple(&server).await;

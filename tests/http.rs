@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::common::{Server, in_room, transaction};
+use crate::common::{Server, User, in_room, transaction};
 
 const VERSIONS: &str = "/_matrix/client/versions";
 
@@ -310,6 +310,32 @@ async fn limits_say_when_to_try_again_in_both_ways() {
         return;
     }
     panic!("a hundred wrong passwords were not too many");
+}
+
+#[tokio::test]
+async fn whoever_writes_or_asks_for_much_is_slowed_down() {
+    let server = Server::start_with("registration = \"open\"\n").await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    for (what, burst) in [("kick", 60), ("unban", 60), ("leave", 60)] {
+        let other = server.login("alice").await;
+        let limited = is_limited(&other, &in_room(&room, what), json!({"user_id": "@bob:localhost"}), burst).await;
+        assert!(limited, "{what} has no limit");
+    }
+    let query = json!({"device_keys": {&alice.id: []}});
+    assert!(is_limited(&alice, "/_matrix/client/v3/keys/query", query, 500).await, "keys/query has no limit");
+}
+
+/// Whether somebody who asks this as fast as they can is refused soon after a burst of so many.
+async fn is_limited(user: &User, path: &str, body: Value, burst: usize) -> bool {
+    for _ in 0..burst * 2 {
+        let answer = user.post(path, body.clone()).await;
+        if answer.status == 429 {
+            answer.fails(429, "M_LIMIT_EXCEEDED");
+            return true;
+        }
+    }
+    false
 }
 
 #[tokio::test]

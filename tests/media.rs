@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use bytes::Bytes;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -94,6 +94,19 @@ async fn too_large_a_file_is_refused_before_and_while_it_comes() {
     server.guest().post(UPLOAD, Value::Null).await.fails(401, "M_MISSING_TOKEN");
     let incoming = std::fs::read_dir(server.data().join("media/incoming")).expect("a folder");
     assert_eq!(incoming.count(), 0, "nothing is left of what was refused");
+}
+
+#[tokio::test]
+async fn files_leave_the_room_that_messages_need() {
+    // Files want more than 512 MiB to be free beside what they take, messages a sixteenth of that.
+    let settings = "registration = \"open\"\nrate_limits = false\nmin_free_disk = \"32 MiB\"\n";
+    let server = Server::start_on_small_disk("560m", settings).await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    upload(&alice, "", "a/b", vec![1; 1 << 20]).await.ok();
+    let refused = upload(&alice, "", "a/b", vec![2; 20 << 20]).await;
+    assert!(refused.status >= 500 && refused.body["errcode"].is_string(), "{refused:?}");
+    alice.say(&room, "still here").await;
 }
 
 /// The rest of a request whose body comes in one chunk of so many bytes.
