@@ -8,6 +8,7 @@ use crate::{
     accounts::{presence::Presence, sessions::LastSeen, uia},
     base::signing::Identity,
     config::Config,
+    federation::Federation,
     hasher::Hasher,
     limits::{Bodies, Limits},
     media::Media,
@@ -23,6 +24,8 @@ pub struct App {
     pub store: Store,
     /// Who we are.
     pub me: Arc<Identity>,
+    /// Other servers.
+    pub federation: Arc<Federation>,
     /// Uploaded files.
     pub media: Media,
     /// Rate limits.

@@ -136,6 +136,10 @@ impl Error {
         error.0.cause = Some(cause.to_string());
         error
     }
+    /// 502: another server is at fault.
+    pub fn bad_gateway(message: impl Into<Text>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
+    }
     /// 503: the server can't write now (the disk is full or failing), and will again by itself.
     pub fn unavailable(message: impl Into<Text>, cause: impl fmt::Display) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", message);

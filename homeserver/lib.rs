@@ -9,11 +9,13 @@
 //! | layer | owns | refuses to know |
 //! |---|---|---|
 //! | `error`, `base`, `config`, `limits` | errors, time, keys, JSON, settings, rate limits | everything of Hearth |
+//! | `outside` | calling other machines: names, permitted addresses, trust | what is said to them |
 //! | `store` | the database: one writer, snapshots, every table | what rows mean |
 //! | `accounts`, `hasher` | users, sessions, profiles, account data, push rules, presence | rooms |
 //! | `rooms` | the event graph: rules, state, history, receipts, unread counts | network, waiting |
 //! | `e2ee` | keys, device lists, to-device messages | what they encrypt |
 //! | `notify` | who waits, and up to which position | what happened |
+//! | `federation` | other servers: finding, asking and knowing them | who uses what it gathers |
 //! | `media` | uploaded files and thumbnails | HTTP |
 //! | `sync` | the answer between two positions, a file for each section | deciding |
 //! | `app` | the resources that a handler may use | everything else |
@@ -41,11 +43,13 @@ pub mod client_api;
 pub mod config;
 pub mod e2ee;
 pub mod error;
+pub mod federation;
 pub mod hasher;
 pub mod http;
 pub mod limits;
 pub mod media;
 pub mod notify;
+pub mod outside;
 pub mod rooms;
 pub mod start;
 pub mod store;
@@ -63,7 +67,8 @@ use crate::{
     app::App,
     base::signing::Identity,
     config::Config,
-    http::{Files, server},
+    federation::Federation,
+    http::{Files, Router, server},
     notify::Notifier,
     store::Read,
     sync::Hub,
@@ -85,27 +90,8 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     start::raise_open_files();
     let files = Files::new(config.web_root.as_deref())?;
     let (listening, certificate) = start::listen(&mut config).await?;
-    let notifier = Notifier::default();
-    let store = start::open_store(&config, notifier.on_commit()).await?;
-    notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
-    let media = start::media(&config, &store)?;
-    let presence = Arc::<Presence>::default();
-    let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
-    let app = Arc::new(App {
-        limits: limits::Limits::new(config.rate_limits),
-        bodies: Default::default(),
-        last_seen: Default::default(),
-        hasher: Default::default(),
-        uia: Default::default(),
-        presence,
-        hub: hub.clone(),
-        me: Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? }),
-        store: store.clone(),
-        media,
-        stop: stop.clone(),
-        config,
-    });
-    let mut router = client_api::routes();
+    let app = open(config, stop.clone()).await?;
+    let mut router = routes(&app.config);
     router.serve_files(files);
     let service = Arc::new(server::Service {
         places: Arc::new(Semaphore::new(app.config.max_connections)),
@@ -120,20 +106,58 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
         listeners.spawn(server::serve(listener, tls, service.clone(), stop.clone()));
     }
     let mut helpers = JoinSet::new();
-    helpers.spawn(upkeep(app.clone()));
-    let (pulse, stopping) = (hub.clone(), stop.clone());
-    helpers.spawn(async move { pulse.run(stopping).await });
+    help(&app, &mut helpers);
     if let Some(certificate) = certificate {
         helpers.spawn(async move { certificate.follow().await });
     }
-    start::greet(&app.config, &store).await;
+    start::greet(&app.config, &app.store).await;
     while listeners.join_next().await.is_some() {}
-    hub.sockets.closed(CLOSING).await;
+    app.hub.sockets.closed(CLOSING).await;
     helpers.shutdown().await;
     write_seen(&app).await;
-    store.close().await;
+    app.store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens what there is one of in a server.
+async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, String> {
+    let notifier = Notifier::default();
+    let store = start::open_store(&config, notifier.on_commit()).await?;
+    notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
+    let media = start::media(&config, &store)?;
+    let presence = Arc::<Presence>::default();
+    let me = Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? });
+    let outside = start::outside(&config)?;
+    let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation)?);
+    let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
+    Ok(Arc::new(App {
+        limits: limits::Limits::new(config.rate_limits),
+        bodies: Default::default(),
+        last_seen: Default::default(),
+        hasher: Default::default(),
+        uia: Default::default(),
+        presence,
+        hub,
+        me,
+        federation,
+        store,
+        media,
+        stop,
+        config,
+    }))
+}
+
+/// Everything that is spoken under these settings.
+pub fn routes(_: &Config) -> Router {
+    client_api::routes()
+}
+
+/// Begins what goes on beside requests, until the server stops.
+fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
+    helpers.spawn(upkeep(app.clone()));
+    let (pulse, stopping) = (app.hub.clone(), app.stop.clone());
+    helpers.spawn(async move { pulse.run(stopping).await });
 }
 
 /// What has to be done now and then, for as long as the server runs.

@@ -173,7 +173,8 @@ fn check(file: &Path) -> Result<(), String> {
     let config = Config::load(file).map_err(|problems| problems.to_string())?;
     let tls = config.tls.as_ref().map(|tls| Certificate::load(tls).map(drop)).unwrap_or(Ok(()));
     let web = Files::new(config.web_root.as_deref()).map(drop);
-    let problems: Vec<String> = [tls, web].into_iter().filter_map(Result::err).collect();
+    let outside = start::outside(&config).map(drop);
+    let problems: Vec<String> = [tls, web, outside].into_iter().filter_map(Result::err).collect();
     if !problems.is_empty() {
         let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", file.display())).collect();
         return Err(lines.join("\n"));

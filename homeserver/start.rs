@@ -13,6 +13,7 @@ use crate::{
     error,
     http::tls::Certificate,
     media::{Bounds, Media},
+    outside::Outside,
     rooms::servers,
     store::{OnCommit, Options, Store, WriteTx},
 };
@@ -57,6 +58,11 @@ fn upgrade(tx: &WriteTx, schema: u64) -> error::Result<()> {
 pub fn signing_key(config: &Config) -> Result<SigningKey, String> {
     make_data_dir(&config.data_dir)?;
     SigningKey::load_or_create(&config.data_dir.join("signing.key"))
+}
+
+/// What calls other machines, by these settings.
+pub fn outside(config: &Config) -> Result<Outside, String> {
+    Outside::new(config.federation.allow_private_addresses.clone(), &config.federation.trust)
 }
 
 /// The folder of media of these settings, made if there is none.

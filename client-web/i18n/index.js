@@ -84,6 +84,13 @@ export function brief(ts) {
   return format(ts, new Date(ts).getFullYear() === new Date().getFullYear() ? { day: 'numeric', month: 'short' } : { dateStyle: 'short' });
 }
 
+/** 5 minutes ago, yesterday @param {number} ts */
+export function ago(ts) {
+  const seconds = Math.max(0, (Date.now() - ts) / 1000);
+  const [unit, size] = /** @type {[Intl.RelativeTimeFormatUnit, number]} */ ([['minute', 60], ['hour', 3600], ['day', 86_400], ['month', 2_629_746], ['year', 31_556_952]].findLast(([, one]) => seconds >= Number(one)) ?? ['minute', 60]);
+  return new Intl.RelativeTimeFormat(locale.value, { numeric: 'auto' }).format(-Math.floor(seconds / size), unit);
+}
+
 /** 23 kB @param {number} bytes */
 export function size(bytes) {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];

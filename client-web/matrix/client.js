@@ -5,6 +5,7 @@
 import { Account } from './account.js';
 import { Api, ApiError, at } from './api.js';
 import { openDisk } from './disk.js';
+import { Friends } from './friends.js';
 import { serverOf } from './ids.js';
 import { Media } from './media.js';
 import { People } from './people.js';
@@ -41,6 +42,7 @@ export class Client {
     this.rooms = new Rooms(this);
     this.account = new Account(this);
     this.people = new People(this);
+    this.friends = new Friends(this);
     this.reading = new Reading(this.api);
     this.saying = new Saying({ api: this.api, sender: this.sender, store: this.store });
     /** @type {Map<string, { typing: boolean, until: number }>} */
@@ -61,6 +63,15 @@ export class Client {
     await client.store.restore();
     return client;
   }
+
+  /** Whether the server has an extension of that name. @param {string} feature */
+  async offers(feature) {
+    this.versions ??= this.api.get('/_matrix/client/versions');
+    this.versions.catch(() => (this.versions = undefined));
+    return (await this.versions)?.unstable_features?.[feature] === true;
+  }
+  /** @type {Promise<any> | undefined} */
+  versions = undefined;
 
   /** Ends the session here and, if it can be reached, at the server. */
   async signOut() {

@@ -7,9 +7,11 @@ import { computed, effect } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
 import { explorePage } from './explore.js';
+import { friendsPage } from './friends.js';
 import { icon, mark } from './icons.js';
 import { membersPane } from './members.js';
 import { media, roomName } from './names.js';
+import { personPage } from './person.js';
 import { pinsPane } from './pins.js';
 import { roomList, startButtons } from './room-list.js';
 import { roomView } from './room.js';
@@ -37,10 +39,10 @@ const PANES = { members: membersPane, thread: threadPane, threads: threadsPane, 
  * the welcome.
  * @type {Record<string, (app: App, ...args: string[]) => Node>}
  */
-const PAGES = { room: roomView, explore: explorePage, settings: settingsPage };
+const PAGES = { room: roomView, explore: explorePage, settings: settingsPage, friends: friendsPage, user: personPage };
 
 /** Pages that follow the rest of the address by themselves. */
-const KEEPS = new Set(['settings']);
+const KEEPS = new Set(['settings', 'friends']);
 
 /** @param {App} app */
 export function appView(app) {

@@ -133,9 +133,11 @@ function head(app) {
 
 /** The places that are no rooms. @param {App} app */
 function places(app) {
-  const to = (/** @type {string} */ name, /** @type {import('./icons.js').IconName} */ picture, /** @type {() => string} */ text) =>
-    h.a({ class: 'side-place', href: link(name), 'aria-current': () => (app.place.value.name === name ? 'page' : null) }, icon(picture), h.span(text));
-  return h.div({ class: 'side-places' }, to('explore', 'compass', () => t('explore.title')));
+  const to = (/** @type {string} */ name, /** @type {import('./icons.js').IconName} */ picture, /** @type {() => string} */ text, /** @type {any} */ badge = null) =>
+    h.a({ class: 'side-place', href: link(name), 'aria-current': () => (app.place.value.name === name ? 'page' : null) }, icon(picture), h.span(text), badge);
+  const asked = () => app.client.friends.with('incoming').length;
+  const badge = () => (asked() ? h.span({ class: 'badge mention', 'aria-label': t('friends.waiting', { count: asked() }), role: 'img' }, number(asked())) : null);
+  return h.div({ class: 'side-places' }, to('friends', 'people', () => t('friends.title'), badge), to('explore', 'compass', () => t('explore.title')));
 }
 
 /**

@@ -33,7 +33,7 @@ export function roomRow(app, room) {
 function preview(room) {
   if (room.membership.value === 'invite') {
     const { inviter } = room;
-    return inviter ? t('invited.title', { name: room.nameOf(inviter) }) : t('invited.titleUnknown');
+    return inviter ? t(room.invitedDirectly ? 'invited.friend' : 'invited.title', { name: room.nameOf(inviter) }) : t('invited.titleUnknown');
   }
   const event = room.preview.value;
   if (!event) return t('rooms.none');

@@ -13,7 +13,9 @@ import { filesInto } from './drop.js';
 import { attempt } from './errors.js';
 import { icon, mark } from './icons.js';
 import { jumpDialog } from './jump.js';
-import { roomAvatar, roomName } from './names.js';
+import { memberAvatar, roomAvatar, roomName } from './names.js';
+import { backLink } from './page.js';
+import { confirm } from './person.js';
 import { talkIn } from './talk.js';
 import { timelineView } from './timeline.js';
 
@@ -81,7 +83,7 @@ function head(app, room, talk) {
   };
   return h.header(
     { class: 'room-head' },
-    back(),
+    backLink(),
     roomAvatar(room),
     h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic }, topic)),
     () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: () => inviteDialog(app, room) }, icon('invite')) : null),
@@ -104,10 +106,6 @@ function tagItem(app, room, tag, label) {
   return menuItem(() => t(label), () => attempt(app.client.rooms.tag(room, tag, !room.hasTag(tag))), { checked: () => room.hasTag(tag), several: true });
 }
 
-function back() {
-  return h.a({ class: 'icon-button back', href: link('home'), 'aria-label': () => t('action.back'), title: () => t('action.back') }, icon('back'));
-}
-
 /** @param {Room} room */
 function typing(room) {
   const ids = room.typing.value;
@@ -119,22 +117,35 @@ function typing(room) {
 
 /** @param {App} app @param {Room} room */
 function invitation(app, room) {
+  const { client } = app;
   const busy = signal(false);
   const during = (/** @type {Promise<any>} */ deed) => {
     busy.value = true;
     return attempt(deed).finally(() => (busy.value = false));
   };
+  const from = room.inviter;
+  const name = () => (from ? room.nameOf(from) : '');
+  const note = room.members.get(room.me)?.content.reason;
+  const isRequest = Boolean(from) && room.invitedDirectly;
+  const accept = () => (isRequest && from ? client.friends.accept(from) : client.join(room.id));
+  const reject = () => (isRequest && from ? client.friends.reject(from) : client.leave(room.id));
+  const block = async () => {
+    if (from && (await confirm(t('person.block'), t('person.blockHint', { name: name() }), t('person.block')))) await during(client.people.block(from, true).then(reject).then(() => app.go('home')));
+  };
   return [
-    h.header({ class: 'room-head' }, back(), h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto' }, () => roomName(room)))),
+    h.header({ class: 'room-head' }, backLink(), h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto' }, () => roomName(room)))),
     h.section(
       { class: 'stand-in' },
-      roomAvatar(room, 'large'),
-      h.h2({ dir: 'auto' }, () => (room.inviter ? t('invited.title', { name: room.nameOf(room.inviter) }) : t('invited.titleUnknown'))),
-      h.p({ dir: 'auto' }, () => t('invited.text', { room: roomName(room) })),
+      isRequest && from ? memberAvatar(room, from, 'large') : roomAvatar(room, 'large'),
+      h.h2({ dir: 'auto' }, () => (!from ? t('invited.titleUnknown') : t(isRequest ? 'invited.friend' : 'invited.title', { name: name() }))),
+      from && h.a({ class: 'row-note', href: link('user', from) }, from),
+      !isRequest && h.p({ dir: 'auto' }, () => t('invited.text', { room: roomName(room) })),
+      typeof note === 'string' && note.trim() && h.blockquote({ class: 'invitation-note', dir: 'auto' }, note.trim().slice(0, 500)),
       h.div(
         { class: 'start-buttons' },
-        h.button({ type: 'button', class: 'button primary', disabled: () => busy.value, onclick: () => during(app.client.join(room.id)) }, () => t('invited.accept')),
-        h.button({ type: 'button', class: 'button', disabled: () => busy.value, onclick: () => during(app.client.leave(room.id).then(() => app.go('home'))) }, () => t('invited.reject')),
+        h.button({ type: 'button', class: 'button primary', disabled: () => busy.value, onclick: () => during(accept()) }, () => t(isRequest ? 'person.accept' : 'invited.accept')),
+        h.button({ type: 'button', class: 'button', disabled: () => busy.value, onclick: () => during(reject().then(() => app.go('home'))) }, () => t('invited.reject')),
+        from && h.button({ type: 'button', class: 'button quiet danger-text', disabled: () => busy.value, onclick: block }, () => t('person.block')),
       ),
     ),
   ];
@@ -145,7 +156,7 @@ function absent(app, id) {
   const waiting = signal(true);
   setTimeout(() => (waiting.value = false), PATIENCE);
   return [
-    h.header({ class: 'room-head' }, back(), h.div({ class: 'room-head-text' }, h.h1(() => (waiting.value ? t('room.loading') : t('room.unknown'))))),
+    h.header({ class: 'room-head' }, backLink(), h.div({ class: 'room-head-text' }, h.h1(() => (waiting.value ? t('room.loading') : t('room.unknown'))))),
     keyed(
       () => waiting.value || !app.client.store.ready.value,
       (wait) =>

@@ -87,7 +87,7 @@ pub fn ensure_first_admin_token(tx: &WriteTx, policy: Policy) -> Result<Option<S
         None => {}
     }
     let token = format!("{FIRST_ADMIN}{}", random::id::<24>());
-    let row = RegistrationTokenRow { uses_left: Some(1), expires: None, admin: true };
+    let row = RegistrationTokenRow { uses_left: Some(1), used: 0, expires: None, admin: true };
     tables::REGISTRATION_TOKENS.put(tx, token.as_str(), &row)?;
     Ok(Some(token))
 }
@@ -116,16 +116,66 @@ fn spend(tx: &WriteTx, policy: Policy, token: &str) -> Result<bool> {
     let row = usable(tx, policy, token)?;
     let row = row.ok_or_else(|| Error::forbidden("this registration token is not valid any more"))?;
     match row.uses_left {
-        None => {}
-        Some(1) => {
+        Some(1) if row.admin => {
             tables::REGISTRATION_TOKENS.remove(tx, token)?;
+            return Ok(true);
         }
-        Some(left) => {
-            let less = RegistrationTokenRow { uses_left: Some(left - 1), ..row.clone() };
-            tables::REGISTRATION_TOKENS.put(tx, token, &less)?;
-        }
+        _ => {}
     }
+    let uses_left = row.uses_left.map(|left| left.saturating_sub(1));
+    tables::REGISTRATION_TOKENS.put(
+        tx,
+        token,
+        &RegistrationTokenRow { uses_left, used: row.used + 1, ..row.clone() },
+    )?;
     Ok(row.admin)
+}
+
+/// Tokens there are at most.
+const MAX_TOKENS: u64 = 10_000;
+/// Bytes of a token at most.
+const MAX_TOKEN: usize = 64;
+
+/// All tokens that were handed out, but for that of the first administrator.
+pub fn tokens(tx: &impl Read) -> Result<Vec<(String, RegistrationTokenRow)>> {
+    let mut all = tables::REGISTRATION_TOKENS.collect::<&str, _>(tx, .., |token, row| (token.to_owned(), row))?;
+    all.retain(|(_, row)| !row.admin);
+    Ok(all)
+}
+
+/// One of them. 404 `M_NOT_FOUND` if there is no such token.
+pub fn token(tx: &impl Read, token: &str) -> Result<RegistrationTokenRow> {
+    let row = tables::REGISTRATION_TOKENS.get(tx, token)?.filter(|row| !row.admin);
+    row.ok_or_else(|| Error::not_found("there is no such registration token"))
+}
+
+/// Makes a token. 400 `M_INVALID_PARAM` if there is one of that name.
+pub fn make_token(tx: &WriteTx, token: &str, row: &RegistrationTokenRow) -> Result<()> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+    if token.is_empty() || token.len() > MAX_TOKEN || !token.bytes().all(good) || token.starts_with(FIRST_ADMIN) {
+        return Err(Error::invalid_param(format!(
+            "a token has 1 to {MAX_TOKEN} of the characters A-Z a-z 0-9 . _ ~ -"
+        )));
+    }
+    if tables::REGISTRATION_TOKENS.has(tx, token)? {
+        return Err(Error::invalid_param("there is such a registration token already"));
+    }
+    if tables::REGISTRATION_TOKENS.len(tx)? >= MAX_TOKENS {
+        return Err(Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there are too many registration tokens"));
+    }
+    tables::REGISTRATION_TOKENS.put(tx, token, row)
+}
+
+/// Changes how often and how long a token may be used.
+pub fn change_token(tx: &WriteTx, name: &str, row: &RegistrationTokenRow) -> Result<()> {
+    token(tx, name)?;
+    tables::REGISTRATION_TOKENS.put(tx, name, row)
+}
+
+/// Takes a token away.
+pub fn remove_token(tx: &WriteTx, name: &str) -> Result<()> {
+    token(tx, name)?;
+    tables::REGISTRATION_TOKENS.remove(tx, name).map(drop)
 }
 
 #[cfg(test)]
@@ -181,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn tokens_open_what_is_guarded_and_not_what_is_closed() {
         let (_dir, store) = testing::store();
-        let invite = |uses_left, expires| RegistrationTokenRow { uses_left, expires, admin: false };
+        let invite = |uses_left, expires| RegistrationTokenRow { uses_left, used: 0, expires, admin: false };
         let put = move |tx: &WriteTx| {
             users::create(tx, user_id!("@root:b.c"), None, true)?;
             tables::REGISTRATION_TOKENS.put(tx, "twice", &invite(Some(2), None))?;

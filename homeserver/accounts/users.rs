@@ -78,7 +78,16 @@ pub fn check_free(tx: &impl Read, user: &UserId) -> Result<()> {
 /// Makes an account. `password` is its hash; without one nobody can sign in to it by password.
 pub fn create(tx: &WriteTx, user: &UserId, password: Option<String>, admin: bool) -> Result<()> {
     check_free(tx, user)?;
-    let row = UserRow { password, admin, deactivated: false, guest: false, created: clock::now_ms() };
+    let row = UserRow {
+        password,
+        admin,
+        deactivated: false,
+        erased: false,
+        locked: false,
+        suspended: false,
+        guest: false,
+        created: clock::now_ms(),
+    };
     tables::USERS.put(tx, user.localpart(), &row)
 }
 
@@ -103,12 +112,42 @@ pub fn set_admin(tx: &WriteTx, user: &UserId, admin: bool) -> Result<()> {
     tables::USERS.put(tx, user.localpart(), &UserRow { admin, ..row })
 }
 
+/// Locks an account, or no longer: then it can't be used, and keeps its sessions. Who waits is woken, to
+/// find that out. spec: client-server-api#account-locking
+pub fn set_locked(tx: &WriteTx, user: &UserId, locked: bool) -> Result<()> {
+    let row = open(tx, user)?;
+    tx.wake(|wake| {
+        wake.signed_out.insert(user.to_owned());
+    });
+    tables::USERS.put(tx, user.localpart(), &UserRow { locked, ..row })
+}
+
+/// Suspends an account, or no longer. spec: client-server-api#account-suspension
+pub fn set_suspended(tx: &WriteTx, user: &UserId, suspended: bool) -> Result<()> {
+    let row = open(tx, user)?;
+    tables::USERS.put(tx, user.localpart(), &UserRow { suspended, ..row })
+}
+
+/// Opens a closed account again, with a new password by its hash if there is one.
+pub fn reactivate(tx: &WriteTx, user: &UserId, password: Option<String>) -> Result<()> {
+    let row = lookup(tx, user)?.ok_or_else(|| Error::not_found("there is no such account"))?;
+    if !row.deactivated {
+        return Ok(());
+    }
+    tables::USERS.put(tx, user.localpart(), &UserRow { password, deactivated: false, erased: false, ..row })
+}
+
+/// Visits all accounts, closed ones included, by name.
+pub fn each(tx: &impl Read, mut visit: impl FnMut(&str, UserRow) -> Result<Flow>) -> Result<()> {
+    tables::USERS.scan::<&str>(tx, .., |name, row| visit(name, row))
+}
+
 /// Closes an account for good: no password, no sessions, and its name stays taken. With `erase` what
 /// it kept here goes too. Returns the sessions that ended.
 /// spec: client-server-api#account-deactivation
 pub fn deactivate(tx: &WriteTx, user: &UserId, erase: bool) -> Result<Vec<String>> {
     let row = open(tx, user)?;
-    let closed = UserRow { password: None, admin: false, deactivated: true, ..row };
+    let closed = UserRow { password: None, admin: false, deactivated: true, erased: erase, ..row };
     tables::USERS.put(tx, user.localpart(), &closed)?;
     filters::forget(tx, user)?;
     if erase {

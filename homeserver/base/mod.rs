@@ -1,6 +1,7 @@
-//! What everything else stands on and what knows nothing of Hearth: time, randomness, canonical
+//! What everything else stands on and what knows nothing of Hearth: time, randomness, addresses, canonical
 //! JSON and signatures on it, sync tokens, and the server's own signing key.
 
+pub mod address;
 pub mod clock;
 pub mod disk;
 pub mod json;

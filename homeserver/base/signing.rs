@@ -1,7 +1,9 @@
 //! The server's Ed25519 signing key: made once, kept in a file that only its owner may read.
 //!
-//! The file holds one line, `ed25519 <version> <unpadded base64 of the 32-byte seed>`.
-//! spec: appendices#signing-details
+//! The first line of the file is the key, `ed25519 <version> <unpadded base64 of the 32-byte seed>`. Each
+//! further line is one that was given up, so that what it signed can still be checked:
+//! `old ed25519 <version> <public half> <when it was given up, in milliseconds>`.
+//! spec: appendices#signing-details, server-server-api#publishing-keys
 
 use std::{fs, io::Write, path::Path};
 
@@ -12,12 +14,24 @@ use ruma::{
     signatures::{KeyPair, Signature},
 };
 
-use crate::base::random;
+use crate::base::{clock, disk, random};
 
 /// Our key, with the ID under which other servers know it.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     id: OwnedServerSigningKeyId,
+    old: Vec<OldKey>,
+}
+
+/// A key that we gave up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldKey {
+    /// Its ID, with its algorithm.
+    pub id: String,
+    /// Its public half, unpadded base64.
+    pub key: String,
+    /// When it was given up, in milliseconds.
+    pub expired: u64,
 }
 
 impl SigningKey {
@@ -36,15 +50,32 @@ impl SigningKey {
     }
 
     fn create(path: &Path) -> Result<Self, String> {
-        let seed = STANDARD_NO_PAD.encode(random::bytes::<32>());
-        let version = random::device_id().to_lowercase();
-        let line = format!("ed25519 {version} {seed}\n");
+        let line = new_line();
         write_private(path, &line).map_err(|error| format!("can't write {}: {error}", path.display()))?;
         Self::parse(&line).ok_or_else(|| "a new signing key could not be read back".to_owned())
     }
 
-    fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split_whitespace();
+    /// Gives the key at `path` up and makes a new one there. Answers the IDs of both.
+    pub fn rotate(path: &Path) -> Result<(String, String), String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+        let before = Self::parse(&text).ok_or_else(|| format!("{} is not a signing key", path.display()))?;
+        let public = STANDARD_NO_PAD.encode(before.public());
+        let old: String = text.lines().skip(1).map(|line| format!("{line}\n")).collect();
+        let (version, now) = (before.id.key_name(), clock::now_ms());
+        let text = format!("{}old ed25519 {version} {public} {now}\n{old}", new_line());
+        let after = Self::parse(&text).ok_or("a new signing key could not be read back")?;
+        let beside = path.with_extension("new");
+        let replaced = write_private(&beside, &text).and_then(|()| fs::rename(&beside, path));
+        let folder = path.parent().unwrap_or(Path::new("."));
+        replaced
+            .and_then(|()| disk::sync_folder(folder))
+            .map_err(|error| format!("can't write {}: {error}", path.display()))?;
+        Ok((before.id.to_string(), after.id.to_string()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let mut words = lines.next()?.split_whitespace();
         let (algorithm, version, seed) = (words.next()?, words.next()?, words.next()?);
         if algorithm != "ed25519" {
             return None;
@@ -54,6 +85,7 @@ impl SigningKey {
         Some(Self {
             pair: Ed25519KeyPair::from_seed_unchecked(&seed).ok()?,
             id: SigningKeyId::from_parts(SigningKeyAlgorithm::Ed25519, version),
+            old: lines.filter(|line| !line.trim().is_empty()).map(OldKey::parse).collect::<Option<_>>()?,
         })
     }
 
@@ -62,10 +94,30 @@ impl SigningKey {
         &self.id
     }
 
+    /// Keys that were given up.
+    pub fn old(&self) -> &[OldKey] {
+        &self.old
+    }
+
     /// The public half, 32 bytes.
     pub fn public(&self) -> &[u8] {
         self.pair.public_key().as_ref()
     }
+}
+
+impl OldKey {
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["old", "ed25519", version, key, expired] = words[..] else { return None };
+        STANDARD_NO_PAD.decode(key).ok()?;
+        Some(Self { id: format!("ed25519:{version}"), key: key.to_owned(), expired: expired.parse().ok()? })
+    }
+}
+
+fn new_line() -> String {
+    let seed = STANDARD_NO_PAD.encode(random::bytes::<32>());
+    let version = random::device_id().to_lowercase();
+    format!("ed25519 {version} {seed}\n")
 }
 
 impl KeyPair for SigningKey {
@@ -113,5 +165,21 @@ mod tests {
         let second = SigningKey::load_or_create(&path).expect("read");
         assert_eq!(first.id(), second.id());
         assert_eq!(first.sign(b"x").as_bytes(), second.sign(b"x").as_bytes());
+    }
+
+    #[test]
+    fn keys_that_were_given_up_are_remembered_and_nobody_else_may_read_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("signing.key");
+        let first = SigningKey::load_or_create(&path).expect("made");
+        let (before, second) = SigningKey::rotate(&path).expect("rotated");
+        assert_eq!(before, first.id().as_str());
+        SigningKey::rotate(&path).expect("rotated");
+        let third = SigningKey::load_or_create(&path).expect("read");
+        let old: Vec<&str> = third.old().iter().map(|old| &*old.id).collect();
+        assert_eq!(old, [&*second, &*before]);
+        assert_eq!(third.old()[1].key, STANDARD_NO_PAD.encode(first.public()));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).expect("there").permissions());
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -38,6 +38,7 @@ pub async fn set_alias(
     session: Session,
     request: create_alias::v3::Request,
 ) -> Result<create_alias::v3::Response> {
+    session.may_act()?;
     app.limits.take(Bucket::Other, &session.user)?;
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {
@@ -58,6 +59,7 @@ pub async fn remove_alias(
     session: Session,
     request: delete_alias::v3::Request,
 ) -> Result<delete_alias::v3::Response> {
+    session.may_act()?;
     let me = app.me.clone();
     app.store.write(move |tx| aliases::remove(tx, &me, &request.room_alias, &session.user)).await?;
     Ok(delete_alias::v3::Response::new())
@@ -97,6 +99,7 @@ pub async fn set_visibility(
     session: Session,
     request: set_room_visibility::v3::Request,
 ) -> Result<set_room_visibility::v3::Response> {
+    session.may_act()?;
     let work = move |tx: &WriteTx| {
         let room = Room::of_member(tx, &request.room_id, &session.user)?;
         let kind = TimelineEventType::RoomCanonicalAlias;

@@ -14,7 +14,7 @@ use crate::{
 const VERSIONS: [&str; 11] = ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11"];
 
 /// Extensions and earlier names of what the versions include, which clients still look for.
-const FEATURES: [&str; 7] = [
+const FEATURES: [&str; 8] = [
     "org.matrix.e2e_cross_signing",
     "org.matrix.msc3916.stable",
     "org.matrix.msc2285.stable",
@@ -22,6 +22,7 @@ const FEATURES: [&str; 7] = [
     "org.matrix.msc4222",
     "uk.tcpip.msc4133",
     "chat.hearth.ws",
+    "chat.hearth.friends",
 ];
 
 /// `GET /_matrix/client/versions`

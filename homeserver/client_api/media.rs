@@ -78,6 +78,7 @@ pub async fn upload(app: Arc<App>, request: stream::Request, _: Vec<String>) -> 
     let peer = Peer::of(&request);
     let (head, body) = request.into_parts();
     let session = AccessToken::admit(&app, &head.headers, peer).await?;
+    session.may_act()?;
     app.limits.take(Bucket::Media, &session.user)?;
     app.media.check_size(announced)?;
     let asked: unauthenticated::create_content::v3::Request = without_body(head, &[])?;

@@ -13,7 +13,7 @@ use ruma::{
     },
     events::room::member::MembershipState,
 };
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use crate::{
     accounts::users,
@@ -57,12 +57,13 @@ pub async fn knock_room(
     Ok(knock_room::v3::Response::new(id))
 }
 
-async fn enter(
+pub(super) async fn enter(
     app: &App,
     session: Session,
     room: &RoomOrAliasId,
     (membership, reason): (MembershipState, Option<String>),
 ) -> Result<OwnedRoomId> {
+    session.may_act()?;
     app.limits.take(Bucket::Join, &session.user)?;
     let (me, room) = (app.me.clone(), room.to_owned());
     let work = move |tx: &WriteTx| {
@@ -96,14 +97,18 @@ pub async fn leave_room(
     session: Session,
     request: leave_room::v3::Request,
 ) -> Result<leave_room::v3::Response> {
-    app.limits.take(Bucket::Message, &session.user)?;
-    let me = app.me.clone();
-    let work = move |tx: &WriteTx| {
-        let mut room = Room::named(tx, &request.room_id)?;
-        members::leave(tx, &me, &mut room, &session.user, request.reason.clone())
-    };
-    app.store.write(work).await?;
+    leave(&app, &session, request.room_id, request.reason).await?;
     Ok(leave_room::v3::Response::new())
+}
+
+pub(super) async fn leave(app: &App, session: &Session, room: OwnedRoomId, reason: Option<String>) -> Result<()> {
+    app.limits.take(Bucket::Message, &session.user)?;
+    let (me, user) = (app.me.clone(), session.user.clone());
+    let work = move |tx: &WriteTx| {
+        let mut room = Room::named(tx, &room)?;
+        members::leave(tx, &me, &mut room, &user, reason.clone())
+    };
+    app.store.write(work).await
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/forget`
@@ -128,7 +133,12 @@ pub async fn invite_user(
     let invite_user::v3::InvitationRecipient::UserId(recipient) = request.recipient else {
         return Err(Error::bad_request("M_THREEPID_NOT_FOUND", "this server can't invite by e-mail or telephone"));
     };
-    let act = Act { target: recipient.user_id, reason: recipient.reason, membership: MembershipState::Invite };
+    let act = Act {
+        target: recipient.user_id,
+        reason: recipient.reason,
+        membership: MembershipState::Invite,
+        more: Map::new(),
+    };
     change(&app, session, request.room_id, act).await?;
     Ok(invite_user::v3::Response::new())
 }
@@ -140,19 +150,26 @@ pub async fn ban_user(
     request: ban_user::v3::Request,
 ) -> Result<ban_user::v3::Response> {
     app.limits.take(Bucket::Message, &session.user)?;
-    let act = Act { target: request.user_id, reason: request.reason, membership: MembershipState::Ban };
+    let act =
+        Act { target: request.user_id, reason: request.reason, membership: MembershipState::Ban, more: Map::new() };
     change(&app, session, request.room_id, act).await?;
     Ok(ban_user::v3::Response::new())
 }
 
 /// What somebody does to somebody else.
-struct Act {
-    target: OwnedUserId,
-    reason: Option<String>,
-    membership: MembershipState,
+pub(super) struct Act {
+    /// To whom.
+    pub target: OwnedUserId,
+    /// Why.
+    pub reason: Option<String>,
+    /// What they are to be.
+    pub membership: MembershipState,
+    /// Further content of the event, such as `is_direct`.
+    pub more: Map<String, Value>,
 }
 
-async fn change(app: &App, session: Session, room: OwnedRoomId, act: Act) -> Result<()> {
+pub(super) async fn change(app: &App, session: Session, room: OwnedRoomId, act: Act) -> Result<()> {
+    session.may_act()?;
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {
         let mut room = Room::of_member(tx, &room, &session.user)?;
@@ -164,7 +181,7 @@ async fn change(app: &App, session: Session, room: OwnedRoomId, act: Act) -> Res
             target: &act.target,
             membership: act.membership.clone(),
             reason: act.reason.clone(),
-            more: Map::new(),
+            more: act.more.clone(),
         };
         members::change(tx, &me, &mut room, change).map(drop)
     };
@@ -199,12 +216,13 @@ pub async fn unban_user(
     Ok(unban_user::v3::Response::new())
 }
 
-async fn put_out(
+pub(super) async fn put_out(
     app: &App,
     session: Session,
     room: OwnedRoomId,
     (target, reason, unban): (OwnedUserId, Option<String>, bool),
 ) -> Result<()> {
+    session.may_act()?;
     app.limits.take(Bucket::Message, &session.user)?;
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedEventId, UInt,
+    OwnedEventId, UInt, UserId,
     api::{
         Direction,
         client::{
@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     http::{Bucket, Session},
     rooms::{
-        Room,
+        Pdu, Room,
         draft::{self, Draft},
         event,
         history::{self, Wanted, Way},
@@ -61,18 +61,30 @@ pub async fn send(
     (draft, transaction): (Draft, Transaction),
 ) -> Result<OwnedEventId> {
     app.limits.take(Bucket::Message, &session.user)?;
+    let may_act = session.may_act();
     let (me, user) = (app.me.clone(), session.user.clone());
     let work = move |tx: &WriteTx| {
         if let Some(id) = transaction.outcome(tx)? {
             return OwnedEventId::try_from(id).map_err(Error::internal);
         }
         let mut room = Room::of_member(tx, &room, &user)?;
+        if let Err(suspended) = &may_act
+            && !redacts_own(tx, &draft, &user)?
+        {
+            return Err(suspended.clone());
+        }
         let sent_by = Some((transaction.device.clone(), transaction.id.clone()));
         let id = draft::send(tx, &me, &mut room, &user, &draft, sent_by)?;
         transaction.done(tx, id.as_str())?;
         Ok(id)
     };
     app.store.write(work).await
+}
+
+/// Whether an event would redact one of the sender's own, which also the suspended may.
+fn redacts_own(tx: &WriteTx, draft: &Draft, user: &UserId) -> Result<bool> {
+    let Some(target) = &draft.redacts else { return Ok(false) };
+    Ok(Pdu::find(tx, target)?.is_some_and(|event| event.sender == user))
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}`

@@ -8,6 +8,7 @@ pub mod devices;
 pub mod directory;
 pub mod discovery;
 pub mod filters;
+pub mod friends;
 pub mod keys;
 pub mod media;
 pub mod membership;
@@ -46,6 +47,7 @@ pub fn routes() -> Router {
     personal_routes(&mut router);
     room_routes(&mut router);
     key_routes(&mut router);
+    friends::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router

@@ -88,6 +88,7 @@ async fn change(
     edit: impl Fn(&WriteTx, &UserId) -> Result<bool> + Send + 'static,
 ) -> Result<()> {
     session.owns(&user)?;
+    session.may_act()?;
     app.limits.take(Bucket::Other, &user)?;
     let owner = user.clone();
     let work = move |tx: &WriteTx| match edit(tx, &owner)? {

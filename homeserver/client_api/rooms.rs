@@ -32,6 +32,7 @@ pub async fn create_room(
     session: Session,
     request: create_room::v3::Request,
 ) -> Result<create_room::v3::Response> {
+    session.may_act()?;
     app.limits.take(Bucket::CreateRoom, &session.user)?;
     let wish = wish(&app, request)?;
     let me = app.me.clone();
@@ -92,6 +93,7 @@ pub async fn upgrade_room(
     session: Session,
     request: upgrade_room::v3::Request,
 ) -> Result<upgrade_room::v3::Response> {
+    session.may_act()?;
     app.limits.take(Bucket::CreateRoom, &session.user)?;
     let me = app.me.clone();
     let wanted = upgrade::Wanted { version: request.new_version, additional_creators: request.additional_creators };

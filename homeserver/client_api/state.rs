@@ -34,6 +34,7 @@ pub async fn set_state(
     session: Session,
     request: send_state_event::v3::Request,
 ) -> Result<send_state_event::v3::Response> {
+    session.may_act()?;
     let kind = TimelineEventType::from(request.event_type.to_string());
     let draft = Draft::state(kind, request.state_key, request.body.into_json());
     let id = set(&app, &session, request.room_id, draft).await?;

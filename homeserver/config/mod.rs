@@ -1,5 +1,5 @@
 //! Every setting, its default and its check. The file is TOML; all its problems are said at once,
-//! each with its line and what would be right. Knows no other part of Hearth.
+//! each with its line and what would be right. Knows no other part of Hearth but `base`.
 //!
 //! A new setting is a field of [`Config`], a line in `Default`, a line in `read`, and an entry in
 //! `config.example.toml`, which a test holds against this file.
@@ -14,7 +14,9 @@ use std::{
 };
 
 use read::Reader;
-use ruma::{OwnedServerName, server_name};
+use ruma::{OwnedServerName, ServerName, server_name};
+
+use crate::base::address::Permitted;
 
 /// The file that is read when the command line names none, if it is there.
 pub const FILE: &str = "hearth.toml";
@@ -43,6 +45,33 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+}
+
+/// How the server meets others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Federation {
+    /// Whether it does.
+    pub enabled: bool,
+    /// Files of certificate authorities, PEM, that are trusted beside those of the web.
+    pub trust: Vec<PathBuf>,
+    /// What may be called beside the public Internet, here and wherever the server calls out.
+    pub allow_private_addresses: Permitted,
+    /// Servers that are asked for the keys of servers that don't answer.
+    pub notaries: Vec<OwnedServerName>,
+    /// Where other servers are told to call, if it doesn't follow from [`Config::base_url`].
+    pub address: Option<OwnedServerName>,
+}
+
+impl Default for Federation {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            trust: Vec::new(),
+            allow_private_addresses: Permitted::Public,
+            notaries: vec![server_name!("matrix.org").to_owned()],
+            address: None,
+        }
+    }
 }
 
 /// The server's settings.
@@ -76,6 +105,8 @@ pub struct Config {
     pub min_free_disk: u64,
     /// What is logged, as `tracing` filters are written.
     pub log: String,
+    /// Other servers.
+    pub federation: Federation,
 }
 
 impl Default for Config {
@@ -95,6 +126,7 @@ impl Default for Config {
             memory: 128 * MIB,
             min_free_disk: 64 * MIB,
             log: "info".into(),
+            federation: Federation::default(),
         }
     }
 }
@@ -173,6 +205,22 @@ impl Config {
         }
     }
 
+    /// The address that other servers are told to call, if they have to be told: a name that says its port
+    /// is called there, and a server without a name of its own can't be found by asking for it.
+    pub fn delegated(&self) -> Option<OwnedServerName> {
+        if self.federation.address.is_some() {
+            return self.federation.address.clone();
+        }
+        if self.server_name.port().is_some() || self.server_name.is_ip_literal() {
+            return None;
+        }
+        let url = self.base_url();
+        let authority = url.strip_prefix("https://")?;
+        let has_port = ServerName::parse(authority).ok()?.port().is_some();
+        let address = if has_port { authority.to_owned() } else { format!("{authority}:443") };
+        ServerName::parse(address).ok()
+    }
+
     /// Whether nobody outside of this machine can reach the server, as far as the settings tell.
     pub fn is_private(&self) -> bool {
         let tls = self.tls.iter().flat_map(|tls| &tls.listen);
@@ -206,6 +254,7 @@ fn read(file: &mut Reader) -> Config {
         memory: file.value("memory", values::size(8 * MIB)).unwrap_or(default.memory),
         min_free_disk: file.value("min_free_disk", values::size(0)).unwrap_or(default.min_free_disk),
         log: file.value("log", values::log_filter).unwrap_or(default.log),
+        federation: federation(file),
         tls: tls(file),
     };
     let registration = file.value("registration", values::registration);
@@ -215,6 +264,19 @@ fn read(file: &mut Reader) -> Config {
         file.problem_at("listen", "at least one address is wanted, here or in [tls]: \"127.0.0.1:8008\"");
     }
     config
+}
+
+fn federation(file: &mut Reader) -> Federation {
+    let default = Federation::default();
+    Federation {
+        enabled: file.value("federation.enabled", values::boolean).unwrap_or(default.enabled),
+        trust: file.paths("federation.trust").unwrap_or(default.trust),
+        allow_private_addresses: file
+            .value("federation.allow_private_addresses", values::permitted)
+            .unwrap_or(default.allow_private_addresses),
+        notaries: file.value("federation.notaries", values::server_names).unwrap_or(default.notaries),
+        address: file.value("federation.address", values::server_name),
+    }
 }
 
 fn tls(file: &mut Reader) -> Option<Tls> {

@@ -42,6 +42,12 @@ impl<'a> Reader<'a> {
         self.value(key, |value| Ok(folder.join(values::path(value)?)))
     }
 
+    /// An array of paths.
+    pub fn paths(&mut self, key: &'static str) -> Option<Vec<PathBuf>> {
+        let folder = self.folder;
+        self.value(key, |value| Ok(values::paths(value)?.into_iter().map(|path| folder.join(path)).collect()))
+    }
+
     /// Says that a section, if it is there, must have these keys.
     pub fn require(&mut self, section: &str, keys: &[&str]) {
         let Some(at) = self.root.keys().find(|key| key.get_ref() == section).map(|key| key.span().start) else {

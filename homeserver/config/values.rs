@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
 use super::Registration;
+use crate::base::address::Permitted;
 
 type Parsed<T> = Result<T, String>;
 
@@ -21,6 +22,26 @@ pub fn server_name(value: &DeValue) -> Parsed<OwnedServerName> {
     let name = text(value, "\"example.org\"")?;
     let parsed = ServerName::parse(name).ok().filter(|name| name.as_str().len() <= MAX_NAME);
     parsed.ok_or_else(|| format!("{name:?} is not a server name: a domain is wanted, such as \"example.org\""))
+}
+
+pub fn server_names(value: &DeValue) -> Parsed<Vec<OwnedServerName>> {
+    let list = value.as_array().ok_or("an array of server names is wanted, such as [\"matrix.org\"]")?;
+    list.iter().map(|item| server_name(item.get_ref())).collect()
+}
+
+/// All, none, or networks.
+pub fn permitted(value: &DeValue) -> Parsed<Permitted> {
+    let wanted = "true, false or an array of networks is wanted, such as [\"10.1.0.0/16\", \"fd00::1\"]";
+    if let Some(all) = value.as_bool() {
+        return Ok(if all { Permitted::All } else { Permitted::Public });
+    }
+    let mut networks = Vec::new();
+    for item in value.as_array().ok_or(wanted)?.iter() {
+        let text = item.get_ref().as_str().ok_or(wanted)?;
+        let network = text.parse().map_err(|()| format!("{text:?} is not a network, such as \"10.1.0.0/16\""))?;
+        networks.push(network);
+    }
+    Ok(if networks.is_empty() { Permitted::Public } else { Permitted::Also(networks) })
 }
 
 pub fn addresses(value: &DeValue) -> Parsed<Vec<SocketAddr>> {
@@ -57,6 +78,11 @@ pub fn url(value: &DeValue) -> Parsed<String> {
 pub fn path(value: &DeValue) -> Parsed<PathBuf> {
     let text = text(value, "\"/var/lib/hearth\"")?;
     if text.is_empty() { Err("an empty path: name a file or folder".into()) } else { Ok(text.into()) }
+}
+
+pub fn paths(value: &DeValue) -> Parsed<Vec<PathBuf>> {
+    let list = value.as_array().ok_or("an array of files is wanted, such as [\"ca.pem\"]")?;
+    list.iter().map(|item| path(item.get_ref())).collect()
 }
 
 pub fn registration(value: &DeValue) -> Parsed<Registration> {

@@ -10,7 +10,7 @@ use ruma::{
 
 use super::{body::Whose, websocket};
 use crate::{
-    accounts::sessions,
+    accounts::{sessions, users},
     app::App,
     error::{Error, Result},
 };
@@ -24,6 +24,8 @@ pub struct Session {
     pub device: OwnedDeviceId,
     /// Where the call comes from.
     pub ip: IpAddr,
+    /// The account is suspended: it may read and tidy up, and nothing else.
+    suspended: bool,
     proof: std::marker::PhantomData<Proof>,
 }
 
@@ -33,6 +35,15 @@ impl Session {
         match self.user == user {
             true => Ok(()),
             false => Err(Error::forbidden("this is another person's")),
+        }
+    }
+
+    /// Refuses what a suspended account may not do. 403 `M_USER_SUSPENDED`.
+    /// spec: client-server-api#account-suspension
+    pub fn may_act(&self) -> Result<()> {
+        match self.suspended {
+            false => Ok(()),
+            true => Err(Error::forbidden_as("M_USER_SUSPENDED", "this account is suspended and can't do this now")),
         }
     }
 }
@@ -55,18 +66,29 @@ impl Caller {
     fn new(app: &App, headers: &HeaderMap, peer: Peer) -> Self {
         let proxied = headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
         let from_elsewhere = proxied || !websocket::is_from_this_machine(headers, &app.config.server_name);
-        Self { ip: peer.0, from_elsewhere }
+        Self { ip: peer.ip, from_elsewhere }
     }
 }
 
 /// The address of the other end, put into each request's extensions by `server.rs`.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
+pub struct Peer {
+    ip: IpAddr,
+    /// The request ends a session, which also those may whose account is locked.
+    leaves: bool,
+}
 
 impl Peer {
+    /// The other end at an address.
+    pub fn at(ip: IpAddr) -> Self {
+        Self { ip, leaves: false }
+    }
+
     /// The address that a request carries.
     pub fn of<B>(request: &Request<B>) -> Self {
-        request.extensions().get().copied().unwrap_or(Self(IpAddr::from([0, 0, 0, 0])))
+        let peer = request.extensions().get().copied().unwrap_or(Self::at(IpAddr::from([0, 0, 0, 0])));
+        let path = request.uri().path();
+        Self { leaves: path.ends_with("/logout") || path.ends_with("/logout/all"), ..peer }
     }
 }
 
@@ -140,13 +162,23 @@ impl Admit for NoAuthentication {
 /// The session that an access token stands for. 401 `M_UNKNOWN_TOKEN` if there is none. The first use
 /// of a token that came by refreshing ends the tokens from before, which has to be on disk first.
 pub async fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
-    let (found, first_use) = app.store.read(|tx| sessions::by_access_token(tx, token))?;
+    let (found, first_use, account) = app.store.read(|tx| {
+        let (found, first_use) = sessions::by_access_token(tx, token)?;
+        let account = users::lookup(tx, &found.user)?;
+        Ok((found, first_use, account))
+    })?;
+    // spec: client-server-api#account-locking
+    if account.as_ref().is_some_and(|account| account.locked) && !peer.leaves {
+        let error = Error::unauthorized("M_USER_LOCKED", "this account is locked");
+        return Err(error.with("soft_logout", true.into()));
+    }
     if first_use {
         let token = token.to_owned();
         app.store.write(move |tx| sessions::confirm(tx, &token)).await?;
     }
-    app.last_seen.saw(&found, peer.0);
-    Ok(Session { user: found.user, device: found.device, ip: peer.0, proof: std::marker::PhantomData })
+    app.last_seen.saw(&found, peer.ip);
+    let suspended = account.is_some_and(|account| account.suspended);
+    Ok(Session { user: found.user, device: found.device, ip: peer.ip, suspended, proof: std::marker::PhantomData })
 }
 
 /// The token of an `Authorization: Bearer` header. Query parameters never authenticate.

@@ -14,6 +14,7 @@ pub mod shape;
 pub mod stream;
 pub mod tls;
 pub mod uia;
+pub mod untyped;
 pub mod websocket;
 
 pub use admit::{Caller, Peer, Session};
@@ -21,5 +22,6 @@ pub use files::Files;
 pub use reply::{Body, Reply};
 pub use router::{Call, Router};
 pub use shape::{Guarded, Loose};
+pub use untyped::Asked;
 
 pub use crate::limits::{Bucket, Limits};

@@ -120,7 +120,16 @@ impl Router {
         F: Fn(Arc<App>, Call, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
-        self.add(method, path, "see notes", plain_handler(handle))
+        self.plain_as("see notes", method, path, handle)
+    }
+
+    /// The same, with a word for who may call.
+    pub fn plain_as<F, Fut>(&mut self, who: &'static str, method: Method, path: &str, handle: F) -> &mut Self
+    where
+        F: Fn(Arc<App>, Call, Vec<String>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        self.add(method, path, who, plain_handler(handle))
     }
 
     /// Serves the web client beside the endpoints.
@@ -229,7 +238,7 @@ impl Router {
 
 /// Whether a path is Matrix's own, so that what is not there is said the Matrix way.
 fn is_matrix(path: &str) -> bool {
-    ["/_matrix", "/.well-known"].iter().any(|prefix| {
+    ["/_matrix", "/_synapse", "/.well-known"].iter().any(|prefix| {
         let rest = path.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })

@@ -185,7 +185,7 @@ fn answer(
         true => forwarded_for(request.headers()).unwrap_or(address.ip()),
         false => address.ip(),
     };
-    request.extensions_mut().insert(Peer(ip));
+    request.extensions_mut().insert(Peer::at(ip));
     let answer = service.router.answer(service.app.clone(), request);
     async move { Ok(answer.await) }
 }

@@ -182,7 +182,7 @@ fn look(path: &Path) -> Result<Seen> {
         true => (height, width),
         false => (width, height),
     };
-    let again = || Ok(BufReader::new(fs::File::open(path).map_err(explain)?));
+    let again = || -> Result<_> { Ok(BufReader::new(fs::File::open(path).map_err(explain)?)) };
     let animated = match format {
         // Whether a GIF moves is known only after its first picture.
         ImageFormat::Gif => true,

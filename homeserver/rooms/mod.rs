@@ -15,6 +15,7 @@ pub mod directory;
 pub mod draft;
 pub mod event;
 pub mod filter;
+pub mod friends;
 pub mod history;
 pub mod members;
 pub mod outgoing;

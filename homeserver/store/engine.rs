@@ -2,11 +2,12 @@
 //! the disk has failed.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
-use redb::{Database, Durability, ReadableDatabase};
+use redb::{Database, Durability, ReadableDatabase, TableHandle};
 
 use super::{Caches, ReadTx, WriteTx, tables, tx::storage};
 use crate::{
@@ -34,7 +35,17 @@ pub(super) struct Engine {
     options: Options,
     /// None while it is opened anew, and for good once the writer has stopped.
     database: RwLock<Option<Database>>,
+    /// The snapshot of the last commit, once somebody has asked for it.
+    present: RwLock<Present>,
     caches: Arc<Caches>,
+}
+
+/// A snapshot that readers share until the next commit.
+#[derive(Default)]
+struct Present {
+    /// Counts commits, so that a snapshot from before one is not kept after it.
+    age: u64,
+    snapshot: Option<Arc<ReadTx>>,
 }
 
 impl Engine {
@@ -44,14 +55,37 @@ impl Engine {
             path: path.to_owned(),
             options,
             database: RwLock::new(Some(database)),
+            present: RwLock::default(),
             caches: Caches::new(options.state_cache),
         })
     }
 
-    pub fn begin_read(&self) -> Result<ReadTx> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let redb = database.as_ref().ok_or_else(closed)?.begin_read().map_err(storage)?;
-        Ok(ReadTx { redb, caches: self.caches.clone() })
+    /// The snapshot of the last commit: after a hundred people were woken by one, the first who looks
+    /// takes it and opens its tables for all.
+    pub fn snapshot(&self) -> Result<Arc<ReadTx>> {
+        let age = {
+            let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+            match &present.snapshot {
+                Some(snapshot) => return Ok(snapshot.clone()),
+                None => present.age,
+            }
+        };
+        let snapshot = {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let redb = database.as_ref().ok_or_else(closed)?.begin_read().map_err(storage)?;
+            Arc::new(ReadTx::new(redb, self.caches.clone()))
+        };
+        let mut present = self.present.write().unwrap_or_else(PoisonError::into_inner);
+        if present.age == age {
+            present.snapshot = Some(snapshot.clone());
+        }
+        Ok(snapshot)
+    }
+
+    /// Has the next reader take a new snapshot. To be called after each commit, before anybody hears of it.
+    pub fn renew(&self) {
+        let mut present = self.present.write().unwrap_or_else(PoisonError::into_inner);
+        *present = Present { age: present.age + 1, snapshot: None };
     }
 
     pub fn begin_write(&self, committed: Pos) -> Result<WriteTx> {
@@ -73,6 +107,7 @@ impl Engine {
     /// fails too, the next attempt to write comes here again.
     pub fn reopen(&self) {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        self.renew();
         *database = None;
         // What was cached under positions of a commit that may not have come about is not to be trusted.
         self.caches.layers.clear();
@@ -83,6 +118,7 @@ impl Engine {
     }
 
     pub fn close(&self) {
+        self.renew();
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -137,15 +173,16 @@ fn check_identity(database: &Database) -> Result<(), String> {
         return create(database).map_err(|error| text(&error));
     }
     let foreign = "this database was not made by Hearth; set data_dir to another directory";
-    let tx = ReadTx { redb: tx, caches: Caches::new(0) };
+    let complete = has_all_tables(&tx).map_err(|error| text(&error))?;
+    let tx = ReadTx::new(tx, Caches::new(0));
     let lineage = tables::IDENTITY.get(&tx, "lineage").ok().flatten();
     if lineage.as_deref() != Some(LINEAGE) {
         return Err(foreign.to_owned());
     }
     match tables::COUNTERS.get(&tx, "schema").ok().flatten() {
-        Some(SCHEMA) => Ok(()),
+        Some(SCHEMA) if complete => Ok(()),
         // What else has changed since is done by whoever knows what rows mean: see `Store::upgrade`.
-        Some(older) if older > 0 && older < SCHEMA => add_tables(database).map_err(|error| text(&error)),
+        Some(known) if known > 0 && known <= SCHEMA => add_tables(database).map_err(|error| text(&error)),
         Some(newer) if newer > SCHEMA => Err(format!(
             "this database has schema {newer} and this hearth knows schemas up to {SCHEMA}: start a newer hearth, or restore a backup"
         )),
@@ -153,7 +190,12 @@ fn check_identity(database: &Database) -> Result<(), String> {
     }
 }
 
-/// Makes the tables that have come since.
+fn has_all_tables(tx: &redb::ReadTransaction) -> Result<bool, redb::StorageError> {
+    let there: HashSet<String> = tx.list_tables()?.map(|table| table.name().to_owned()).collect();
+    Ok(!tables::lacks_one(|name| there.contains(name)))
+}
+
+/// Makes the tables that have come since the file was made.
 fn add_tables(database: &Database) -> Result<()> {
     let redb = database.begin_write().map_err(storage)?;
     tables::create_all(&redb).map_err(storage)?;

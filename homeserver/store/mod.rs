@@ -47,7 +47,7 @@ impl Store {
     /// commit, before those who asked for it are answered.
     pub fn open(path: &Path, options: Options, on_commit: OnCommit) -> Result<Self, String> {
         let engine = Arc::new(Engine::open(path, options)?);
-        let pos = engine.begin_read().and_then(|tx| tx.pos()).map_err(|error| error.to_string())?;
+        let pos = engine.snapshot().and_then(|tx| tx.pos()).map_err(|error| error.to_string())?;
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let (end, ended) = watch::channel(());
         let writer = writer::Writer {
@@ -108,7 +108,7 @@ impl Store {
 
     /// Reads from a snapshot of the last commit.
     pub fn read<T>(&self, work: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
-        work(&self.engine.begin_read()?)
+        work(&*self.engine.snapshot()?)
     }
 
     /// Runs a job in the writer and returns when its effects are on disk. The job may run more than

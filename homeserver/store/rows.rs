@@ -283,6 +283,15 @@ pub struct UserRow {
     /// Closed for good.
     #[serde(default)]
     pub deactivated: bool,
+    /// Closed, and its owner wanted to be forgotten.
+    #[serde(default)]
+    pub erased: bool,
+    /// Can't be used until that is lifted.
+    #[serde(default)]
+    pub locked: bool,
+    /// Can be used to read alone until that is lifted.
+    #[serde(default)]
+    pub suspended: bool,
     /// A guest account.
     #[serde(default)]
     pub guest: bool,
@@ -332,6 +341,9 @@ impl JsonRow for TokenRow {}
 pub struct RegistrationTokenRow {
     /// How often it may still be used; none for without end.
     pub uses_left: Option<u64>,
+    /// How often it was used.
+    #[serde(default)]
+    pub used: u64,
     /// When it stops working, milliseconds.
     pub expires: Option<u64>,
     /// The account made with it becomes an administrator.
@@ -516,3 +528,17 @@ pub struct UnreadRow {
     pub threads: BTreeMap<String, Vec<(i64, bool)>>,
 }
 impl JsonRow for UnreadRow {}
+
+/// A key that another server signs with, or did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKeyRow {
+    /// The public half, unpadded base64.
+    pub key: String,
+    /// Until when what it signs is good, in milliseconds: no more than a week after it was fetched, and for a
+    /// key that was given up, when that was.
+    pub valid_until: u64,
+    /// Whether it was given up.
+    pub old: bool,
+}
+
+impl JsonRow for ServerKeyRow {}

@@ -3,7 +3,7 @@
 
 use std::{borrow::Borrow, marker::PhantomData, ops::RangeBounds};
 
-use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{AccessGuard, Key, Range, ReadOnlyTable, ReadableTable, ReadableTableMetadata, TableDefinition, TableStats};
 
 use super::{Read, WriteTx, rows::Row, tx::storage};
 use crate::error::Result;
@@ -34,21 +34,65 @@ pub enum Flow {
     Stop,
 }
 
+pub(super) type Bytes = &'static [u8];
+
+/// What can be a key: its table may be kept open for many readers.
+pub trait TableKey: Key + Send + Sync + 'static {}
+
+impl<K: Key + Send + Sync + 'static> TableKey for K {}
+
+/// A table's declaration, without the type of its rows.
+pub struct Declared<K: TableKey> {
+    pub(super) definition: TableDefinition<'static, K, Bytes>,
+    /// Its place among all tables.
+    pub(super) number: usize,
+}
+
 /// A table with keys of redb type `K` (ordered component by component) and rows of type `V`.
-pub struct Table<K: Key + 'static, V> {
-    pub(super) definition: TableDefinition<'static, K, &'static [u8]>,
+pub struct Table<K: TableKey, V> {
+    pub(super) declared: Declared<K>,
     row: PhantomData<fn() -> V>,
 }
 
-impl<K: Key + 'static, V: Row> Table<K, V> {
+/// A table that a snapshot keeps open.
+pub struct Kept<'t, K: TableKey>(pub(super) &'t ReadOnlyTable<K, Bytes>);
+
+impl<K: TableKey> ReadableTableMetadata for Kept<'_, K> {
+    fn stats(&self) -> redb::Result<TableStats> {
+        self.0.stats()
+    }
+    fn len(&self) -> redb::Result<u64> {
+        self.0.len()
+    }
+}
+
+impl<K: TableKey> ReadableTable<K, Bytes> for Kept<'_, K> {
+    fn get<'a>(&self, key: impl Borrow<K::SelfType<'a>>) -> redb::Result<Option<AccessGuard<'_, Bytes>>> {
+        self.0.get(key)
+    }
+    fn range<'a, R>(&self, range: impl RangeBounds<R> + 'a) -> redb::Result<Range<'_, K, Bytes>>
+    where
+        R: Borrow<K::SelfType<'a>> + 'a,
+    {
+        self.0.range(range)
+    }
+    fn first(&self) -> redb::Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, Bytes>)>> {
+        self.0.first()
+    }
+    fn last(&self) -> redb::Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, Bytes>)>> {
+        self.0.last()
+    }
+}
+
+impl<K: TableKey, V: Row> Table<K, V> {
     /// Declares a table. Every declaration stands in `tables.rs`.
-    pub(super) const fn new(name: &'static str) -> Self {
-        Self { definition: TableDefinition::new(name), row: PhantomData }
+    pub(super) const fn new(name: &'static str, number: usize) -> Self {
+        Self { declared: Declared { definition: TableDefinition::new(name), number }, row: PhantomData }
     }
 
     /// The row at `key`, if there is one.
     pub fn get<'k>(&self, tx: &impl Read, key: impl Borrow<K::SelfType<'k>>) -> Result<Option<V>> {
-        let table = tx.open(self.definition)?;
+        let table = tx.open(&self.declared)?;
         match table.get(key).map_err(storage)? {
             Some(guard) => V::decode(guard.value()).map(Some),
             None => Ok(None),
@@ -57,7 +101,7 @@ impl<K: Key + 'static, V: Row> Table<K, V> {
 
     /// Whether there is a row at `key`.
     pub fn has<'k>(&self, tx: &impl Read, key: impl Borrow<K::SelfType<'k>>) -> Result<bool> {
-        let table = tx.open(self.definition)?;
+        let table = tx.open(&self.declared)?;
         Ok(table.get(key).map_err(storage)?.is_some())
     }
 
@@ -72,7 +116,7 @@ impl<K: Key + 'static, V: Row> Table<K, V> {
     where
         R: Borrow<K::SelfType<'k>> + 'k,
     {
-        let table = tx.open(self.definition)?;
+        let table = tx.open(&self.declared)?;
         for row in table.range::<R>(range).map_err(storage)? {
             let (key, value) = row.map_err(storage)?;
             if visit(key.value(), V::decode(value.value())?)? == Flow::Stop {
@@ -92,7 +136,7 @@ impl<K: Key + 'static, V: Row> Table<K, V> {
     where
         R: Borrow<K::SelfType<'k>> + 'k,
     {
-        let table = tx.open(self.definition)?;
+        let table = tx.open(&self.declared)?;
         for row in table.range::<R>(range).map_err(storage)?.rev() {
             let (key, value) = row.map_err(storage)?;
             if visit(key.value(), V::decode(value.value())?)? == Flow::Stop {
@@ -122,19 +166,19 @@ impl<K: Key + 'static, V: Row> Table<K, V> {
 
     /// How many rows the table has.
     pub fn len(&self, tx: &impl Read) -> Result<u64> {
-        tx.open(self.definition)?.len().map_err(storage)
+        tx.open(&self.declared)?.len().map_err(storage)
     }
 
     /// Writes the row at `key`, over what was there.
     pub fn put<'k>(&self, tx: &WriteTx, key: impl Borrow<K::SelfType<'k>>, row: &V) -> Result<()> {
-        let mut table = tx.open_for_write(self.definition)?;
+        let mut table = tx.open_for_write(&self.declared)?;
         table.insert(key, &*row.encode()?).map_err(storage)?;
         Ok(())
     }
 
     /// Takes the row at `key` away. True if there was one.
     pub fn remove<'k>(&self, tx: &WriteTx, key: impl Borrow<K::SelfType<'k>>) -> Result<bool> {
-        let mut table = tx.open_for_write(self.definition)?;
+        let mut table = tx.open_for_write(&self.declared)?;
         Ok(table.remove(key).map_err(storage)?.is_some())
     }
 
@@ -143,7 +187,7 @@ impl<K: Key + 'static, V: Row> Table<K, V> {
     where
         R: Borrow<K::SelfType<'k>> + 'k,
     {
-        let mut table = tx.open_for_write(self.definition)?;
+        let mut table = tx.open_for_write(&self.declared)?;
         table.retain_in::<R, _>(range, |_, _| false).map_err(storage)
     }
 }

@@ -4,7 +4,7 @@
 use super::{
     rows::{
         AliasRow, ChildRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Outgoing, Place,
-        ReceiptRow, RegistrationTokenRow, RoomRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        ReceiptRow, RegistrationTokenRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -13,14 +13,28 @@ use crate::base::{Pos, RoomNum};
 /// Declares the tables and the function that makes them all.
 macro_rules! tables {
     ($($(#[$meaning:meta])+ $name:ident: $key:ty => $row:ty;)+) => {
-        $($(#[$meaning])+ pub static $name: Table<$key, $row> = Table::new(stringify!($name));)+
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the tables' own names, to number them")]
+        enum Number { $($name),+ }
+
+        $($(#[$meaning])+ pub static $name: Table<$key, $row> = Table::new(stringify!($name), Number::$name as usize);)+
+
+        /// Their names.
+        const NAMES: &[&str] = &[$(stringify!($name)),+];
 
         /// Makes every table, so that readers never meet a missing one.
         pub(super) fn create_all(tx: &redb::WriteTransaction) -> Result<(), redb::TableError> {
-            $(tx.open_table($name.definition)?;)+
+            $(tx.open_table($name.declared.definition)?;)+
             Ok(())
         }
     };
+}
+
+/// How many there are.
+pub(super) const COUNT: usize = NAMES.len();
+
+/// Whether a table of these is not among some others.
+pub(super) fn lacks_one(mut has: impl FnMut(&str) -> bool) -> bool {
+    NAMES.iter().any(|name| !has(name))
 }
 
 type Str = &'static str;
@@ -130,6 +144,9 @@ tables! {
     DEVICE_LOG_POS: Str => Pos;
     /// Whose keys somebody has signed, which only the signer sees: (signer's user ID, position).
     SIGNING_LOG: (Str, Pos) => String;
+
+    /// Signing keys of other servers: (server name, key ID).
+    SERVER_KEYS: (Str, Str) => ServerKeyRow;
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;

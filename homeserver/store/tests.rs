@@ -39,6 +39,45 @@ async fn failing_jobs_leave_no_trace_and_spare_their_neighbours() {
     assert_eq!(kept, (0..200).filter(|n| !matches!(n % 10, 3 | 7)).collect::<Vec<_>>());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_was_answered_reads_what_they_wrote_however_many_read_beside_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let mut readers = tokio::task::JoinSet::new();
+    for n in 0..8u64 {
+        let store = store.clone();
+        readers.spawn(async move {
+            for round in 1..=50u64 {
+                store.write(move |tx| tables::MEDIA_FILES.put(tx, n.to_string().as_str(), &round)).await?;
+                let read = store.read(|tx| tables::MEDIA_FILES.get(tx, n.to_string().as_str()))?;
+                assert_eq!(read, Some(round));
+            }
+            Ok::<_, Error>(())
+        });
+    }
+    for outcome in readers.join_all().await {
+        outcome.expect("writes and reads");
+    }
+}
+
+#[tokio::test]
+async fn a_file_from_before_a_table_gains_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("hearth.redb");
+    let store = open(dir.path());
+    store.write(|tx| tables::MEDIA_FILES.put(tx, "kept", &7)).await.expect("writes");
+    store.close().await;
+    {
+        let database = redb::Database::open(&path).expect("opens");
+        let tx = database.begin_write().expect("begins");
+        assert!(tx.delete_table(tables::PUBLIC_ROOMS.declared.definition).expect("deletes"));
+        tx.commit().expect("commits");
+    }
+    let store = open(dir.path());
+    assert_eq!(store.read(|tx| tables::PUBLIC_ROOMS.len(tx)).expect("reads"), 0);
+    assert_eq!(store.read(|tx| tables::MEDIA_FILES.get(tx, "kept")).expect("reads"), Some(7));
+}
+
 #[tokio::test]
 async fn positions_go_on_after_a_restart_and_failures_take_none() {
     let dir = tempfile::tempdir().expect("a directory");

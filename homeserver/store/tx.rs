@@ -1,33 +1,35 @@
 //! Transactions: what can be read through both kinds, and what only the writer can do.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
-use redb::{
-    Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 use ruma::OwnedUserId;
 
-use super::{Caches, rows::Layer, tables};
+use super::{
+    Caches,
+    rows::Layer,
+    table::{Bytes, Declared, Kept, TableKey},
+    tables,
+};
 use crate::{
     base::{Pos, RoomNum},
     error::{Error, Result},
 };
 
-type Bytes = &'static [u8];
-
 /// A consistent view of the store: [`ReadTx`], a snapshot, or [`WriteTx`], which sees its own writes.
 pub trait Read {
     #[doc(hidden)]
-    type Opened<'t, K: Key + 'static>: ReadableTable<K, Bytes> + ReadableTableMetadata
+    type Opened<'t, K: TableKey>: ReadableTable<K, Bytes> + ReadableTableMetadata
     where
         Self: 't;
 
     #[doc(hidden)]
-    fn open<K: Key + 'static>(&self, table: TableDefinition<'static, K, Bytes>) -> Result<Self::Opened<'_, K>>;
+    fn open<K: TableKey>(&self, table: &Declared<K>) -> Result<Self::Opened<'_, K>>;
 
     /// The newest position that this view holds.
     fn pos(&self) -> Result<Pos>;
@@ -36,10 +38,18 @@ pub trait Read {
     fn layer(&self, id: u64) -> Result<Arc<Layer>>;
 }
 
-/// A snapshot.
+/// A snapshot. Many readers share one: it is that of the last commit.
 pub struct ReadTx {
-    pub(super) redb: ReadTransaction,
-    pub(super) caches: Arc<Caches>,
+    redb: ReadTransaction,
+    caches: Arc<Caches>,
+    /// The tables that somebody has used, by number: opening one costs as much as a look into it.
+    tables: [OnceLock<Box<dyn Any + Send + Sync>>; tables::COUNT],
+}
+
+impl ReadTx {
+    pub(super) fn new(redb: ReadTransaction, caches: Arc<Caches>) -> Self {
+        Self { redb, caches, tables: [const { OnceLock::new() }; tables::COUNT] }
+    }
 }
 
 /// The one write transaction there is at a time. Several jobs share it; see `writer.rs`.
@@ -90,10 +100,16 @@ impl Wake {
 }
 
 impl Read for ReadTx {
-    type Opened<'t, K: Key + 'static> = ReadOnlyTable<K, Bytes>;
+    type Opened<'t, K: TableKey> = Kept<'t, K>;
 
-    fn open<K: Key + 'static>(&self, table: TableDefinition<'static, K, Bytes>) -> Result<Self::Opened<'_, K>> {
-        self.redb.open_table(table).map_err(storage)
+    fn open<K: TableKey>(&self, table: &Declared<K>) -> Result<Kept<'_, K>> {
+        let place = &self.tables[table.number];
+        if place.get().is_none() {
+            // Somebody else may have opened it meanwhile: then this one is dropped.
+            let _ = place.set(Box::new(self.redb.open_table(table.definition).map_err(storage)?));
+        }
+        let kept = place.get().and_then(|table| table.downcast_ref()).map(Kept);
+        kept.ok_or_else(|| Error::internal("two tables have one number"))
     }
 
     fn pos(&self) -> Result<Pos> {
@@ -106,10 +122,10 @@ impl Read for ReadTx {
 }
 
 impl Read for WriteTx {
-    type Opened<'t, K: Key + 'static> = Table<'t, K, Bytes>;
+    type Opened<'t, K: TableKey> = Table<'t, K, Bytes>;
 
-    fn open<K: Key + 'static>(&self, table: TableDefinition<'static, K, Bytes>) -> Result<Self::Opened<'_, K>> {
-        self.redb.open_table(table).map_err(storage)
+    fn open<K: TableKey>(&self, table: &Declared<K>) -> Result<Self::Opened<'_, K>> {
+        self.redb.open_table(table.definition).map_err(storage)
     }
 
     fn pos(&self) -> Result<Pos> {
@@ -142,12 +158,9 @@ impl WriteTx {
         add(&mut self.wake.borrow_mut());
     }
 
-    pub(super) fn open_for_write<K: Key + 'static>(
-        &self,
-        table: TableDefinition<'static, K, Bytes>,
-    ) -> Result<Table<'_, K, Bytes>> {
+    pub(super) fn open_for_write<K: TableKey>(&self, table: &Declared<K>) -> Result<Table<'_, K, Bytes>> {
         self.dirty.set(true);
-        self.redb.open_table(table).map_err(storage)
+        self.redb.open_table(table.definition).map_err(storage)
     }
 }
 

@@ -167,7 +167,7 @@ impl Writer {
     /// Finds out where the file stands once it has been opened anew: a commit whose last step failed
     /// may be in it all the same, and its positions must not be given twice.
     fn begin_anew(&mut self) {
-        if let Ok(pos) = self.engine.begin_read().and_then(|tx| tx.pos()) {
+        if let Ok(pos) = self.engine.snapshot().and_then(|tx| tx.pos()) {
             self.pos = pos;
             self.reopened = false;
             (self.on_commit)(Wake { anew: true, ..Wake::default() }, pos);
@@ -209,6 +209,7 @@ impl Writer {
             let pos = tx.pos.get();
             tables::COUNTERS.put(&tx, "pos", &pos)?;
             tx.redb.commit().map_err(storage)?;
+            self.engine.renew();
             return Ok(Committed { wake, pos, jobs });
         }
     }

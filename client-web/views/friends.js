@@ -1,0 +1,104 @@
+/**
+ * Friends: who they are and whether they are there, requests in both directions, finding
+ * people, and those who are blocked. Each part is a place of its own: `#/friends/requests`.
+ */
+import { h, keyed } from '../kit/dom.js';
+import { link } from '../kit/router.js';
+import { onStop, signal } from '../kit/signal.js';
+import { number, t } from '../i18n/index.js';
+import { userId } from '../matrix/ids.js';
+import { attempt } from './errors.js';
+import { icon } from './icons.js';
+import { empty, page, section } from './page.js';
+import { befriend, personRow, presenceText, tieButtons } from './person.js';
+
+/** @typedef {import('./app.js').App} App */
+
+/** @type {Record<string, (app: App) => any>} */
+const PARTS = { all: friendList, requests: requestList, add: finder, blocked: blockedList };
+/** Between the last key and the question. */
+const PAUSE = 250;
+
+/** @param {App} app */
+export function friendsPage(app) {
+  const part = () => (app.place.value.args[0] in PARTS ? app.place.value.args[0] : 'all');
+  const waiting = () => app.client.friends.with('incoming').length;
+  const tabs = h.nav(
+    { class: 'page-tabs', 'aria-label': () => t('friends.parts') },
+    h.div({ class: 'tabs' }, Object.keys(PARTS).map((name) =>
+      h.a({ href: link('friends', name), 'aria-current': () => (part() === name ? 'page' : null) }, () => t(/** @type {any} */ (`friends.${name}`)), () => (name === 'requests' && waiting() ? h.span({ class: 'badge mention' }, number(waiting())) : null)))),
+  );
+  return page({ title: () => t('friends.title'), above: tabs }, keyed(part, (name) => PARTS[name](app)));
+}
+
+/** @param {App} app */
+function friendList(app) {
+  const { client } = app;
+  const here = (/** @type {string} */ user) => ['online', 'unavailable'].indexOf(client.store.presence(user)?.state ?? '') >= 0;
+  const all = () => client.friends.with('friend').sort((a, b) => Number(here(b.user)) - Number(here(a.user)) || client.people.profile(a.user).value.name.localeCompare(client.people.profile(b.user).value.name));
+  return () => {
+    const friends = all();
+    if (!friends.length) return empty('people', () => t('friends.none'), () => t('friends.noneHint'), h.a({ class: 'button primary', href: link('friends', 'add') }, () => t('friends.add')));
+    return h.ul({ class: 'card flush', role: 'list' }, friends.map((tie) => personRow(app, tie.user, { note: () => presenceText(client.store, tie.user), actions: tieButtons(app, tie.user) })));
+  };
+}
+
+/** @param {App} app */
+function requestList(app) {
+  const { friends } = app.client;
+  const list = (/** @type {'incoming' | 'outgoing'} */ relation) => () => {
+    const ties = friends.with(relation).sort((a, b) => b.sent - a.sent);
+    if (!ties.length) return h.p({ class: 'hint' }, t(relation === 'incoming' ? 'friends.noIncoming' : 'friends.noOutgoing'));
+    return h.ul({ class: 'card flush', role: 'list' }, ties.map((tie) => personRow(app, tie.user, { note: () => tie.note, actions: tieButtons(app, tie.user) })));
+  };
+  return [section(() => t('friends.incoming'), null, list('incoming')), section(() => t('friends.outgoing'), null, list('outgoing'))];
+}
+
+/** @param {App} app */
+function finder(app) {
+  const { client } = app;
+  const found = signal(/** @type {import('../matrix/people.js').Profile[] | null} */ (null));
+  const typed = signal('');
+  let turn = 0;
+  /** @type {any} */
+  let pause;
+  const ask = async () => {
+    clearTimeout(pause);
+    const text = typed.peek().trim();
+    const mine = ++turn;
+    if (!text) {
+      found.value = null;
+      return;
+    }
+    // A whole address is asked of its own server; words of the directory here.
+    const id = userId(text, client.server);
+    const [known, exact] = await Promise.all([attempt(client.people.search(text)), id ? client.people.look(id).catch(() => null) : null]);
+    if (mine !== turn) return;
+    found.value = [...(exact ? [exact] : []), ...(known ?? []).filter((one) => one.id !== exact?.id)].filter((one) => one.id !== client.me);
+  };
+  const soon = (/** @type {any} */ event) => {
+    typed.value = event.target.value;
+    clearTimeout(pause);
+    pause = setTimeout(ask, PAUSE);
+  };
+  onStop(() => clearTimeout(pause));
+  return [
+    h.p({ class: 'hint' }, () => t('friends.addHint')),
+    h.label({ class: 'search-box' }, icon('search'), h.input({ type: 'search', 'aria-label': () => t('friends.find'), placeholder: () => t('friends.find'), oninput: soon, spellcheck: 'false', autocapitalize: 'none', ref: (/** @type {HTMLElement} */ el) => queueMicrotask(() => el.focus()) })),
+    h.div({ role: 'status' }, () => {
+      if (!found.value) return null;
+      if (!found.value.length) return empty('person', () => t('friends.nobody'), () => t('friends.nobodyHint'));
+      return h.ul({ class: 'card flush', role: 'list' }, found.value.map(({ id }) => personRow(app, id, { note: () => id, actions: tieButtons(app, id, () => befriend(app, id)) })));
+    }),
+  ];
+}
+
+/** @param {App} app */
+function blockedList(app) {
+  const { store, people } = app.client;
+  return () => {
+    const blocked = [...store.ignored()].sort();
+    if (!blocked.length) return empty('block', () => t('friends.noBlocked'), () => t('friends.noBlockedHint'));
+    return h.ul({ class: 'card flush', role: 'list' }, blocked.map((id) => personRow(app, id, { note: () => id, actions: h.button({ type: 'button', class: 'button small', onclick: () => attempt(people.block(id, false)) }, () => t('person.unblock')) })));
+  };
+}
