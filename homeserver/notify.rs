@@ -56,6 +56,8 @@ struct Inner {
     /// beyond the people and rooms there are.
     pending: Mutex<Wake>,
     bell: Notify,
+    /// Rung when there is something new to tell other servers.
+    outgoing: Arc<Notify>,
     seats: RwLock<HashMap<OwnedUserId, Arc<Seat>>>,
     /// Who sits where. Locked before a seat's `rooms`.
     rooms: Mutex<HashMap<RoomNum, HashMap<usize, Arc<Seat>>>>,
@@ -171,6 +173,11 @@ impl Notifier {
         self.0.stopping.load(SeqCst)
     }
 
+    /// What rings when there is something new to tell other servers.
+    pub fn outgoing(&self) -> Arc<Notify> {
+        self.0.outgoing.clone()
+    }
+
     /// Gives up the seats of people who have not been there for a while. To be called now and then.
     pub fn sweep(&self) {
         self.0.sweep(clock::now_ms());
@@ -205,6 +212,9 @@ impl Inner {
             }
         }
         self.published.store(pos, SeqCst);
+        if wake.outgoing || wake.anew {
+            self.outgoing.notify_one();
+        }
         if wake != Wake::default() {
             lock(&self.pending).absorb(wake);
             self.bell.notify_one();

@@ -148,7 +148,7 @@ pub fn replace(tx: &WriteTx, plan: &Plan) -> Result<()> {
     for key in new {
         tables::CROSS_SIGNING_KEYS.put(tx, (user.as_str(), key.usage), &key.json)?;
     }
-    device_lists::changed(tx, user)
+    device_lists::keys_changed(tx, user)
 }
 
 /// Whether a name is the public half of one of a person's keys: no device may be called so.

@@ -13,7 +13,7 @@ use super::{bound, cross_signing, device_lists, signatures};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
-    store::{LAST, Read, WriteTx, tables},
+    store::{Flow, LAST, Read, WriteTx, tables},
 };
 
 /// People asked for at once at most.
@@ -71,7 +71,7 @@ pub fn upload(tx: &WriteTx, keys: &Checked) -> Result<()> {
         }
     }
     tables::DEVICE_KEYS.put(tx, key, &keys.json)?;
-    device_lists::changed(tx, &keys.user)
+    device_lists::device_changed(tx, &keys.user, key.1)
 }
 
 /// A device's keys as they were uploaded.
@@ -114,6 +114,16 @@ pub fn unreachable() -> Value {
     json!({ "errcode": "M_UNKNOWN", "error": "this server can't be reached" })
 }
 
+/// One of somebody's devices with keys.
+pub fn any_of(tx: &impl Read, user: &UserId) -> Result<Option<String>> {
+    let mut found = None;
+    tables::DEVICE_KEYS.scan(tx, (user.as_str(), "")..=(user.as_str(), LAST), |(_, device), _| {
+        found = Some(device.to_owned());
+        Ok(Flow::Stop)
+    })?;
+    Ok(found)
+}
+
 /// The keys of a user's devices, as `asker` may see them; nobody means another server.
 pub fn of_user(
     tx: &impl Read,
@@ -135,7 +145,11 @@ pub fn of_user(
     for (device, json) in rows {
         let mut object: Map<String, Value> = serde_json::from_str(&json).map_err(Error::internal)?;
         signatures::show(tx, asker, (user, device.as_str()), &mut object)?;
-        let name = tables::DEVICES.get(tx, (id, device.as_str()))?.and_then(|row| row.display_name);
+        // What somebody calls their devices is nobody's business on other servers.
+        let name = match asker {
+            Some(_) => tables::DEVICES.get(tx, (id, device.as_str()))?.and_then(|row| row.display_name),
+            None => None,
+        };
         let unsigned = name.map(|name| ("device_display_name".to_owned(), Value::String(name)));
         object.insert("unsigned".into(), Value::Object(unsigned.into_iter().collect()));
         out.insert(device, Raw::from_json(json::to_raw(&object)?));

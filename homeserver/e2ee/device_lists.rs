@@ -10,6 +10,7 @@ use ruma::{OwnedUserId, UserId};
 use crate::{
     base::{Pos, RoomNum},
     error::Result,
+    rooms::outgoing::{self, Outgoing},
     store::{Flow, LAST, Read, WriteTx, tables},
 };
 
@@ -37,7 +38,10 @@ pub struct Moves {
 
 /// Notes that somebody's devices, keys, own signatures or devices' names changed.
 pub fn changed(tx: &WriteTx, user: &UserId) -> Result<()> {
-    let pos = tx.next_pos();
+    changed_at(tx, user, tx.next_pos())
+}
+
+fn changed_at(tx: &WriteTx, user: &UserId, pos: Pos) -> Result<()> {
     if let Some(old) = tables::DEVICE_LOG_POS.get(tx, user.as_str())? {
         tables::DEVICE_LOG.remove(tx, old)?;
     }
@@ -47,6 +51,29 @@ pub fn changed(tx: &WriteTx, user: &UserId) -> Result<()> {
         wake.devices.insert(user.to_owned());
     });
     Ok(())
+}
+
+/// Notes that one of our people's devices came, changed its keys or the signatures on them, or went, which
+/// other servers are told as well. spec: server-server-api#device-management
+pub fn device_changed(tx: &WriteTx, user: &UserId, device: &str) -> Result<()> {
+    let prev = stream(tx, user)?;
+    let pos = tx.next_pos();
+    tables::DEVICE_STREAMS.put(tx, user.as_str(), &pos)?;
+    outgoing::log(tx, pos, &Outgoing::Device { user: user.to_string(), device: device.to_owned(), prev })?;
+    changed_at(tx, user, pos)
+}
+
+/// Notes that one of our people's cross-signing keys or their own signatures on them changed, which other
+/// servers are told as well.
+pub fn keys_changed(tx: &WriteTx, user: &UserId) -> Result<()> {
+    let pos = tx.next_pos();
+    outgoing::log(tx, pos, &Outgoing::SigningKeys { user: user.to_string() })?;
+    changed_at(tx, user, pos)
+}
+
+/// The number of the last change of one of our people's devices that other servers are told of.
+pub fn stream(tx: &impl Read, user: &UserId) -> Result<Pos> {
+    Ok(tables::DEVICE_STREAMS.get(tx, user.as_str())?.unwrap_or(0))
 }
 
 /// Notes that `signer` has signed somebody's master key: the signer's other devices want to see it, and
@@ -188,10 +215,15 @@ fn members(tx: &impl Read, room: RoomNum, at: Pos) -> Result<Vec<OwnedUserId>> {
     Ok(out)
 }
 
+/// Whose devices changed after `from` up to `to`, and where that stands in the log.
+pub fn log(tx: &impl Read, from: Pos, to: Pos) -> Result<Vec<(Pos, OwnedUserId)>> {
+    let rows = tables::DEVICE_LOG.collect(tx, after(from)..after(to), |pos, user| (pos, UserId::parse(user)))?;
+    Ok(rows.into_iter().filter_map(|(pos, user)| Some((pos, user.ok()?))).collect())
+}
+
 /// Whose devices changed after `from` up to `to`.
 fn logged(tx: &impl Read, from: Pos, to: Pos) -> Result<Vec<OwnedUserId>> {
-    let users = tables::DEVICE_LOG.collect(tx, after(from)..after(to), |_, user| UserId::parse(user))?;
-    Ok(users.into_iter().flatten().collect())
+    Ok(log(tx, from, to)?.into_iter().map(|(_, user)| user).collect())
 }
 
 /// Whom `signer` has signed after `from` up to `to`.

@@ -34,7 +34,7 @@ pub fn forget_device(tx: &WriteTx, user: &UserId, device: &DeviceId) -> Result<(
     tables::TO_DEVICE.remove_range(tx, (user_id, device, 0)..=(user_id, device, u64::MAX))?;
     signatures::forget(tx, user_id, device)?;
     if tables::DEVICE_KEYS.remove(tx, (user_id, device))? {
-        device_lists::changed(tx, user)?;
+        device_lists::device_changed(tx, user, device)?;
     }
     Ok(())
 }
@@ -42,6 +42,7 @@ pub fn forget_device(tx: &WriteTx, user: &UserId, device: &DeviceId) -> Result<(
 /// Forgets everything about a person whose account was closed.
 pub fn forget_user(tx: &WriteTx, user: &UserId) -> Result<()> {
     let id = user.as_str();
+    let devices = tables::DEVICE_KEYS.collect(tx, (id, "")..=(id, LAST), |(_, device), _| device.to_owned())?;
     tables::DEVICE_KEYS.remove_range(tx, (id, "")..=(id, LAST))?;
     tables::CROSS_SIGNING_KEYS.remove_range(tx, (id, "")..=(id, LAST))?;
     tables::KEY_SIGNATURES.remove_range(tx, (id, "", "", "")..=(id, LAST, LAST, LAST))?;
@@ -51,7 +52,10 @@ pub fn forget_user(tx: &WriteTx, user: &UserId) -> Result<()> {
     tables::FALLBACK_KEYS.remove_range(tx, (id, "", "")..=(id, LAST, LAST))?;
     tables::TO_DEVICE.remove_range(tx, (id, "", 0)..=(id, LAST, u64::MAX))?;
     tables::SIGNING_LOG.remove_range(tx, (id, 0)..=(id, u64::MAX))?;
-    device_lists::changed(tx, user)
+    for device in devices {
+        device_lists::device_changed(tx, user, &device)?;
+    }
+    device_lists::keys_changed(tx, user)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! who has verified whom, so it is shown to the signer alone.
 //! spec: client-server-api#key-and-signature-security
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, UserId,
@@ -157,14 +157,14 @@ pub fn add(tx: &WriteTx, signer: &UserId, signatures: &[Good]) -> Result<()> {
             return Err(Error::unknown("a key was changed by another session: look again"));
         }
     }
-    let mut own = false;
+    let mut own = BTreeSet::new();
     for Good { target, name, signer_key, signature, .. } in signatures {
         let key = (target.as_str(), &**name, signer.as_str(), &**signer_key);
         if tables::KEY_SIGNATURES.get(tx, key)?.as_ref() == Some(signature) {
             continue;
         }
         if target == signer {
-            own = true;
+            own.insert(&**name);
         } else {
             // One signature of each person on each key: that of their present user-signing key.
             tables::KEY_SIGNATURES.remove_range(tx, (key.0, key.1, key.2, "")..=(key.0, key.1, key.2, LAST))?;
@@ -172,10 +172,13 @@ pub fn add(tx: &WriteTx, signer: &UserId, signatures: &[Good]) -> Result<()> {
         }
         tables::KEY_SIGNATURES.put(tx, key, signature)?;
     }
-    match own {
-        true => device_lists::changed(tx, signer),
-        false => Ok(()),
+    for name in own {
+        match tables::DEVICE_KEYS.has(tx, (signer.as_str(), name))? {
+            true => device_lists::device_changed(tx, signer, name)?,
+            false => device_lists::keys_changed(tx, signer)?,
+        }
     }
+    Ok(())
 }
 
 /// Leaves on a key (of `user`, with this name) the signatures that `asker` may see: those of its owner,

@@ -3,14 +3,21 @@
 //! sees who uses it.
 
 pub mod discovery;
+pub mod fleeting;
 mod flights;
 pub mod keyring;
+pub mod outbox;
+mod peers;
 pub mod remote;
 pub mod server_keys;
+mod transaction;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 pub use keyring::{At, Keyring, Keys, Wanted};
+pub use outbox::Outbox;
 pub use remote::{Bounds, Failure, Incoming, Remote};
 
 use crate::{base::signing::Identity, config, outside::Outside, store::Store};
@@ -25,18 +32,25 @@ pub struct Federation {
     pub remote: Remote,
     /// Their keys.
     pub keyring: Keyring,
+    /// What they are told.
+    pub outbox: Outbox,
 }
 
 impl Federation {
-    /// By these settings.
+    /// By these settings. `news` rings when there is something to tell others.
     pub fn new(
         me: Arc<Identity>,
         store: Store,
         outside: &Outside,
         settings: &config::Federation,
+        news: Arc<Notify>,
     ) -> Result<Self, String> {
         let remote = Remote::new(me.clone(), outside, settings.enabled)?;
         let keyring = Keyring::new(me.clone(), store.clone(), remote.clone(), settings.notaries.clone());
-        Ok(Self { me, store, remote, keyring })
+        let outbox = Outbox::new(me.clone(), store.clone(), remote.clone(), news, settings.enabled);
+        Ok(Self { me, store, remote, keyring, outbox })
     }
 }
+
+#[cfg(test)]
+mod tests;

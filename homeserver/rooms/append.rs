@@ -79,11 +79,12 @@ pub fn append(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>) -> Result<P
     relations::index(tx, room.num, (order, pos), pdu)?;
     // 6. Who is in the room now.
     members::follow(tx, room, old)?;
-    room.save(tx)?;
     // 7. Other servers, also one whose last member it puts out.
     if outgoing && (shared || room.row.servers > 1) {
+        room.row.told = pos;
         outgoing::log(tx, pos, &Outgoing::Event { room: room.num })?;
     }
+    room.save(tx)?;
     // 8. Whom it concerns.
     tx.wake(|wake| {
         wake.rooms.insert(room.num);

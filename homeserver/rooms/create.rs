@@ -157,6 +157,7 @@ pub fn new_room(tx: &WriteTx, id: &RoomId, version: &RoomVersionId) -> Result<Ro
         joined: 0,
         invited: 0,
         servers: 0,
+        told: 0,
     };
     Ok(Room { num, row })
 }

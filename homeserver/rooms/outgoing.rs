@@ -10,6 +10,9 @@ use crate::{
 
 pub use crate::store::rows::Outgoing;
 
+/// The counter of up to where the log was taken away.
+pub const TRIMMED: &str = "outgoing_trimmed";
+
 /// Notes something that was written at a position.
 pub fn log(tx: &WriteTx, pos: Pos, entry: &Outgoing) -> Result<()> {
     tx.wake(|wake| wake.outgoing = true);
@@ -21,6 +24,21 @@ pub fn after(tx: &impl Read, pos: Pos, visit: impl FnMut(Pos, Outgoing) -> Resul
     tables::OUTGOING.scan(tx, pos.saturating_add(1).., visit)
 }
 
+/// Where the oldest entry is.
+pub fn oldest(tx: &impl Read) -> Result<Option<Pos>> {
+    let mut oldest = None;
+    tables::OUTGOING.scan(tx, 0.., |pos, _| {
+        oldest = Some(pos);
+        Ok(Flow::Stop)
+    })?;
+    Ok(oldest)
+}
+
+/// How many entries there are.
+pub fn len(tx: &impl Read) -> Result<u64> {
+    tables::OUTGOING.len(tx)
+}
+
 /// Takes away up to `most` of the oldest entries, up to a position. Returns how many.
 pub fn trim(tx: &WriteTx, upto: Pos, most: usize) -> Result<usize> {
     let mut old = Vec::new();
@@ -30,6 +48,7 @@ pub fn trim(tx: &WriteTx, upto: Pos, most: usize) -> Result<usize> {
     })?;
     if let Some(last) = old.last() {
         tables::OUTGOING.remove_range(tx, ..=*last)?;
+        tables::COUNTERS.put(tx, TRIMMED, last)?;
     }
     Ok(old.len())
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{self, Slices},
+    outgoing::{self, Outgoing},
     room::Room,
     threads,
     timeline::{View, order_of},
@@ -93,6 +94,10 @@ pub fn set(tx: &WriteTx, room: &Room, user: &UserId, kind: Kind, id: &EventId, t
     let row = ReceiptRow { pos, event_id: id.to_string(), order, ts: clock::now_ms() };
     tables::RECEIPTS.put(tx, key, &row)?;
     tables::RECEIPT_LOG.put(tx, (room.num, pos), &format!("{user}\n{}\n{thread}", kind.name()))?;
+    if kind == Kind::Read && room.row.servers > 1 {
+        let (user, thread) = (user.to_string(), thread.to_owned());
+        outgoing::log(tx, pos, &Outgoing::Receipt { room: room.num, user, thread })?;
+    }
     tx.wake(|wake| match kind {
         Kind::Read => drop(wake.rooms.insert(room.num)),
         Kind::Private => {
@@ -101,6 +106,11 @@ pub fn set(tx: &WriteTx, room: &Room, user: &UserId, kind: Kind, id: &EventId, t
         }
     });
     Ok(())
+}
+
+/// Somebody's receipt for everybody, in a room and of a thread ("" for none).
+pub fn public(tx: &impl Read, room: RoomNum, user: &str, thread: &str) -> Result<Option<ReceiptRow>> {
+    tables::RECEIPTS.get(tx, (room, user, Kind::Read.name(), thread))
 }
 
 /// Moves the marker of where somebody reads, which is account data of the room. It only moves forward.

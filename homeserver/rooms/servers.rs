@@ -71,6 +71,13 @@ fn collect(tx: &impl Read, room: RoomNum, fits: impl Fn(&ServerRow) -> bool) -> 
     Ok(out)
 }
 
+/// The servers that are or were in a room, with when they were.
+pub fn with_stays(tx: &impl Read, room: RoomNum) -> Result<Vec<(OwnedServerName, ServerRow)>> {
+    let range = (room, "")..=(room, LAST);
+    let rows = tables::ROOM_SERVERS.collect(tx, range, |(_, server), row| (ServerName::parse(server), row))?;
+    Ok(rows.into_iter().filter_map(|(server, row)| Some((server.ok()?, row))).collect())
+}
+
 /// Whether a server is in a room.
 pub fn is_in(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<bool> {
     Ok(joined(tx, room, server)? > 0)

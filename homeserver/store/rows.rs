@@ -372,6 +372,9 @@ pub struct RoomRow {
     /// Servers in it, ours among them.
     #[serde(default)]
     pub servers: u64,
+    /// The position of the last event that was for us to tell other servers.
+    #[serde(default)]
+    pub told: Pos,
 }
 impl JsonRow for RoomRow {}
 
@@ -426,6 +429,26 @@ pub enum Outgoing {
     },
 }
 impl JsonRow for Outgoing {}
+
+/// Another server to which there is or was something to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationRow {
+    /// It has been told everything up to this position.
+    pub acked: Pos,
+    /// There is more than that to tell it.
+    #[serde(default)]
+    pub behind: bool,
+    /// How often in a row it could not be told.
+    #[serde(default)]
+    pub failures: u32,
+    /// When it is tried again, milliseconds.
+    #[serde(default)]
+    pub retry_at: u64,
+    /// How far the transaction went that failed, so that it is tried again as it was.
+    #[serde(default)]
+    pub trying: Pos,
+}
+impl JsonRow for DestinationRow {}
 
 /// A server in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,9 @@
 
 use super::{
     rows::{
-        AliasRow, ChildRow, Dated, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow, Outgoing, Place,
-        ReceiptRow, RegistrationTokenRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        AliasRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow,
+        Outgoing, Place, ReceiptRow, RegistrationTokenRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow,
+        UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -42,7 +43,8 @@ type Str = &'static str;
 tables! {
     /// What this file is: `lineage`.
     IDENTITY: Str => String;
-    /// `schema`, and `pos`, the newest position.
+    /// `schema`; `pos`, the newest position; `outgoing_seen`, up to where the log of what others are to be
+    /// told was gone through; `outgoing_trimmed`, up to where it was taken away.
     COUNTERS: Str => u64;
 
     /// Local accounts: localpart.
@@ -94,6 +96,10 @@ tables! {
     SERVER_ROOMS: (Str, RoomNum) => ();
     /// What other servers are to be told: position.
     OUTGOING: Pos => Outgoing;
+    /// Messages for devices of other servers, as the contents of EDUs: (server name, position).
+    OUTGOING_TO_DEVICE: (Str, Pos) => String;
+    /// How far other servers have been told: server name.
+    DESTINATIONS: Str => DestinationRow;
     /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
     STRIPPED: (Str, RoomNum) => String;
     /// Events that relate to another: (room, parent's event ID, relation type, child's order).
@@ -142,6 +148,8 @@ tables! {
     DEVICE_LOG: Pos => String;
     /// Where in that log a person is.
     DEVICE_LOG_POS: Str => Pos;
+    /// The last change of a local person's devices that other servers are told of: user ID.
+    DEVICE_STREAMS: Str => Pos;
     /// Whose keys somebody has signed, which only the signer sees: (signer's user ID, position).
     SIGNING_LOG: (Str, Pos) => String;
 
