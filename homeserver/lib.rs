@@ -20,7 +20,7 @@
 //! | `sync` | the answer between two positions, a file for each section | deciding |
 //! | `app` | the resources that a handler may use | everything else |
 //! | `http` | connections, routes, who is calling | Matrix beyond authentication |
-//! | `client_api` | one file per chapter of the client-server API | rules |
+//! | `client_api`, `federation_api` | one file per chapter of the spec | rules |
 //!
 //! The one idea: **gather → decide → commit → wake.** Deciding is plain functions over a transaction;
 //! everything that follows from an event is in the commit that holds the event; waiters are told only
@@ -44,6 +44,7 @@ pub mod config;
 pub mod e2ee;
 pub mod error;
 pub mod federation;
+pub mod federation_api;
 pub mod hasher;
 pub mod http;
 pub mod limits;
@@ -150,8 +151,12 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
 }
 
 /// Everything that is spoken under these settings.
-pub fn routes(_: &Config) -> Router {
-    client_api::routes()
+pub fn routes(config: &Config) -> Router {
+    let mut router = client_api::routes();
+    if config.federation.enabled {
+        federation_api::routes(&mut router);
+    }
+    router
 }
 
 /// Begins what goes on beside requests, until the server stops.

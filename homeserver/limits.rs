@@ -68,11 +68,14 @@ pub enum Bucket {
     /// Reading what takes work to put together, and publishing keys, per person: clients do it in
     /// bursts when they start and when somebody scrolls.
     Costly,
+    /// Calling as a server whose key is not known yet, or asking for keys of one, per address: each is a call
+    /// to that server.
+    NewServer,
     /// Everything else that the spec says is limited, per person or address.
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 18] = [
+const KINDS: [(Bucket, f64, u32); 19] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
     (Bucket::Validity, 0.5, 20),
@@ -90,6 +93,7 @@ const KINDS: [(Bucket, f64, u32); 18] = [
     (Bucket::UserSearch, 1.0, 50),
     (Bucket::ToDevice, 200.0, 20_000),
     (Bucket::Costly, 20.0, 500),
+    (Bucket::NewServer, 5.0, 300),
     (Bucket::Other, 20.0, 200),
 ];
 
@@ -104,12 +108,14 @@ pub struct Bodies {
     pub strangers: Arc<Semaphore>,
     /// For requests with one.
     pub accounts: Arc<Semaphore>,
+    /// For requests of other servers.
+    pub servers: Arc<Semaphore>,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
         let mib = |count: usize| Arc::new(Semaphore::new(count * 1024 * 1024));
-        Self { strangers: mib(32), accounts: mib(96) }
+        Self { strangers: mib(32), accounts: mib(96), servers: mib(96) }
     }
 }
 

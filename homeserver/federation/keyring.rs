@@ -10,7 +10,7 @@ use std::{
 
 use quick_cache::sync::Cache;
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName,
     api::federation::discovery::{
         get_remote_server_keys_batch::v2::{self as query, QueryCriteria},
         get_server_keys::v2 as own,
@@ -26,9 +26,13 @@ use super::{
     server_keys::{self, Published},
 };
 use crate::{
-    base::{clock, signing::Identity},
+    base::{clock, json, signing::Identity},
     error::Result,
-    store::{Flow, Read, Store, WriteTx, rows::ServerKeyRow, tables},
+    store::{
+        Flow, Read, Store, WriteTx,
+        rows::{Dated, ServerKeyRow},
+        tables,
+    },
 };
 
 /// Servers that are asked at once for their keys.
@@ -144,6 +148,12 @@ impl Keyring {
         self.known(wanted)
     }
 
+    /// Whether a key is kept here, and good now.
+    pub fn knows(&self, server: &OwnedServerName, id: &str) -> Result<bool> {
+        let wanted = Wanted::from([(server.clone(), BTreeSet::from([id.to_owned()]))]);
+        Ok(self.missing(&wanted, At::Time(clock::now_ms()))?.is_empty())
+    }
+
     /// The key of a request that is made now. Only its server itself is asked.
     pub async fn request_key(&self, server: &OwnedServerName, id: &str) -> Result<Option<String>> {
         let wanted = Wanted::from([(server.clone(), BTreeSet::from([id.to_owned()]))]);
@@ -154,6 +164,38 @@ impl Keyring {
         let known = self.known(&wanted)?;
         let row = known.0.get(server).and_then(|keys| keys.get(id)).filter(|row| !row.old && is_valid(row, now));
         Ok(row.map(|row| row.key.clone()))
+    }
+
+    /// The servers of which we have nothing to pass on that is good until a time, each its own.
+    pub fn unsaid(&self, asked: &BTreeMap<OwnedServerName, u64>) -> Result<BTreeSet<OwnedServerName>> {
+        self.0.store.read(|tx| {
+            let mut unsaid = BTreeSet::new();
+            for (server, until) in asked.iter().filter(|(server, _)| **server != self.0.me.name) {
+                let said = tables::SERVER_KEYS_SAID.get(tx, server.as_str())?;
+                if said.is_none_or(|said| said.pos < *until) {
+                    unsaid.insert(server.clone());
+                }
+            }
+            Ok(unsaid)
+        })
+    }
+
+    /// What servers say of their keys, signed by themselves, to be passed on by a notary: good until a time,
+    /// each its own, if they can be asked.
+    pub async fn said(&self, asked: &BTreeMap<OwnedServerName, u64>) -> Result<Vec<CanonicalJsonObject>> {
+        self.ask_servers(&self.unsaid(asked)?, At::Any).await;
+        let mut out = Vec::new();
+        for server in asked.keys() {
+            if *server == self.0.me.name {
+                out.push(server_keys::publish(&self.0.me)?);
+                continue;
+            }
+            let Some(said) = self.0.store.read(|tx| tables::SERVER_KEYS_SAID.get(tx, server.as_str()))? else {
+                continue;
+            };
+            out.push(json::canonical_from_raw(&*json::raw(said.json)?)?);
+        }
+        Ok(out)
     }
 
     /// Those of the keys that are kept here, good or not.
@@ -335,6 +377,12 @@ fn keep(tx: &WriteTx, published: &Published) -> Result<()> {
             tables::SERVER_KEYS.put(tx, (server, id.as_str()), row)?;
         }
     }
+    if !published.vouched {
+        // In the place of a position stands the time until which it is good, which it does not say of itself.
+        let until = published.keys.values().filter(|row| !row.old).map(|row| row.valid_until).max();
+        let said = Dated { pos: until.unwrap_or_default(), json: published.json.clone() };
+        tables::SERVER_KEYS_SAID.put(tx, server, &said)?;
+    }
     if tables::SERVER_KEYS.len(tx)? > MAX_KEYS { forget_some(tx, server) } else { Ok(()) }
 }
 
@@ -351,6 +399,7 @@ fn forget_some(tx: &WriteTx, server: &str) -> Result<()> {
     }
     for (name, id) in gone {
         tables::SERVER_KEYS.remove(tx, (&*name, &*id))?;
+        tables::SERVER_KEYS_SAID.remove(tx, &*name)?;
     }
     Ok(())
 }

@@ -16,11 +16,15 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+pub use flights::{Flights, Place};
 pub use keyring::{At, Keyring, Keys, Wanted};
 pub use outbox::Outbox;
 pub use remote::{Bounds, Failure, Incoming, Remote};
 
 use crate::{base::signing::Identity, config, outside::Outside, store::Store};
+
+/// Requests of one server that are answered at once. The others wait.
+const MAX_FROM_SERVER: usize = 16;
 
 /// What there is one of for speaking to other servers.
 pub struct Federation {
@@ -34,6 +38,8 @@ pub struct Federation {
     pub keyring: Keyring,
     /// What they are told.
     pub outbox: Outbox,
+    /// Their requests to us that are under way.
+    pub inbound: Flights,
 }
 
 impl Federation {
@@ -48,7 +54,7 @@ impl Federation {
         let remote = Remote::new(me.clone(), outside, settings.enabled)?;
         let keyring = Keyring::new(me.clone(), store.clone(), remote.clone(), settings.notaries.clone());
         let outbox = Outbox::new(me.clone(), store.clone(), remote.clone(), news, settings.enabled);
-        Ok(Self { me, store, remote, keyring, outbox })
+        Ok(Self { me, store, remote, keyring, outbox, inbound: Flights::new(MAX_FROM_SERVER) })
     }
 }
 

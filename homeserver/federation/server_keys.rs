@@ -21,6 +21,8 @@ use crate::{
 const MAX_VALID: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long others may rely on what we say.
 const OUR_VALID: Duration = Duration::from_secs(24 * 3600);
+/// Bytes at most of what a server says of its keys.
+const MAX_SIZE: usize = 65_536;
 /// Keys of one server that are kept at most, current and old.
 const MAX_KEYS: usize = 100;
 /// Bytes of a key's ID at most.
@@ -35,6 +37,8 @@ pub struct Published {
     pub server: OwnedServerName,
     /// By key ID.
     pub keys: BTreeMap<String, ServerKeyRow>,
+    /// All of it, as it was signed.
+    pub json: String,
     /// Whether it came by a notary, not from the server itself.
     pub vouched: bool,
 }
@@ -42,7 +46,7 @@ pub struct Published {
 /// What `server` says of its keys, if it is of `server` and signed by itself.
 pub fn check(raw: &RawValue, server: &ServerName) -> Result<Published, String> {
     let object = json::canonical_from_raw(raw).map_err(|error| error.message().to_owned())?;
-    let published = read(&object)?;
+    let published = read(&object, raw)?;
     if published.server != server {
         return Err(format!("these are the keys of {}", published.server));
     }
@@ -57,7 +61,7 @@ pub fn check_vouched(
     notary_keys: &BTreeMap<String, String>,
 ) -> Result<Published, String> {
     let object = json::canonical_from_raw(raw).map_err(|error| error.message().to_owned())?;
-    let published = read(&object)?;
+    let published = read(&object, raw)?;
     if !asked.contains(&published.server) {
         return Err(format!("nobody asked for the keys of {}", published.server));
     }
@@ -81,7 +85,10 @@ fn self_signed(object: &CanonicalJsonObject, mut published: Published) -> Result
     }
 }
 
-fn read(object: &CanonicalJsonObject) -> Result<Published, String> {
+fn read(object: &CanonicalJsonObject, raw: &RawValue) -> Result<Published, String> {
+    if raw.get().len() > MAX_SIZE {
+        return Err(format!("they are longer than {MAX_SIZE} bytes"));
+    }
     let text = |name: &str| object.get(name).and_then(CanonicalJsonValue::as_str);
     let server = text("server_name").and_then(|name| ServerName::parse(name).ok()).ok_or("no server_name")?;
     let valid_until = object.get("valid_until_ts").and_then(time).ok_or("no valid_until_ts")?;
@@ -95,7 +102,7 @@ fn read(object: &CanonicalJsonObject) -> Result<Published, String> {
         let Some(public) = public(key) else { continue };
         keys.insert(id.clone(), ServerKeyRow { key: public, valid_until, old: false });
     }
-    Ok(Published { server, keys, vouched: false })
+    Ok(Published { server, keys, json: raw.get().to_owned(), vouched: false })
 }
 
 /// The keys of a kind that we can use: other algorithms are not known here.

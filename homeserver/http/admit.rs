@@ -1,19 +1,33 @@
-//! Who is calling. A [`Session`] can be made nowhere else: whoever holds one has proved who they are.
+//! Who is calling. A [`Session`] and an [`Origin`] can be made nowhere else: whoever holds one has proved
+//! who they are.
+//!
+//! There are two steps: [`Admit::admit`] looks at the head, before anything of the body is read, and says
+//! whose body it may be; [`Admit::confirm`] then has the body too, which another server signs.
 
-use std::{future::Future, net::IpAddr};
+use std::{future::Future, net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Request, header};
+use bytes::Bytes;
+use http::{HeaderMap, Request, header, request::Parts};
 use ruma::{
-    OwnedDeviceId, OwnedUserId, UserId,
-    api::auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
+    OwnedDeviceId, OwnedServerName, OwnedUserId, UserId,
+    api::{
+        auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
+        federation::authentication::ServerSignatures,
+    },
 };
 
-use super::{body::Whose, websocket};
+use super::{body::Whose, websocket, x_matrix::XMatrix};
 use crate::{
     accounts::{sessions, users},
     app::App,
+    base::{json, signed_json},
     error::{Error, Result},
+    federation::{Place, remote},
+    limits::{self, Bucket},
 };
+
+/// Bytes of a signed body that are checked in passing.
+const SMALL: usize = 64 * 1024;
 
 /// A local account's session that has shown its access token.
 #[derive(Clone, Debug)]
@@ -46,6 +60,38 @@ impl Session {
             true => Err(Error::forbidden_as("M_USER_SUSPENDED", "this account is suspended and can't do this now")),
         }
     }
+}
+
+/// Another server, which has signed its request.
+#[derive(Clone)]
+pub struct Origin {
+    /// Its name.
+    pub server: OwnedServerName,
+    /// Where the call comes from.
+    pub ip: IpAddr,
+    /// It has only so many requests under way at once.
+    _place: Arc<Place>,
+    proof: std::marker::PhantomData<Proof>,
+}
+
+impl Origin {
+    /// Refuses what is another server's to ask. 403 `M_FORBIDDEN`.
+    pub fn owns(&self, user: &UserId) -> Result<()> {
+        match user.server_name() == self.server {
+            true => Ok(()),
+            false => Err(Error::forbidden(format!("{user} is not of {}", self.server))),
+        }
+    }
+}
+
+/// A server that says who it is, and whose key is known: its signature is still to be checked.
+pub struct Claimed {
+    said: XMatrix,
+    /// The public half of the key that it says it has signed with.
+    key: String,
+    me: OwnedServerName,
+    ip: IpAddr,
+    place: Place,
 }
 
 /// Private to this file, and so is the making of what holds it.
@@ -96,18 +142,23 @@ impl Peer {
 pub trait Admit {
     /// The scheme in a word, for the table in `spec/`.
     const WHO: &'static str;
+    /// What the head says of who is calling.
+    type Claim: Send;
     /// Who the handler is told is calling.
     type Caller: Send;
-    /// Proves it, or refuses.
-    fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> impl Future<Output = Result<Self::Caller>> + Send;
+    /// Reads it, or refuses.
+    fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> impl Future<Output = Result<Self::Claim>> + Send;
     /// Whose body theirs is.
-    fn whose(_: &Self::Caller) -> Whose {
+    fn whose(_: &Self::Claim) -> Whose {
         Whose::Stranger
     }
+    /// Proves it by the whole request, where the head alone doesn't.
+    fn confirm(claim: Self::Claim, head: &Parts, body: &Bytes) -> impl Future<Output = Result<Self::Caller>> + Send;
 }
 
 impl Admit for AccessToken {
     const WHO: &'static str = "token";
+    type Claim = Session;
     type Caller = Session;
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Session> {
         let token = bearer(headers).ok_or_else(Error::missing_token)?;
@@ -116,20 +167,27 @@ impl Admit for AccessToken {
     fn whose(_: &Session) -> Whose {
         Whose::Account
     }
+    async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
+        Ok(caller)
+    }
 }
 
 impl Admit for AccessTokenOptional {
     const WHO: &'static str = "optional";
+    type Claim = (Caller, Option<Session>);
     type Caller = (Caller, Option<Session>);
-    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Self::Caller> {
+    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Self::Claim> {
         let session = match bearer(headers) {
             Some(token) => Some(session(app, token, peer).await?),
             None => None,
         };
         Ok((Caller::new(app, headers, peer), session))
     }
-    fn whose((_, session): &Self::Caller) -> Whose {
+    fn whose((_, session): &Self::Claim) -> Whose {
         session.as_ref().map_or(Whose::Stranger, |_| Whose::Account)
+    }
+    async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
+        Ok(caller)
     }
 }
 
@@ -137,25 +195,99 @@ impl Admit for AccessTokenOptional {
 /// prove nothing, and everybody comes as a stranger.
 impl Admit for AppserviceTokenOptional {
     const WHO: &'static str = "none";
+    type Claim = Caller;
     type Caller = Caller;
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller::new(app, headers, peer))
+    }
+    async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
+        Ok(caller)
     }
 }
 
 impl Admit for NoAccessToken {
     const WHO: &'static str = "none";
+    type Claim = Caller;
     type Caller = Caller;
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller::new(app, headers, peer))
+    }
+    async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
+        Ok(caller)
     }
 }
 
 impl Admit for NoAuthentication {
     const WHO: &'static str = "none";
+    type Claim = Caller;
     type Caller = Caller;
     async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
         Ok(Caller::new(app, headers, peer))
+    }
+    async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
+        Ok(caller)
+    }
+}
+
+/// Another server. The key is had before the body is read, so that who has no server can't make us read.
+/// spec: server-server-api#request-authentication
+impl Admit for ServerSignatures {
+    const WHO: &'static str = "server";
+    type Claim = Claimed;
+    type Caller = Origin;
+    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Claimed> {
+        claim(app, headers, peer).await
+    }
+    fn whose(_: &Claimed) -> Whose {
+        Whose::Server
+    }
+    async fn confirm(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Origin> {
+        origin(claimed, head, body).await
+    }
+}
+
+/// What the head of a request says of the server that makes it. 401 `M_UNAUTHORIZED` if it says nothing, is
+/// meant for another server than this, or its key can't be had.
+pub async fn claim(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Claimed> {
+    let said = XMatrix::of(headers).map_err(|why| Error::unauthorized("M_UNAUTHORIZED", why))?;
+    let me = &app.me.name;
+    if said.destination.as_ref().is_some_and(|destination| destination != me) {
+        return Err(Error::unauthorized("M_UNAUTHORIZED", "this request is meant for another server"));
+    }
+    if said.origin == *me {
+        return Err(Error::unauthorized("M_UNAUTHORIZED", "this server does not ask itself"));
+    }
+    let keyring = &app.federation.keyring;
+    if !keyring.knows(&said.origin, &said.key)? {
+        app.limits.take(Bucket::NewServer, limits::address(peer.ip))?;
+    }
+    let place = app.federation.inbound.enter(&said.origin).await;
+    let Some(key) = keyring.request_key(&said.origin, &said.key).await? else {
+        let why = format!("the key {} of {} can't be had or is no longer good", said.key, said.origin);
+        return Err(Error::unauthorized("M_UNAUTHORIZED", why));
+    };
+    Ok(Claimed { said, key, me: me.clone(), ip: peer.ip, place })
+}
+
+/// The server whose signature a request bears. 400 `M_NOT_JSON` for a body that is none, 401
+/// `M_UNAUTHORIZED` for a signature that is not over this request.
+pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Origin> {
+    let Claimed { said, key, me, ip, place } = claimed;
+    let (method, uri, body, server) = (head.method.clone(), head.uri.clone(), body.clone(), said.origin.clone());
+    let size = body.len();
+    let check = move || -> Result<bool> {
+        if json::is_too_deep(&body) {
+            return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));
+        }
+        let message = remote::signed_part(&method, &uri, &said.origin, &me, &body).map_err(Error::not_json)?;
+        Ok(signed_json::verify(&message, &said.sig, &key))
+    };
+    // What takes more than a moment keeps no other request waiting.
+    let good =
+        if size > SMALL { tokio::task::spawn_blocking(check).await.map_err(Error::internal)?? } else { check()? };
+    match good {
+        true => Ok(Origin { server, ip, _place: Arc::new(place), proof: std::marker::PhantomData }),
+        false => Err(Error::unauthorized("M_UNAUTHORIZED", "the signature is not over this request")),
     }
 }
 

@@ -20,14 +20,17 @@ pub enum Whose {
     Stranger,
     /// An account's.
     Account,
+    /// Another server's, whose key is known.
+    Server,
 }
 
 impl Whose {
-    /// Bytes at most. An account's is JSON with room for 200 events of the greatest size.
+    /// Bytes at most. An account's is JSON with room for 200 events of the greatest size, and a server's for
+    /// a transaction with 50 of them and 100 pieces of other data.
     pub fn max(self) -> usize {
         match self {
             Self::Stranger => 65_536,
-            Self::Account => 200 * 65_536,
+            Self::Account | Self::Server => 200 * 65_536,
         }
     }
 
@@ -35,7 +38,7 @@ impl Whose {
     fn patience(self) -> Duration {
         match self {
             Self::Stranger => Duration::from_secs(20),
-            Self::Account => Duration::from_secs(60),
+            Self::Account | Self::Server => Duration::from_secs(60),
         }
     }
 
@@ -43,6 +46,7 @@ impl Whose {
         match self {
             Self::Stranger => &bodies.strangers,
             Self::Account => &bodies.accounts,
+            Self::Server => &bodies.servers,
         }
     }
 }

@@ -16,8 +16,9 @@ pub mod tls;
 pub mod uia;
 pub mod untyped;
 pub mod websocket;
+mod x_matrix;
 
-pub use admit::{Caller, Peer, Session};
+pub use admit::{Caller, Origin, Peer, Session};
 pub use files::Files;
 pub use reply::{Body, Reply};
 pub use router::{Call, Router};

@@ -281,8 +281,9 @@ where
         Box::pin(async move {
             let peer = Peer::of(&request);
             let (head, body) = request.into_parts();
-            let caller = R::Authentication::admit(&app, &head.headers, peer).await?;
-            let (body, share) = body::collect(body, R::Authentication::whose(&caller), &app.bodies).await?;
+            let claim = R::Authentication::admit(&app, &head.headers, peer).await?;
+            let (body, share) = body::collect(body, R::Authentication::whose(&claim), &app.bodies).await?;
+            let caller = R::Authentication::confirm(claim, &head, &body).await?;
             let parsed = parse::<R>(head, &body, &arguments)?;
             drop(body);
             let answer = handle(app, caller, parsed);

@@ -155,6 +155,8 @@ tables! {
 
     /// Signing keys of other servers: (server name, key ID).
     SERVER_KEYS: (Str, Str) => ServerKeyRow;
+    /// What other servers say of their keys, with their signatures, and until when that is good.
+    SERVER_KEYS_SAID: Str => Dated;
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;
