@@ -193,7 +193,7 @@ impl Keyring {
             let Some(said) = self.0.store.read(|tx| tables::SERVER_KEYS_SAID.get(tx, server.as_str()))? else {
                 continue;
             };
-            out.push(json::canonical_from_raw(&*json::raw(said.json)?)?);
+            out.push(json::canonical_from_raw(&json::raw(said.json)?)?);
         }
         Ok(out)
     }
