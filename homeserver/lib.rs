@@ -41,6 +41,7 @@ pub mod app;
 pub mod base;
 pub mod client_api;
 pub mod config;
+pub mod dev_cert;
 pub mod e2ee;
 pub mod error;
 pub mod federation;

@@ -9,9 +9,10 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use hearth::{
     accounts::{passwords, sessions, users},
-    base::random,
+    base::{random, signing::SigningKey},
     client_api::devices,
     config::{self, Config},
+    dev_cert,
     http::{Files, tls::Certificate},
     start,
     store::{Store, WriteTx},
@@ -85,6 +86,34 @@ enum Command {
         #[command(subcommand)]
         what: User,
     },
+    /// Give the server's signing key up and make a new one, while the server is stopped
+    ///
+    /// Do this when somebody else may have read the old one. What it has signed stays good; other servers
+    /// fetch the new one by themselves. Both are kept in signing.key, in the data directory: back it up.
+    RotateKey,
+    /// Make TLS certificates to try federation with, and the authority that vouches for them
+    ///
+    /// For each NAME (localhost, example.org, 192.0.2.1) it writes NAME.pem and NAME-key.pem, and once
+    /// ca.pem and ca-key.pem. In each server's configuration, [tls] then names the first two, and
+    /// federation.trust the third:
+    ///
+    ///   [tls]
+    ///   certificate = "dev-certs/localhost.pem"
+    ///   key = "dev-certs/localhost-key.pem"
+    ///   [federation]
+    ///   trust = ["dev-certs/ca.pem"]
+    ///   allow_private_addresses = ["127.0.0.1", "::1"]
+    ///
+    /// Only servers that are told to trust ca.pem do. A server on a real domain wants a real certificate.
+    #[command(verbatim_doc_comment)]
+    DevCert {
+        /// The servers' names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Where to write
+        #[arg(long, value_name = "DIR", default_value = "dev-certs")]
+        dir: PathBuf,
+    },
     /// Check a configuration file, and say all that is wrong with it and what would be right
     Check {
         /// The file
@@ -123,6 +152,8 @@ fn main() -> ExitCode {
         }
         Some(Command::Init { name }) => init(&name, cli.config.as_deref().unwrap_or(Path::new(config::FILE))),
         Some(Command::Check { file }) => check(&file),
+        Some(Command::RotateKey) => rotate_key(cli.config.as_deref()),
+        Some(Command::DevCert { names, dir }) => make_certificates(&names, &dir),
         Some(Command::User { what }) => user(cli.config.as_deref(), what),
     };
     match done {
@@ -180,6 +211,35 @@ fn check(file: &Path) -> Result<(), String> {
         return Err(lines.join("\n"));
     }
     println!("{} is fine: the server {}, called at {}.", file.display(), config.server_name, config.base_url());
+    Ok(())
+}
+
+fn rotate_key(config: Option<&Path>) -> Result<(), String> {
+    let config = load(config)?;
+    let path = start::signing_key_path(&config);
+    if !path.exists() {
+        return Err(format!(
+            "there is no {}: go to the directory that the server runs in, or name its configuration by --config",
+            path.display()
+        ));
+    }
+    runtime()?.block_on(async {
+        // It fails while the server runs, which would go on with the old key.
+        let store = start::open_store(&config, Box::new(|_, _| {})).await?;
+        let rotated = SigningKey::rotate(&path);
+        store.close().await;
+        let (before, after) = rotated?;
+        println!("The server now signs with {after}. What {before} has signed stays good.");
+        Ok(())
+    })
+}
+
+fn make_certificates(names: &[String], folder: &Path) -> Result<(), String> {
+    dev_cert::make(folder, names)?;
+    let folder = folder.display();
+    println!("Wrote a certificate for {} to {folder}.", names.join(", "));
+    println!("Servers trust it that have this in their configuration, and nobody else does:");
+    println!("  [federation]\n  trust = [\"{folder}/{}\"]", dev_cert::AUTHORITY);
     Ok(())
 }
 

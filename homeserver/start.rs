@@ -1,7 +1,12 @@
 //! Starting: the data directory, the addresses, and what is said once the server is there. Errors here
 //! reach the person who started it, so they say what to do.
 
-use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -57,7 +62,12 @@ fn upgrade(tx: &WriteTx, schema: u64) -> error::Result<()> {
 /// The signing key of these settings, made if there is none.
 pub fn signing_key(config: &Config) -> Result<SigningKey, String> {
     make_data_dir(&config.data_dir)?;
-    SigningKey::load_or_create(&config.data_dir.join("signing.key"))
+    SigningKey::load_or_create(&signing_key_path(config))
+}
+
+/// Where the signing key of these settings is.
+pub fn signing_key_path(config: &Config) -> PathBuf {
+    config.data_dir.join("signing.key")
 }
 
 /// What calls other machines, by these settings.

@@ -32,6 +32,7 @@ const LAYERS: &[&str] = &[
     "client_api",
     "federation_api",
     "start",
+    "dev_cert",
     "lib",
 ];
 
