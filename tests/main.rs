@@ -8,6 +8,7 @@ mod accounts;
 mod architecture;
 mod cli;
 mod encryption;
+mod federation_wire;
 mod friends;
 mod fuzz;
 mod http;

@@ -9,7 +9,7 @@ use crate::http::Router;
 /// Adds all endpoints that other servers use.
 pub fn routes(router: &mut Router) {
     key_routes(router);
-    router.route(version::version).route(version::well_known_server);
+    router.route(version::version).route(version::well_known_server).route(version::query);
 }
 
 fn key_routes(router: &mut Router) {

@@ -305,10 +305,11 @@ pub fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, argum
     if json::is_too_deep(body) {
         return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));
     }
-    // A few endpoints have more arguments than some of their paths: the missing ones are empty.
+    // Some paths of an endpoint have fewer arguments than others, or more: what is missing is empty, and what is
+    // too much is left out.
     let wanted = R::PATH_BUILDER.all_paths().map(|path| path.matches('{').count()).max().unwrap_or(0);
     let mut given: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    given.resize(wanted.max(given.len()), "");
+    given.resize(wanted, "");
     // Some clients send nothing where an empty object is meant.
     let mut request = match body.is_empty() && head.method != Method::GET {
         true => Request::from_parts(head, &b"{}"[..]),

@@ -7,8 +7,12 @@
 //! let room = alice.create_room(json!({"name": "Kitchen"})).await;
 //! ```
 
+mod federation;
 mod server;
+mod synapse;
 mod user;
 
+pub use federation::{Asked, Peer, Says, ask_as, certificates, federate, federated, free_address, until};
 pub use server::{Server, repository};
+pub use synapse::Synapse;
 pub use user::{Answer, User, encode, in_room, transaction};

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     /// Its address, such as `http://127.0.0.1:40123`. Stays the same over restarts.
     pub url: String,
+    /// Its name, that user IDs end with.
+    pub name: String,
     /// The directory of its configuration, its log and its data.
     pub dir: TempDir,
     child: Option<Child>,
@@ -49,6 +51,7 @@ impl Server {
     async fn start_on(disk: Option<&'static str>, settings: &str) -> Self {
         let mut server = Self {
             url: "http://127.0.0.1:0".into(),
+            name: "localhost".into(),
             dir: TempDir::with_prefix("hearth-").expect("a directory"),
             child: None,
             settings: settings.to_owned(),
@@ -230,7 +233,7 @@ impl Drop for Server {
 }
 
 /// A client for plain requests. Its TLS wants to know which cryptography this process uses, once.
-fn client() -> reqwest::Client {
+pub(super) fn client() -> reqwest::Client {
     // Another test may have said it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()

@@ -1,0 +1,310 @@
+//! Servers that federate over real TLS, and a server made by the test itself, which says what it likes.
+//!
+//! ```ignore
+//! let [one, two] = federate().await;
+//! let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+//! ```
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use hearth::{
+    base::signing::{Identity, SigningKey},
+    dev_cert,
+    federation::{remote, server_keys},
+};
+use reqwest::Method;
+use ruma::{CanonicalJsonObject, ServerName, signatures::KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Answer, Server, server::client};
+
+/// How long something may take to reach another server.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Servers that trust each other's certificates and know nothing of each other yet.
+pub async fn federate<const N: usize>() -> [Server; N] {
+    let mut servers = Vec::new();
+    for _ in 0..N {
+        servers.push(federated("", "").await);
+    }
+    servers.try_into().unwrap_or_else(|_| panic!("{N} servers"))
+}
+
+/// One such server, with further settings and settings of `[federation]`.
+pub async fn federated(settings: &str, of_federation: &str) -> Server {
+    let address = free_address();
+    let (name, certificates) = (format!("localhost:{}", address.port()), certificates());
+    let open = match settings.contains("registration = ") {
+        true => "",
+        false => "registration = \"open\"\n",
+    };
+    let settings = format!(
+        "server_name = {name:?}\nrate_limits = false\n{open}{settings}\n\
+         [tls]\nlisten = [\"{address}\"]\ncertificate = {:?}\nkey = {:?}\n\
+         [federation]\ntrust = [{:?}]\n{}{}{of_federation}\n",
+        certificates.join("localhost.pem"),
+        certificates.join("localhost-key.pem"),
+        certificates.join(dev_cert::AUTHORITY),
+        unless(of_federation, "allow_private_addresses", "allow_private_addresses = true\n"),
+        unless(of_federation, "notaries", "notaries = []\n"),
+    );
+    let mut server = Server::start_with(&settings).await;
+    server.name = name;
+    server
+}
+
+fn unless(settings: &str, key: &str, default: &'static str) -> &'static str {
+    if settings.contains(key) { "" } else { default }
+}
+
+/// An address on this machine where nobody listens.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// The authority that all servers of tests trust, and a certificate of `localhost`.
+pub fn certificates() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("certificates");
+        let is_young = |path: &Path| {
+            let age = fs::metadata(path).and_then(|data| data.modified()).ok().and_then(|made| made.elapsed().ok());
+            age.is_some_and(|age| age < Duration::from_secs(30 * 24 * 3600))
+        };
+        if !is_young(&folder.join("localhost.pem")) {
+            // Beside it and then in its place, as another run of the tests may do the same.
+            let beside = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory").keep();
+            dev_cert::make(&beside, &["localhost".to_owned()]).expect("made");
+            _ = fs::remove_dir_all(&folder);
+            if fs::rename(&beside, &folder).is_err() {
+                _ = fs::remove_dir_all(&beside);
+            }
+        }
+        folder
+    })
+}
+
+/// Waits until something is so, as things between servers take a moment.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "it never came: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What a [`Peer`] answers.
+#[derive(Clone)]
+pub enum Says {
+    /// A status and JSON.
+    Json(u16, Value),
+    /// These bytes, head and all, and then the end of the connection.
+    Bytes(Vec<u8>),
+    /// These bytes, and then the last of them again and again.
+    Endless(Vec<u8>),
+    /// Nothing, without hanging up.
+    Silence,
+}
+
+/// A request that a [`Peer`] has got.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The method.
+    pub method: String,
+    /// Path and query, as sent.
+    pub uri: String,
+    /// Headers, with names in small letters.
+    pub headers: HashMap<String, String>,
+    /// The body; null if it is none.
+    pub body: Value,
+}
+
+/// A server of the test's own: it has a name, a key and a TLS listener, answers what it is told to, and
+/// remembers what it was asked.
+pub struct Peer {
+    /// Who it is.
+    pub me: Identity,
+    answers: Answers,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    listening: tokio::task::JoinHandle<()>,
+    _dir: TempDir,
+}
+
+type Answers = Arc<Mutex<Vec<(String, Says)>>>;
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+impl Peer {
+    /// Answers with its keys, and 404 otherwise.
+    pub async fn start() -> Self {
+        let folder = certificates();
+        Self::start_with(&folder.join("localhost.pem"), &folder.join("localhost-key.pem")).await
+    }
+
+    /// The same with another certificate.
+    pub async fn start_with(certificate: &Path, key: &Path) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let name = format!("localhost:{}", listener.local_addr().expect("an address").port());
+        let me = Identity {
+            name: ServerName::parse(name).expect("a name"),
+            key: SigningKey::load_or_create(&dir.path().join("signing.key")).expect("made"),
+        };
+        let (answers, asked) = (Answers::default(), Arc::<Mutex<Vec<Asked>>>::default());
+        let tls = acceptor(certificate, key);
+        let served = (answers.clone(), asked.clone());
+        let listening = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (tls, (answers, asked)) = (tls.clone(), served.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        // Whoever asks may hang up whenever they like.
+                        _ = serve(BufReader::new(stream), answers, asked).await;
+                    }
+                });
+            }
+        });
+        let peer = Self { me, answers, asked, listening, _dir: dir };
+        peer.says("/_matrix/key/v2/server", Says::Json(200, peer.keys()));
+        peer
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.me.name.as_str()
+    }
+
+    /// What it says of its keys, signed.
+    pub fn keys(&self) -> Value {
+        serde_json::to_value(server_keys::publish(&self.me).expect("made")).expect("JSON")
+    }
+
+    /// Adds its signature to an object.
+    pub fn sign(&self, object: Value) -> Value {
+        let mut object: CanonicalJsonObject = serde_json::from_value(object).expect("canonical");
+        server_keys::sign(&self.me, &mut object).expect("signed");
+        serde_json::to_value(object).expect("JSON")
+    }
+
+    /// From now on it answers so where the path begins so; what was said last counts.
+    pub fn says(&self, path: &str, answer: Says) {
+        self.answers.lock().expect("a lock").insert(0, (path.to_owned(), answer));
+    }
+
+    /// What it was asked where the path begins so.
+    pub fn asked(&self, path: &str) -> Vec<Asked> {
+        let asked = self.asked.lock().expect("a lock");
+        asked.iter().filter(|asked| asked.uri.starts_with(path)).cloned().collect()
+    }
+
+    /// The header that proves that a request is its own.
+    pub fn authorization(&self, to: &str, method: &Method, uri: &str, body: Option<&Value>) -> String {
+        let body = body.map(|body| serde_json::to_vec(body).expect("JSON")).unwrap_or_default();
+        let (uri, to) = (uri.parse().expect("a URI"), ServerName::parse(to).expect("a name"));
+        let signed = remote::signed_part(method, &uri, &self.me.name, &to, &body).expect("JSON");
+        let signature = STANDARD_NO_PAD.encode(self.me.key.sign(signed.as_bytes()).as_bytes());
+        let (origin, key) = (&self.me.name, self.me.key.id());
+        format!("X-Matrix origin=\"{origin}\",destination=\"{to}\",key=\"{key}\",sig=\"{signature}\"")
+    }
+
+    /// Asks a server, signed.
+    pub async fn ask(&self, server: &Server, method: Method, uri: &str, body: Option<Value>) -> Answer {
+        let authorization = self.authorization(&server.name, &method, uri, body.as_ref());
+        ask_as(server, &authorization, method, uri, body).await
+    }
+}
+
+/// Asks a server with any `Authorization` header.
+pub async fn ask_as(server: &Server, authorization: &str, method: Method, uri: &str, body: Option<Value>) -> Answer {
+    let mut request = client().request(method, format!("{}{uri}", server.url)).header("authorization", authorization);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    server.guest().send_request(request).await
+}
+
+/// TLS by a certificate and its key.
+pub fn acceptor(certificate: &Path, key: &Path) -> TlsAcceptor {
+    let chain =
+        CertificateDer::pem_file_iter(certificate).expect("a file").collect::<Result<Vec<_>, _>>().expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("known");
+    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).expect("they fit")).into()
+}
+
+type Stream = BufReader<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>;
+
+async fn serve(mut stream: Stream, answers: Answers, seen: Arc<Mutex<Vec<Asked>>>) -> io::Result<()> {
+    while let Some(asked) = read(&mut stream).await? {
+        let path = asked.uri.clone();
+        seen.lock().expect("a lock").push(asked);
+        let said = answers.lock().expect("a lock").iter().find(|(begin, _)| path.starts_with(begin)).cloned();
+        let said =
+            said.map_or_else(|| Says::Json(404, json!({"errcode": "M_UNRECOGNIZED", "error": "?"})), |said| said.1);
+        match said {
+            Says::Json(status, body) => {
+                let body = body.to_string();
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all((head + &body).as_bytes()).await?;
+                stream.flush().await?;
+            }
+            Says::Bytes(bytes) => {
+                stream.write_all(&bytes).await?;
+                return stream.shutdown().await;
+            }
+            Says::Endless(bytes) => {
+                stream.write_all(&bytes).await?;
+                let more = vec![bytes.last().copied().unwrap_or(b' '); 64 * 1024];
+                loop {
+                    stream.write_all(&more).await?;
+                }
+            }
+            Says::Silence => std::future::pending().await,
+        }
+    }
+    Ok(())
+}
+
+async fn read(stream: &mut Stream) -> io::Result<Option<Asked>> {
+    let mut line = String::new();
+    if stream.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, uri) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(Some(Asked { method, uri, headers, body: serde_json::from_slice(&body).unwrap_or_default() }))
+}
