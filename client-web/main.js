@@ -6,7 +6,7 @@ import { append } from './kit/dom.js';
 import { router } from './kit/router.js';
 import { scope } from './kit/signal.js';
 import { followTheme } from './kit/theme.js';
-import { markDocument } from './i18n/index.js';
+import { markDocument, ready } from './i18n/index.js';
 import { Client } from './matrix/client.js';
 import { sessionKeeper } from './matrix/session.js';
 import { appView } from './views/app.js';
@@ -78,6 +78,7 @@ async function open(session) {
 
 markDocument();
 followTheme();
+await ready;
 const session = keeper.load();
 if (session) open(session);
 else door();

@@ -4,24 +4,42 @@
  */
 import { computed, effect, signal } from '../kit/signal.js';
 import en from './en.js';
-import ko from './ko.js';
 
 /** @typedef {keyof typeof en} Key */
 /** @typedef {'en' | 'ko'} Language */
 
-/** @type {Record<Language, Record<Key, string | { one?: string, other: string }>>} */
-const LANGUAGES = { en, ko };
+/** @typedef {Record<Key, string | { one?: string, other: string }>} Words */
+
+/** What has come: English always, as the one that all others are measured by. @type {Partial<Record<Language, Words>>} */
+const languages = { en };
 const KEY = 'hearth.language';
 
-export const language = signal(/** @type {Language} */ (stored() ?? preferred()));
+export const language = signal(/** @type {Language} */ ('en'));
 
 /** The language as this person's browser writes it: clocks and dates differ within one. */
 const locale = computed(() => (globalThis.navigator?.languages ?? []).find((tag) => tag.split('-')[0] === language.value) ?? language.value);
 
+/** @type {Language} */
+let wanted = stored() ?? preferred();
+/** Resolves when the first page can be shown in its language. */
+export const ready = speak(wanted);
+
 /** @param {Language} next */
 export function choose(next) {
   localStorage.setItem(KEY, next);
-  language.value = next;
+  return speak(next);
+}
+
+/** @param {Language} next */
+async function speak(next) {
+  wanted = next;
+  try {
+    if (next === 'ko') languages.ko ??= (await import('./ko.js')).default;
+  } catch {
+    // Without its words, the language stays what it was.
+    return;
+  }
+  if (wanted === next) language.value = next;
 }
 
 export function markDocument() {
@@ -35,7 +53,7 @@ export function markDocument() {
  * @param {Record<string, string | number>} [values] `count` chooses between singular and plural
  */
 export function t(key, values = {}) {
-  const text = LANGUAGES[language.value][key];
+  const text = (languages[language.value] ?? en)[key];
   const form = typeof text === 'string' ? text : plural(text, Number(values.count));
   return form.replace(/\{(\w+)\}/g, (/** @type {string} */ _, /** @type {string} */ name) => {
     const value = values[name];

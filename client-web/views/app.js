@@ -3,20 +3,15 @@
  * is no place for more. Owns which of them stand side by side, from the address.
  */
 import { h, keyed } from '../kit/dom.js';
+import { later } from '../kit/later.js';
 import { computed, effect } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
-import { explorePage } from './explore.js';
-import { friendsPage } from './friends.js';
 import { icon, mark } from './icons.js';
 import { membersPane } from './members.js';
 import { media, roomName } from './names.js';
-import { personPage } from './person.js';
-import { pinsPane } from './pins.js';
 import { roomList, startButtons } from './room-list.js';
 import { roomView } from './room.js';
-import { settingsPage } from './settings.js';
-import { threadPane, threadsPane } from './thread.js';
 
 /**
  * @typedef {{
@@ -32,14 +27,25 @@ import { threadPane, threadsPane } from './thread.js';
  * What can stand beside the conversation, by its word in the address: `#/room/!id/members`.
  * @type {Record<string, (app: App, room: import('../matrix/room.js').Room, ...args: string[]) => Node>}
  */
-const PANES = { members: membersPane, thread: threadPane, threads: threadsPane, pins: pinsPane };
+const PANES = {
+  members: membersPane,
+  thread: later(async () => (await import('./thread.js')).threadPane),
+  threads: later(async () => (await import('./thread.js')).threadsPane),
+  pins: later(async () => (await import('./pins.js')).pinsPane),
+};
 
 /**
  * What can stand in the middle, by the first word of the address; a place that isn't known shows
  * the welcome.
  * @type {Record<string, (app: App, ...args: string[]) => Node>}
  */
-const PAGES = { room: roomView, explore: explorePage, settings: settingsPage, friends: friendsPage, user: personPage };
+const PAGES = {
+  room: roomView,
+  explore: later(async () => (await import('./explore.js')).explorePage),
+  settings: later(async () => (await import('./settings.js')).settingsPage),
+  friends: later(async () => (await import('./friends.js')).friendsPage),
+  user: later(async () => (await import('./person.js')).personPage),
+};
 
 /** Pages that follow the rest of the address by themselves. */
 const KEEPS = new Set(['settings', 'friends']);

@@ -9,7 +9,6 @@ import { size, t } from '../i18n/index.js';
 import { parseMxc } from '../matrix/media.js';
 import { attempt } from './errors.js';
 import { icon } from './icons.js';
-import { openLightbox } from './lightbox.js';
 
 /** The largest a picture is in the conversation, in CSS pixels. */
 const WIDEST = 420;
@@ -54,7 +53,7 @@ function picture(talk, entry, file) {
   return h.figure(
     { class: 'message-body picture-frame' },
     h.button(
-      { type: 'button', class: 'picture', style: box(file), 'aria-label': () => t('file.open', { name: cleanName(file.name) }), onclick: () => openLightbox(talk, entry) },
+      { type: 'button', class: 'picture', style: box(file), 'aria-label': () => t('file.open', { name: cleanName(file.name) }), onclick: async () => (await import('./lightbox.js')).openLightbox(talk, entry) },
       () => (failed.value ? h.span({ class: 'picture-failed' }, icon('image'), h.span(t('file.failed'))) : url.value ? h.img({ src: url.value, alt: cleanName(file.name), decoding: 'async', draggable: 'false', onerror: () => (failed.value = true) }) : null),
     ),
   );

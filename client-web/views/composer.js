@@ -9,7 +9,6 @@ import { isMessage, isRedacted } from '../matrix/events.js';
 import { messageContent, sourceOf } from '../matrix/saying.js';
 import { completion } from './complete.js';
 import { draftKeeper } from './drafts.js';
-import { openEmojiPicker } from './emoji-picker.js';
 import { attempt } from './errors.js';
 import { formatBar, formatKey, insert } from './format-bar.js';
 import { formatted } from './formatted.js';
@@ -136,11 +135,17 @@ export function composer(talk) {
       pick,
       area,
       button('format', () => t('composer.format'), () => ((showsFormat.value = !showsFormat.peek()), area.focus()), { 'aria-pressed': () => String(showsFormat.value) }),
-      button('smile', () => t('composer.emoji'), (event) => openEmojiPicker(/** @type {HTMLElement} */ (event.currentTarget), (char) => insert(area, char))),
+      button('smile', () => t('composer.emoji'), (event) => emojiAt(/** @type {HTMLElement} */ (event.currentTarget), area)),
       h.button({ type: 'submit', class: 'send', 'aria-label': () => t('composer.send'), title: () => t('composer.send'), disabled: empty }, () => icon(editing.value ? 'check' : 'send')),
     ),
   );
   return Object.assign(form, { addFiles: uploads.add });
+}
+
+/** The picker comes when it is first wanted. @param {HTMLElement} button @param {HTMLTextAreaElement} area */
+async function emojiAt(button, area) {
+  const { openEmojiPicker } = await import('./emoji-picker.js');
+  openEmojiPicker(button, (char) => insert(area, char));
 }
 
 /** @param {string} text @param {Mention[]} mentions */

@@ -77,3 +77,14 @@ export async function leaveDialog(app, room) {
   if (!sure) return;
   await attempt(app.client.leave(room.id).then(() => app.go('home')));
 }
+
+/**
+ * Asks before something that can't be undone easily.
+ * @param {string} title
+ * @param {string} text
+ * @param {string} deed
+ * @returns {Promise<boolean | undefined>}
+ */
+export function confirm(title, text, deed) {
+  return openDialog(title, (close) => [h.p({ class: 'wraps' }, text), h.footer(cancel(close)(), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, deed))], labels());
+}

@@ -7,7 +7,6 @@ import { oneLine, said } from '../matrix/events.js';
 import { attachment } from './attachment.js';
 import { formatted, plain } from './formatted.js';
 import { icon } from './icons.js';
-import { historyDialog } from './history.js';
 import { hue } from './names.js';
 
 /** @typedef {import('../matrix/timeline.js').Entry} Entry */
@@ -22,7 +21,7 @@ import { hue } from './names.js';
 export function messageBody(talk, entry, now) {
   if (now.redacted) return h.p({ class: 'message-body gone' }, icon('trash'), h.span(() => deletedText(talk, entry)));
   const what = said(entry.event.type, now.content);
-  const edited = now.edited && h.button({ type: 'button', class: 'message-edited', title: () => t('message.history'), onclick: () => historyDialog(talk, entry) }, () => t('message.edited'));
+  const edited = now.edited && h.button({ type: 'button', class: 'message-edited', title: () => t('message.history'), onclick: async () => (await import('./history.js')).historyDialog(talk, entry) }, () => t('message.edited'));
   const quote = what.replyTo && quoted(talk, what.replyTo);
   if (what.kind === 'encrypted') return notice('lock', () => t('message.encrypted'));
   if (what.kind === 'unknown' && !what.body) return notice('alert', () => t('message.unknown'));
@@ -33,10 +32,8 @@ export function messageBody(talk, entry, now) {
 /** @param {Talk} talk @param {Entry} entry @param {import('../matrix/events.js').Said} what @param {any} edited */
 function words({ room }, entry, what, edited) {
   const who = what.kind === 'emote' && h.bdi({ class: 'emote-name' }, () => room.nameOf(entry.event.sender), ' ');
-  return [
-    h.div({ class: `message-body says-${what.kind} ${look(what)}`, dir: 'auto' }, who, saying(what)),
-    edited,
-  ];
+  const body = h.div({ class: `message-body says-${what.kind} ${look(what)}`, dir: 'auto' }, who, saying(what));
+  return edited ? h.div({ class: 'said-line' }, body, edited) : body;
 }
 
 /** The words themselves, formatted if they are. @param {{ html?: string, body: string }} what @returns {Node[]} */
@@ -65,7 +62,12 @@ function quoted(talk, id) {
   const { room } = talk;
   const event = () => {
     talk.timeline.value.changed.value;
-    return [talk.timeline.value, room.timeline, ...room.others].map((one) => one.find(id)).find(Boolean)?.event ?? talk.ask(id).value;
+    for (const timeline of [talk.timeline.value, room.timeline, ...room.others]) {
+      const entry = timeline.find(id);
+      // As it reads now, if it was edited.
+      if (entry) return { ...entry.event, content: timeline.current(entry).content };
+    }
+    return talk.ask(id).value;
   };
   return h.button({ type: 'button', class: 'quote', 'aria-label': () => quoteLabel(talk, event()), onclick: () => talk.show(id) }, icon('reply'), () => {
     const found = event();

@@ -11,9 +11,7 @@ import { t } from '../i18n/index.js';
 import { isRedacted, said } from '../matrix/events.js';
 import { serverOf } from '../matrix/ids.js';
 import { permalink } from '../matrix/saying.js';
-import { openEmojiPicker } from './emoji-picker.js';
 import { attempt } from './errors.js';
-import { historyDialog } from './history.js';
 import { icon } from './icons.js';
 import { entryOf } from './message.js';
 import { react } from './reactions.js';
@@ -65,7 +63,7 @@ function buttons(talk, entry) {
       menuItem(() => t('message.copyLink'), () => copy(link(talk, entry), t('message.linkCopied')), { icon: icon('link') }),
       said(entry.event.type, entry.event.content).body && menuItem(() => t('message.copyText'), () => copy(said(entry.event.type, talk.timeline.peek().current(entry).content).body, t('message.textCopied')), { icon: icon('copy') }),
       may.pin(talk, entry) && menuItem(() => t(room.pinned().includes(entry.event.event_id) ? 'message.unpin' : 'message.pin'), () => pin(talk, entry), { icon: icon('pin') }),
-      talk.timeline.peek().current(entry).edited && menuItem(() => t('message.history'), () => historyDialog(talk, entry), { icon: icon('clock') }),
+      talk.timeline.peek().current(entry).edited && menuItem(() => t('message.history'), async () => (await import('./history.js')).historyDialog(talk, entry), { icon: icon('clock') }),
       may.remove(talk, entry) && menuItem(() => t('message.delete'), () => deeds.remove(talk, entry), { icon: icon('trash') }),
     ]),
   );
@@ -114,7 +112,8 @@ async function removeDialog(remove) {
 }
 
 /** @param {Talk} talk @param {Entry} entry @param {HTMLElement} from */
-function reactFrom(talk, entry, from) {
+async function reactFrom(talk, entry, from) {
+  const { openEmojiPicker } = await import('./emoji-picker.js');
   openEmojiPicker(from, (char) => react(talk, entry, char));
 }
 

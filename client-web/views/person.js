@@ -10,6 +10,7 @@ import { toast } from '../kit/toast.js';
 import { ago, t } from '../i18n/index.js';
 import { LONGEST_NOTE } from '../matrix/friends.js';
 import { parseTarget } from '../matrix/ids.js';
+import { confirm } from './dialogs.js';
 import { attempt } from './errors.js';
 import { field, form } from './form.js';
 import { icon } from './icons.js';
@@ -120,17 +121,6 @@ async function block(app, id, isFriend) {
 
 /** @param {(result?: any) => void} close */
 const cancel = (close) => () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel'));
-
-/**
- * Asks before something that can't be undone easily.
- * @param {string} title
- * @param {string} text
- * @param {string} deed
- * @returns {Promise<boolean | undefined>}
- */
-export function confirm(title, text, deed) {
-  return openDialog(title, (close) => [h.p({ class: 'wraps' }, text), h.footer(cancel(close)(), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, deed))], { closeLabel: t('action.close') });
-}
 
 /** @param {App} app @param {string} id */
 export function personPage(app, id) {

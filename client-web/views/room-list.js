@@ -10,7 +10,6 @@ import { computed, onStop, signal } from '../kit/signal.js';
 import { number, t } from '../i18n/index.js';
 import { sections } from '../matrix/sections.js';
 import { accountMenu } from './account-menu.js';
-import { createDialog } from './create-room.js';
 import { joinDialog } from './dialogs.js';
 import { icon, mark } from './icons.js';
 import { roomName } from './names.js';
@@ -113,7 +112,7 @@ function sectionRow({ section, count, unread }, folded, fold) {
 export function startButtons(app) {
   return h.div(
     { class: 'start-buttons' },
-    h.button({ type: 'button', class: 'button primary', onclick: () => createDialog(app) }, () => t('rooms.create')),
+    h.button({ type: 'button', class: 'button primary', onclick: () => createRoom(app) }, () => t('rooms.create')),
     h.button({ type: 'button', class: 'button', onclick: () => joinDialog(app) }, () => t('rooms.join')),
   );
 }
@@ -124,7 +123,7 @@ function head(app) {
     { class: 'sidebar-head' },
     h.a({ class: 'brand', href: link('home') }, mark(), h.span('Hearth')),
     menu({ class: 'icon-button', 'aria-label': () => t('rooms.new'), title: () => t('rooms.new') }, icon('plus'), [
-      menuItem(() => t('rooms.create'), () => createDialog(app), { icon: icon('plus') }),
+      menuItem(() => t('rooms.create'), () => createRoom(app), { icon: icon('plus') }),
       menuItem(() => t('rooms.join'), () => joinDialog(app), { icon: icon('link') }),
     ]),
     accountMenu(app),
@@ -187,4 +186,9 @@ function loading() {
 /** For comparing as a reader would: without case, accents or width. @param {string} text */
 function plain(text) {
   return text.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase().normalize('NFC').trim();
+}
+
+/** The dialog comes when it is first wanted. @param {App} app */
+async function createRoom(app) {
+  (await import('./create-room.js')).createDialog(app);
 }

@@ -8,14 +8,12 @@ import { link } from '../kit/router.js';
 import { effect, signal } from '../kit/signal.js';
 import { list, t } from '../i18n/index.js';
 import { composer } from './composer.js';
-import { inviteDialog, joinDialog, leaveDialog } from './dialogs.js';
+import { confirm, inviteDialog, joinDialog, leaveDialog } from './dialogs.js';
 import { filesInto } from './drop.js';
 import { attempt } from './errors.js';
 import { icon, mark } from './icons.js';
-import { jumpDialog } from './jump.js';
 import { memberAvatar, roomAvatar, roomName } from './names.js';
 import { backLink } from './page.js';
-import { confirm } from './person.js';
 import { talkIn } from './talk.js';
 import { timelineView } from './timeline.js';
 
@@ -91,7 +89,7 @@ function head(app, room, talk) {
     menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [
       menuItem(() => t('pins.title'), () => app.go('room', room.id, 'pins'), { icon: icon('pin') }),
       menuItem(() => t('threads.title'), () => app.go('room', room.id, 'threads'), { icon: icon('thread') }),
-      menuItem(() => t('jump.title'), () => jumpDialog(talk), { icon: icon('calendar') }),
+      menuItem(() => t('jump.title'), async () => (await import('./jump.js')).jumpDialog(talk), { icon: icon('calendar') }),
       h.hr(),
       tagItem(app, room, 'm.favourite', 'room.favourite'),
       tagItem(app, room, 'm.lowpriority', 'room.lowPriority'),

@@ -9,7 +9,6 @@ import { number, size, t } from '../i18n/index.js';
 import { cleanName } from './attachment.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
-import { inspect } from './inspect.js';
 
 /** Files at once: more is a mistake, or an archive's work. */
 const MOST = 50;
@@ -77,6 +76,7 @@ export function uploadsOf(talk) {
 async function upload({ media }, one, caption) {
   const { file, cancel, share } = one;
   const { signal: stop } = cancel;
+  const { inspect } = await import('./inspect.js');
   const { msgtype, info, thumbnail } = await inspect(file);
   const options = { signal: stop, onProgress: (/** @type {number} */ now) => (share.value = now) };
   const name = cleanName(file.name || t(/** @type {import('../i18n/index.js').Key} */ (`file.${msgtype}`)));
