@@ -20,6 +20,8 @@ use crate::{
 pub struct App {
     /// The settings.
     pub config: Config,
+    /// When the server started.
+    pub started: std::time::Instant,
     /// The database.
     pub store: Store,
     /// Who we are.

@@ -103,6 +103,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
         router,
     });
 
+    catch_up(&app).await.map_err(|error| error.to_string())?;
     let mut listeners = JoinSet::new();
     for (listener, tls) in listening {
         listeners.spawn(server::serve(listener, tls, service.clone(), stop.clone()));
@@ -145,10 +146,18 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
         me,
         federation,
         store,
+        started: std::time::Instant::now(),
         media,
         stop,
         config,
     }))
+}
+
+/// Does what was left undone when the server last stopped, or was changed since then.
+async fn catch_up(app: &Arc<App>) -> error::Result<()> {
+    let me = app.me.clone();
+    app.store.write(move |tx| rooms::admins::reconcile(tx, &me)).await?;
+    client_api::admin::resume(app)
 }
 
 /// Everything that is spoken under these settings.

@@ -60,6 +60,8 @@ pub enum Bucket {
     Download,
     /// Setting presence and typing, per person.
     Presence,
+    /// Reporting, per person.
+    Report,
     /// Searching people, per person.
     UserSearch,
     /// Messages from device to device, per person, by what [`Limits::take_many`] is told they weigh: the
@@ -75,7 +77,7 @@ pub enum Bucket {
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 19] = [
+const KINDS: [(Bucket, f64, u32); 20] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
     (Bucket::Validity, 0.5, 20),
@@ -90,6 +92,7 @@ const KINDS: [(Bucket, f64, u32); 19] = [
     (Bucket::Media, 5.0, 50),
     (Bucket::Download, 50.0, 1000),
     (Bucket::Presence, 5.0, 30),
+    (Bucket::Report, 1.0, 5),
     (Bucket::UserSearch, 1.0, 50),
     (Bucket::ToDevice, 200.0, 20_000),
     (Bucket::Costly, 20.0, 500),

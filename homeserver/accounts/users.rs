@@ -67,6 +67,19 @@ pub fn count(tx: &impl Read) -> Result<u64> {
     tables::USERS.len(tx)
 }
 
+/// Refuses whose account is locked. 401 `M_USER_LOCKED`. spec: client-server-api#account-locking
+pub fn check_unlocked(tx: &impl Read, user: &UserId) -> Result<()> {
+    match lookup(tx, user)?.is_some_and(|row| row.locked) {
+        false => Ok(()),
+        true => Err(locked()),
+    }
+}
+
+/// What those are told whose account is locked.
+pub fn locked() -> Error {
+    Error::unauthorized("M_USER_LOCKED", "this account is locked").with("soft_logout", true.into())
+}
+
 /// Refuses a name that is or was somebody's. 400 `M_USER_IN_USE`.
 pub fn check_free(tx: &impl Read, user: &UserId) -> Result<()> {
     match tables::USERS.has(tx, user.localpart())? {

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use ruma::api::client::{
-    account::{ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids},
-    discovery::get_capabilities,
+use ruma::{
+    UserId,
+    api::client::{
+        account::{ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids},
+        discovery::get_capabilities,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -16,7 +19,7 @@ use crate::{
     e2ee,
     error::{Error, Result},
     http::{Bucket, Caller, Guarded, Reply, Session, reply, uia},
-    rooms::{Room, members, room},
+    rooms::{Room, admins, members, room},
 };
 
 /// `POST /_matrix/client/v3/account/password`
@@ -52,26 +55,37 @@ pub async fn deactivate(
     let session = session.ok_or_else(Error::missing_token)?;
     app.limits.take(Bucket::Other, &session.user)?;
     uia::require(&app, &session, &asked).await?;
-    leave_rooms(&app, &session).await?;
-    let close = move |tx: &_| {
-        let ended = users::deactivate(tx, &session.user, asked.request.erase)?;
-        devices::ended(tx, &session.user, &ended)?;
-        e2ee::forget_user(tx, &session.user)
-    };
-    app.store.write(close).await?;
+    close(&app, &session.user, asked.request.erase).await?;
     Ok(deactivate::v3::Response::new(ThirdPartyIdRemovalStatus::Success))
+}
+
+/// Closes an account for good.
+pub(super) async fn close(app: &App, user: &UserId, erase: bool) -> Result<()> {
+    leave_rooms(app, user).await?;
+    let (me, user) = (app.me.clone(), user.to_owned());
+    let close = move |tx: &_| {
+        let ended = users::deactivate(tx, &user, erase)?;
+        devices::ended(tx, &user, &ended)?;
+        e2ee::forget_user(tx, &user)?;
+        admins::keep(tx, &me, &user)
+    };
+    app.store.write(close).await
 }
 
 /// Leaves every room, each in a job of its own, as there may be many. An interruption leaves an open
 /// account in fewer rooms, and its owner can try again.
-async fn leave_rooms(app: &App, session: &Session) -> Result<()> {
-    let rooms = app.store.read(|tx| members::rooms_of(tx, &session.user))?;
+async fn leave_rooms(app: &App, user: &UserId) -> Result<()> {
+    let rooms = app.store.read(|tx| members::rooms_of(tx, user))?;
     for (num, row) in rooms {
         if !matches!(row.membership.as_str(), "join" | "invite" | "knock") {
             continue;
         }
-        let (me, user) = (app.me.clone(), session.user.clone());
-        app.store.write(move |tx| members::leave(tx, &me, &mut Room::at(tx, num)?, &user, None)).await?;
+        let (me, user) = (app.me.clone(), user.to_owned());
+        let leave = move |tx: &_| match members::leave(tx, &me, &mut Room::at(tx, num)?, &user, None) {
+            Err(error) if error.errcode() == "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM" => Ok(()),
+            left => left,
+        };
+        app.store.write(leave).await?;
     }
     Ok(())
 }
@@ -88,7 +102,8 @@ pub async fn capabilities(app: Arc<App>, session: Session, _: get_capabilities::
     app.limits.take(Bucket::Other, &session.user)?;
     let versions: Map<String, Value> =
         room::stability().map(|(version, stability)| (version.to_string(), stability.as_str().into())).collect();
-    reply::json(&json!({ "capabilities": {
+    let is_admin = app.store.read(|tx| users::is_admin(tx, &session.user))?;
+    let mut capabilities = json!({
         "m.room_versions": { "default": room::DEFAULT_VERSION.as_str(), "available": versions },
         "m.change_password": { "enabled": true },
         "m.set_displayname": { "enabled": true },
@@ -97,5 +112,11 @@ pub async fn capabilities(app: Arc<App>, session: Session, _: get_capabilities::
         "m.3pid_changes": { "enabled": false },
         "m.get_login_token": { "enabled": false },
         "m.forget_forced_upon_leave": { "enabled": false },
-    }}))
+        "chat.hearth.admin": { "enabled": is_admin },
+    });
+    // To be left out for others. spec: client-server-api#capabilities-negotiation
+    if is_admin {
+        capabilities["m.account_moderation"] = json!({ "suspend": true, "lock": true });
+    }
+    reply::json(&json!({ "capabilities": capabilities }))
 }

@@ -4,6 +4,7 @@
 pub mod absent;
 pub mod account;
 pub mod account_data;
+pub mod admin;
 pub mod devices;
 pub mod directory;
 pub mod discovery;
@@ -19,6 +20,7 @@ pub mod push_rules;
 pub mod receipts;
 pub mod registration;
 pub mod relations;
+pub mod reporting;
 pub mod rooms;
 pub mod session;
 pub mod state;
@@ -48,6 +50,7 @@ pub fn routes() -> Router {
     room_routes(&mut router);
     key_routes(&mut router);
     friends::routes(&mut router);
+    admin::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router
@@ -127,6 +130,9 @@ fn room_routes(router: &mut Router) {
         .route(messages::room_event)
         .route(messages::messages)
         .route(messages::context)
+        .route(reporting::event)
+        .route(reporting::room)
+        .route(reporting::user)
         .route(relations::all)
         .route(relations::of_relation)
         .route(relations::of_type)

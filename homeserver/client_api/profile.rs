@@ -90,6 +90,23 @@ async fn change(
     session.owns(&user)?;
     session.may_act()?;
     app.limits.take(Bucket::Other, &user)?;
+    change_in_rooms(app, user, edit).await
+}
+
+/// Changes a field of anybody's profile, as an administrator may.
+pub(super) async fn change_of(app: &App, user: OwnedUserId, key: &'static str, value: String) -> Result<()> {
+    change_in_rooms(app, user, move |tx, user| {
+        profile::set(tx, user, key, &value.as_str().into())?;
+        Ok(true)
+    })
+    .await
+}
+
+async fn change_in_rooms(
+    app: &App,
+    user: OwnedUserId,
+    edit: impl Fn(&WriteTx, &UserId) -> Result<bool> + Send + 'static,
+) -> Result<()> {
     let owner = user.clone();
     let work = move |tx: &WriteTx| match edit(tx, &owner)? {
         true => members::joined_rooms(tx, &owner),

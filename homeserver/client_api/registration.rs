@@ -25,6 +25,7 @@ use crate::{
     error::{Error, Result},
     http::{Bucket, Caller, Guarded, uia},
     limits,
+    rooms::admins,
 };
 
 /// `POST /_matrix/client/v3/register`
@@ -73,9 +74,10 @@ async fn make(
         refresh: request.refresh_token,
         ip: caller.ip.to_string(),
     };
-    let policy = registration::policy(&app.config);
+    let (policy, me) = (registration::policy(&app.config), app.me.clone());
     let work = move |tx: &_| {
         registration::register(tx, policy, &user, Some(hash.clone()), token.as_deref())?;
+        admins::keep(tx, &me, &user)?;
         match request.inhibit_login {
             true => Ok(None),
             false => devices::start(tx, &user, &wish).map(Some),

@@ -301,8 +301,7 @@ pub async fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
     })?;
     // spec: client-server-api#account-locking
     if account.as_ref().is_some_and(|account| account.locked) && !peer.leaves {
-        let error = Error::unauthorized("M_USER_LOCKED", "this account is locked");
-        return Err(error.with("soft_logout", true.into()));
+        return Err(users::locked());
     }
     if first_use {
         let token = token.to_owned();

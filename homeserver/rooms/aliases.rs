@@ -80,6 +80,11 @@ fn unname(tx: &WriteTx, me: &Identity, room: &mut Room, alias: &RoomAliasId, by:
     }
 }
 
+/// How many aliases of ours there are.
+pub fn count(tx: &impl Read) -> Result<u64> {
+    tables::ALIASES.len(tx)
+}
+
 /// The aliases of ours that lead to a room.
 pub fn of(tx: &impl Read, room: &Room) -> Result<Vec<String>> {
     tables::ROOM_ALIASES.collect(tx, (room.num, "")..=(room.num, LAST), |(_, alias), ()| alias.to_owned())

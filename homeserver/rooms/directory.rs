@@ -114,6 +114,16 @@ fn parse(room: Map<String, Value>) -> Result<PublicRoomsChunk> {
     serde_json::from_value(Value::Object(room)).map_err(Error::internal)
 }
 
+/// All rooms that this server knows, listed or not.
+pub fn all(tx: &impl Read) -> Result<Vec<RoomNum>> {
+    tables::ROOM_NUMS.collect::<&str, _>(tx, .., |_, num| num)
+}
+
+/// How many there are.
+pub fn count(tx: &impl Read) -> Result<u64> {
+    tables::ROOM_NUMS.len(tx)
+}
+
 /// Whether the directory lists a room.
 pub fn lists(tx: &impl Read, room: RoomNum) -> Result<bool> {
     tables::PUBLIC_ROOMS.has(tx, room)

@@ -120,6 +120,11 @@ pub fn row(tx: &impl Read, pos: Pos) -> Result<EventRow> {
     tables::EVENTS.get(tx, pos)?.ok_or_else(|| Error::internal(format!("event {pos} is missing")))
 }
 
+/// Where an event is, if it is known, in whichever room.
+pub fn position(tx: &impl Read, id: &EventId) -> Result<Option<Pos>> {
+    tables::EVENT_IDS.get(tx, id.as_str())
+}
+
 /// The position and row of an event of a room by its ID, if it may be shown at all.
 pub fn shown(tx: &impl Read, room: RoomNum, id: &EventId) -> Result<Option<(Pos, EventRow)>> {
     let Some(pos) = tables::EVENT_IDS.get(tx, id.as_str())? else {

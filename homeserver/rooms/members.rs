@@ -8,6 +8,7 @@ use ruma::{
 use serde_json::{Map, Value};
 
 use super::{
+    blocked,
     draft::{self, Draft},
     event::Pdu,
     room::Room,
@@ -128,6 +129,10 @@ pub fn change(tx: &WriteTx, me: &Identity, room: &mut Room, change: Change<'_>) 
     if joins && was.as_deref() == Some("join") {
         return Ok(None);
     }
+    if me.owns(target) && matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
+    {
+        blocked::check(tx, room.id())?;
+    }
     let mut content = more;
     content.insert("membership".into(), membership.to_string().into());
     if let Some(reason) = reason {
@@ -152,6 +157,11 @@ pub fn leave(tx: &WriteTx, me: &Identity, room: &mut Room, user: &UserId, reason
     let row = of(tx, room.num, user)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
     if row.membership == "leave" {
         return Ok(());
+    }
+    // spec: client-server-api#server-notices
+    if row.membership == "invite" && super::admins::is_of_notices(tx, room, user)? {
+        let why = "notices of the server can't be declined";
+        return Err(Error::forbidden_as("M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", why));
     }
     let leaving = Change { sender: user, target: user, membership: MembershipState::Leave, reason, more: Map::new() };
     change(tx, me, room, leaving).map(drop)

@@ -6,10 +6,12 @@
 //! function that writes an event) → `state` → `timeline`, `members`, `relations`, `redact`.
 
 pub mod acl;
+pub mod admins;
 pub mod aggregations;
 pub mod aliases;
 pub mod append;
 pub mod auth;
+pub mod blocked;
 pub mod create;
 pub mod directory;
 pub mod draft;
@@ -21,9 +23,11 @@ pub mod members;
 pub mod outgoing;
 pub mod pdu;
 pub mod power;
+pub mod purge;
 pub mod receipts;
 pub mod redact;
 pub mod relations;
+pub mod reports;
 pub mod resolve;
 mod restricted;
 pub mod room;

@@ -60,6 +60,11 @@ impl Engine {
         })
     }
 
+    /// Bytes that cached layers take.
+    pub fn cached_bytes(&self) -> u64 {
+        self.caches.layers.weight()
+    }
+
     /// The snapshot of the last commit: after a hundred people were woken by one, the first who looks
     /// takes it and opens its tables for all.
     pub fn snapshot(&self) -> Result<Arc<ReadTx>> {

@@ -106,6 +106,11 @@ impl Store {
         let _ = self.ended.clone().changed().await;
     }
 
+    /// Bytes that cached room state takes.
+    pub fn cached_bytes(&self) -> u64 {
+        self.engine.cached_bytes()
+    }
+
     /// Reads from a snapshot of the last commit.
     pub fn read<T>(&self, work: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
         work(&*self.engine.snapshot()?)

@@ -1,8 +1,11 @@
 //! How rows look on disk. Rows that are read for every event are small binary layouts; all others are
 //! JSON, which can grow a field without a migration.
 
+mod admin;
+
 use std::{borrow::Cow, collections::BTreeMap};
 
+pub use admin::{Instead, RemovalRow, ReportRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{

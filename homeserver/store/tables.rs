@@ -4,8 +4,8 @@
 use super::{
     rows::{
         AliasRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow,
-        Outgoing, Place, ReceiptRow, RegistrationTokenRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow,
-        UnreadRow, UserRow,
+        Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow,
+        ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -41,7 +41,7 @@ pub(super) fn lacks_one(mut has: impl FnMut(&str) -> bool) -> bool {
 type Str = &'static str;
 
 tables! {
-    /// What this file is: `lineage`.
+    /// What this file is: `lineage`, whose it is, and which account and room are the server's own.
     IDENTITY: Str => String;
     /// `schema`; `pos`, the newest position; `outgoing_seen`, up to where the log of what others are to be
     /// told was gone through; `outgoing_trimmed`, up to where it was taken away.
@@ -126,6 +126,14 @@ tables! {
     ROOM_ALIASES: (RoomNum, Str) => ();
     /// Rooms that the directory lists.
     PUBLIC_ROOMS: RoomNum => ();
+    /// Rooms that nobody may come into, known here or not: room ID to who wants it so.
+    BLOCKED_ROOMS: Str => String;
+    /// Rooms that are being or were taken down: ID of the removal.
+    REMOVALS: Str => RemovalRow;
+    /// What people have reported.
+    REPORTS: Pos => ReportRow;
+    /// Rooms in which the server tells somebody something: localpart to room ID.
+    NOTICE_ROOMS: Str => String;
 
     /// Device keys as JSON: (user ID, device ID).
     DEVICE_KEYS: (Str, Str) => String;

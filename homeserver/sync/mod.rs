@@ -24,13 +24,17 @@ mod sockets;
 mod summary;
 mod turn;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::filter::FilterDefinition};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    accounts::sessions,
+    accounts::{sessions, users},
     base::{Pos, token::SyncToken},
     e2ee::to_device,
     error::{Error, Result},
@@ -93,6 +97,7 @@ impl Ask {
 pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Result<Vec<u8>> {
     Box::pin(acknowledge(hub, &ask.user, &ask.device, ask.since)).await;
     let seat = Arc::new(hub.notifier.sit(&hub.store, &ask.user)?);
+    let session = session(hub, &ask)?;
     let at_once = ask.since.is_none() || ask.full_state;
     let until = Instant::now() + timeout.min(MAX_WAIT);
     let mut keys = None;
@@ -116,7 +121,7 @@ pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Resul
         };
         match more {
             true => tokio::task::yield_now().await,
-            false => wait(hub, &seat, &ask, seen, until).await?,
+            false => wait(hub, &seat, (&ask, session), seen, until).await?,
         }
     }
 }
@@ -129,7 +134,7 @@ struct Seen {
 }
 
 /// Waits until a seat is rung again. 401 if that is because the session ended.
-async fn wait(hub: &Hub, seat: &Taken, ask: &Ask, seen: Seen, until: Instant) -> Result<()> {
+async fn wait(hub: &Hub, seat: &Taken, (ask, session): (&Ask, u64), seen: Seen, until: Instant) -> Result<()> {
     if seat.sessions() == seen.sessions {
         tokio::select! {
             () = seat.ring_after(seen.rung) => {}
@@ -138,15 +143,22 @@ async fn wait(hub: &Hub, seat: &Taken, ask: &Ask, seen: Seen, until: Instant) ->
     }
     match seat.sessions() == seen.sessions {
         true => Ok(()),
-        false => check_session(hub, ask),
+        false if self::session(hub, ask)? == session => Ok(()),
+        false => Err(Error::unknown_token(false)),
     }
 }
 
-fn check_session(hub: &Hub, ask: &Ask) -> Result<()> {
-    match hub.store.read(|tx| sessions::device(tx, &ask.user, ask.device.as_str()))? {
-        Some(_) => Ok(()),
-        None => Err(Error::unknown_token(false)),
-    }
+/// A number that is another one once the device was signed in anew: then whoever waits with the old token waits
+/// in vain. 401 if the session has ended or the account is locked.
+fn session(hub: &Hub, ask: &Ask) -> Result<u64> {
+    hub.store.read(|tx| {
+        users::check_unlocked(tx, &ask.user)?;
+        let device = sessions::device(tx, &ask.user, ask.device.as_str())?;
+        let device = device.ok_or_else(|| Error::unknown_token(false))?;
+        let mut hasher = DefaultHasher::new();
+        device.tokens.hash(&mut hasher);
+        Ok(hasher.finish())
+    })
 }
 
 /// Builds the answer for this moment, empty or not.

@@ -1,0 +1,54 @@
+//! The server itself: which version it is, and how it is.
+
+use std::sync::Arc;
+
+use http::Method;
+use serde_json::json;
+
+use super::{look, route};
+use crate::{
+    accounts::users,
+    app::App,
+    base::disk,
+    error::Result,
+    http::{Asked, Reply, Router, reply},
+    rooms::{aliases, directory},
+};
+
+pub(super) fn routes(router: &mut Router) {
+    route(router, Method::GET, "/_synapse/admin/v1/server_version", version);
+    route(router, Method::GET, "/_synapse/admin/v1/username_available", name_available);
+    route(router, Method::GET, "/_matrix/client/unstable/chat.hearth.admin/health", health);
+}
+
+/// `GET /_synapse/admin/v1/server_version`
+async fn version(_: Arc<App>, _: Asked) -> Result<Reply> {
+    reply::json(&json!({ "server_version": concat!("Hearth ", env!("CARGO_PKG_VERSION")) }))
+}
+
+/// `GET /_synapse/admin/v1/username_available`
+async fn name_available(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    let user = users::wished(asked.query("username").unwrap_or_default(), &app.me.name)?;
+    app.store.read(|tx| users::check_free(tx, &user))?;
+    reply::json(&json!({ "available": true }))
+}
+
+/// `GET …/chat.hearth.admin/health`
+async fn health(app: Arc<App>, _: Asked) -> Result<Reply> {
+    let found = look(app, |app, tx| {
+        let database = app.config.data_dir.join("hearth.redb");
+        let bytes = std::fs::metadata(&database).map(|file| file.len()).ok();
+        Ok(json!({
+            "server_name": app.me.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_ms": u64::try_from(app.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "memory": { "resident_bytes": disk::resident_memory(), "cache_budget_bytes": app.config.memory },
+            "caches": { "room_state_bytes": app.store.cached_bytes() },
+            "database": { "bytes": bytes, "free_disk_bytes": disk::free(&app.config.data_dir).ok() },
+            "accounts": users::count(tx)?,
+            "rooms": directory::count(tx)?,
+            "aliases": aliases::count(tx)?,
+        }))
+    });
+    reply::json(&found.await?)
+}
