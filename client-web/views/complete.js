@@ -44,7 +44,7 @@ export function completion(talk, area, take) {
   };
   area.addEventListener('input', look);
   area.addEventListener('click', look);
-  area.addEventListener('blur', () => setTimeout(close, 150));
+  area.addEventListener('blur', close);
   area.setAttribute('aria-autocomplete', 'list');
   effect(() => {
     const open = offer.value;
