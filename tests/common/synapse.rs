@@ -27,7 +27,7 @@ pub struct Synapse {
     pub url: String,
     dir: PathBuf,
     /// Ends when this process does: it listens at a pipe that we hold.
-    _child: Child,
+    child: Child,
 }
 
 impl Synapse {
@@ -55,16 +55,19 @@ impl Synapse {
             .expect("Synapse is installed: run tests/run synapse");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         // Whatever ends us closes the pipe, and that ends it.
-        let script = r#"dir=$1; shift; "$@" & pid=$!; cat; kill $pid; wait $pid; rm -rf "$dir""#;
+        let script =
+            r#"dir=$1; shift; exec 3<&0; "$@" & pid=$!; (cat <&3; kill $pid; sleep 1; rm -rf "$dir") & wait $pid"#;
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]).arg(&dir).arg(&python).args(["-m", "synapse.app.homeserver", "-c"]);
         command.arg(&config).current_dir(&dir).stdin(Stdio::piped());
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         let child = command.spawn().expect("sh is there");
-        let synapse = Self { name, url: format!("http://{clients}"), dir, _child: child };
+        let mut synapse = Self { name, url: format!("http://{clients}"), dir, child };
         let (began, http) = (Instant::now(), client());
         while http.get(format!("{}/_matrix/client/versions", synapse.url)).send().await.is_err() {
-            assert!(began.elapsed() < PATIENCE, "Synapse did not start. It said:\n{}", synapse.log());
+            let ended = synapse.child.try_wait().expect("our child").is_some();
+            let patient = began.elapsed() < PATIENCE;
+            assert!(patient && !ended, "Synapse did not start. It said:\n{}", synapse.log());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         synapse
@@ -135,7 +138,7 @@ bcrypt_rounds: 4
 allow_public_rooms_over_federation: true
 allow_public_rooms_without_auth: true
 room_list_publication_rules: [{{action: allow}}]
-federation: {{destination_min_retry_interval: 500ms, destination_max_retry_interval: 1s}}
+federation: {{destination_min_retry_interval: 1s, destination_max_retry_interval: 1s}}
 federation_rr_transactions_per_room_per_second: 1000
 rc_federation: {{window_size: 1000, sleep_limit: 100000, reject_limit: 100000, concurrent: 100}}
 {limits}\
