@@ -12,6 +12,7 @@ import { People } from './people.js';
 import { Reading } from './reading.js';
 import { Rooms } from './rooms.js';
 import { Saying } from './saying.js';
+import { Search } from './search.js';
 import { Sender } from './sender.js';
 import { Store } from './store.js';
 import { Sync } from './sync.js';
@@ -44,6 +45,7 @@ export class Client {
     this.people = new People(this);
     this.friends = new Friends(this);
     this.reading = new Reading(this.api);
+    this.searching = new Search(this.api);
     this.saying = new Saying({ api: this.api, sender: this.sender, store: this.store });
     /** @type {Map<string, { typing: boolean, until: number }>} */
     this.typingSaid = new Map();

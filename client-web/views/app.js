@@ -31,6 +31,7 @@ const PANES = {
   members: membersPane,
   thread: later(async () => (await import('./thread.js')).threadPane),
   threads: later(async () => (await import('./thread.js')).threadsPane),
+  search: later(async () => (await import('./search.js')).searchPane),
   pins: later(async () => (await import('./pins.js')).pinsPane),
 };
 
@@ -44,6 +45,7 @@ const PAGES = {
   explore: later(async () => (await import('./explore.js')).explorePage),
   settings: later(async () => (await import('./settings.js')).settingsPage),
   friends: later(async () => (await import('./friends.js')).friendsPage),
+  search: later(async () => (await import('./search.js')).searchPage),
   user: later(async () => (await import('./person.js')).personPage),
 };
 
@@ -58,6 +60,10 @@ export function appView(app) {
   effect(() => {
     const { state, status } = app.client.people.shown();
     app.client.sync.present(state, status);
+  });
+  effect(() => {
+    // Once there is a connection; what isn't offered isn't shown.
+    if (app.client.sync.status.value === 'live') app.client.searching.probe();
   });
   const roomId = () => (place.value.name === 'room' ? place.value.args[0] : undefined);
   const main = computed(() => (place.value.name in PAGES ? [place.value.name, ...(KEEPS.has(place.value.name) ? [] : place.value.args.slice(0, 1))].join('\n') : ''));

@@ -27,7 +27,7 @@ export function pinsPane(app, room) {
   const item = (/** @type {string} */ id) => {
     const event = known.get(id);
     const unpin = room.maySet('m.room.pinned_events') && h.button({ type: 'button', class: 'icon-button', 'aria-label': t('message.unpin'), title: t('message.unpin'), onclick: () => attempt(app.client.saying.pin(room, id, false)) }, h.span({ class: 'cross', 'aria-hidden': 'true' }));
-    const shown = event ? card(room, event, link('room', room.id, id)) : h.li(h.p({ class: 'card' }, t('pins.unknown')));
+    const shown = event ? card(room, event, link('room', room.id, id)) : h.li(h.p({ class: 'found' }, t('pins.unknown')));
     shown.append(...(unpin ? [unpin] : []));
     return shown;
   };
@@ -38,7 +38,7 @@ export function pinsPane(app, room) {
       come.value;
       const ids = room.pinned();
       if (!ids.length) return h.div({ class: 'pane-empty' }, icon('pin'), h.p(t('pins.empty')));
-      return h.ul({ class: 'card-list', role: 'list' }, ids.toReversed().map(item));
+      return h.ul({ class: 'found-list', role: 'list' }, ids.toReversed().map(item));
     }),
   );
 }

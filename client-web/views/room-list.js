@@ -136,7 +136,7 @@ function places(app) {
     h.a({ class: 'side-place', href: link(name), 'aria-current': () => (app.place.value.name === name ? 'page' : null) }, icon(picture), h.span(text), badge);
   const asked = () => app.client.friends.with('incoming').length;
   const badge = () => (asked() ? h.span({ class: 'badge mention', 'aria-label': t('friends.waiting', { count: asked() }), role: 'img' }, number(asked())) : null);
-  return h.div({ class: 'side-places' }, to('friends', 'people', () => t('friends.title'), badge), to('explore', 'compass', () => t('explore.title')));
+  return h.div({ class: 'side-places' }, to('friends', 'people', () => t('friends.title'), badge), to('explore', 'compass', () => t('explore.title')), () => (app.client.searching.offered.value ? to('search', 'search', () => t('search.title')) : null));
 }
 
 /**

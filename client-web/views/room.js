@@ -87,6 +87,7 @@ function head(app, room, talk) {
     () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: () => inviteDialog(app, room) }, icon('invite')) : null),
     h.a({ class: 'icon-button', href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-label': () => t('room.members'), title: () => t('room.members'), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
     menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [
+      searchItem(app, room),
       menuItem(() => t('pins.title'), () => app.go('room', room.id, 'pins'), { icon: icon('pin') }),
       menuItem(() => t('threads.title'), () => app.go('room', room.id, 'threads'), { icon: icon('thread') }),
       menuItem(() => t('jump.title'), async () => (await import('./jump.js')).jumpDialog(talk), { icon: icon('calendar') }),
@@ -163,4 +164,9 @@ function absent(app, id) {
           : h.section({ class: 'stand-in' }, mark(), h.h2(() => t('room.unknown')), h.p(() => t('room.unknownHint')), h.button({ type: 'button', class: 'button', onclick: () => joinDialog(app, id) }, () => t('room.tryJoin'))),
     ),
   ];
+}
+
+/** Only where the server searches. @param {App} app @param {Room} room */
+function searchItem(app, room) {
+  return () => (app.client.searching.offered.value ? menuItem(() => t('search.inRoom'), () => app.go('room', room.id, 'search'), { icon: icon('search') }) : null);
 }

@@ -71,7 +71,7 @@ export function threadsPane(app, room) {
       if (!found.value) return h.div({ class: 'skeleton' }, [1, 2].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b())));
       if (!found.value.length) return h.div({ class: 'pane-empty' }, icon('thread'), h.p(t('threads.empty')));
       return [
-        h.ul({ class: 'card-list', role: 'list' }, found.value.map((event) => card(room, event, link('room', room.id, 'thread', event.event_id), threadFacts(room, event)))),
+        h.ul({ class: 'found-list', role: 'list' }, found.value.map((event) => card(room, event, link('room', room.id, 'thread', event.event_id), threadFacts(room, event)))),
         next.value && h.button({ type: 'button', class: 'button', onclick: more }, t('action.showMore')),
       ];
     }),
@@ -81,7 +81,7 @@ export function threadsPane(app, room) {
 /** @param {Room} room @param {import('../matrix/events.js').Event} event */
 function threadFacts(room, event) {
   const { count } = room.timeline.relations.thread(event);
-  return count ? h.span({ class: 'card-facts' }, icon('thread'), t('thread.count', { count })) : null;
+  return count ? h.span({ class: 'found-facts' }, icon('thread'), t('thread.count', { count })) : null;
 }
 
 /**
@@ -91,12 +91,12 @@ function threadFacts(room, event) {
 export function card(room, event, href, facts) {
   return h.li(
     h.a(
-      { class: 'card', href },
+      { class: 'found', href },
       memberAvatar(room, event.sender, 'small'),
       h.span(
-        { class: 'card-text' },
-        h.span({ class: 'card-top' }, h.bdi({ class: `card-who ${hue(event.sender)}` }, () => room.nameOf(event.sender)), h.time({ class: 'message-time', datetime: iso(event.origin_server_ts) }, brief(event.origin_server_ts))),
-        h.span({ class: 'card-said', dir: 'auto' }, summary(event)),
+        { class: 'found-text' },
+        h.span({ class: 'found-top' }, h.bdi({ class: `found-who ${hue(event.sender)}` }, () => room.nameOf(event.sender)), h.time({ class: 'message-time', datetime: iso(event.origin_server_ts) }, brief(event.origin_server_ts))),
+        h.span({ class: 'found-said', dir: 'auto' }, summary(event)),
         facts,
       ),
     ),
