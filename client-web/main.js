@@ -10,6 +10,7 @@ import { markDocument, ready } from './i18n/index.js';
 import { Client } from './matrix/client.js';
 import { sessionKeeper } from './matrix/session.js';
 import { appView } from './views/app.js';
+import { forgetDrafts } from './views/drafts.js';
 import { signInView } from './views/signin.js';
 
 const keeper = sessionKeeper(localStorage);
@@ -65,6 +66,7 @@ async function open(session) {
   const signOut = async () => {
     await client.signOut();
     keeper.clear();
+    forgetDrafts(session.userId);
     replace('home');
     end();
   };

@@ -101,6 +101,12 @@ export class Client {
     return this.api.post(at`/rooms/${room.id}/invite`, { user_id: userId });
   }
 
+  /** Sends what waited for the connection, here or before a reload. */
+  async resume() {
+    await this.store.warm(this.store.unsent.splice(0));
+    this.sender.resume(this.store.rooms.peek());
+  }
+
   /** Reads a room from the disk, if it isn't in memory yet. @param {Room} room */
   warm(room) {
     return this.store.warm([room.id]);

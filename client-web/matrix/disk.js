@@ -14,7 +14,8 @@
  *   warm(ids: string[]): Promise<Map<string, { timeline: any, members: any[] }>>,
  *   write(changes: Changes): Promise<void>,
  *   destroy(): Promise<void>,
- * }} Disk
+ *   turn: Promise<void>,
+ * }} Disk `turn` resolves when it is this page that may write
  */
 
 const VERSION = 1;
@@ -24,10 +25,33 @@ export async function openDisk(userId) {
   const name = `hearth:${userId}`;
   try {
     const db = await opened(name);
-    return onDatabase(db, name);
+    return onDatabase(db, name, await lead(name));
   } catch {
     return inMemory();
   }
+}
+
+/**
+ * Two pages of one person must not write by turns: what one knows would be older than the
+ * token of the other. The first holds a lock for as long as it lives; the rest wait.
+ * @param {string} name
+ * @returns {Promise<{ turn: Promise<void>, end: () => void }>} known to be free or not before anything else
+ */
+async function lead(name) {
+  const locks = globalThis.navigator?.locks;
+  // Not over plain HTTP; there, as before, each writes.
+  if (!locks) return { turn: Promise.resolve(), end() {} };
+  let end = () => {};
+  const over = new Promise((/** @type {(value?: any) => void} */ resolve) => (end = resolve));
+  const turn = new Promise((/** @type {(value?: any) => void} */ resolve) => {
+    locks.request(name, () => {
+      resolve();
+      return over;
+    });
+  });
+  // Whoever is alone has it at once: the first write is not to be missed.
+  await Promise.race([turn, locks.query().then(() => locks.query())]);
+  return { turn, end };
 }
 
 /** @param {string} name @returns {Promise<IDBDatabase>} */
@@ -46,11 +70,13 @@ function opened(name) {
   });
 }
 
-/** @param {IDBDatabase} db @param {string} name @returns {Disk} */
-function onDatabase(db, name) {
+/** @param {IDBDatabase} db @param {string} name @param {{ turn: Promise<void>, end: () => void }} lead @returns {Disk} */
+function onDatabase(db, name, { turn, end }) {
   // Another tab signs out: let it delete the database.
   db.onversionchange = () => db.close();
   return {
+    turn,
+
     async load() {
       const tx = db.transaction(['meta', 'rooms']);
       const [keys, values, rooms] = await Promise.all([
@@ -88,6 +114,7 @@ function onDatabase(db, name) {
     },
 
     destroy() {
+      end();
       db.close();
       return new Promise((resolve) => {
         const request = indexedDB.deleteDatabase(name);
@@ -117,6 +144,7 @@ export function inMemory() {
   /** @type {Map<string, Map<string, any>>} */
   const members = new Map();
   return {
+    turn: Promise.resolve(),
     load: async () => structuredClone({ meta, rooms: [...rooms.values()] }),
     warm: async (ids) => new Map(ids.map((id) => [id, structuredClone({ timeline: timelines.get(id), members: [...(members.get(id)?.values() ?? [])] })])),
     async write(changes) {

@@ -47,6 +47,11 @@ export class Relations {
     this.#about.delete(id);
   }
 
+  /** Lets go of all that is about events other than these. @param {(id: string) => boolean} isKept */
+  keep(isKept) {
+    for (const id of this.#about.keys()) if (!isKept(id)) this.drop(id);
+  }
+
   /** @returns {Event[]} */
   all() {
     return [...this.#about.values()].flatMap((about) => [...about.values()]);

@@ -10,7 +10,7 @@ import { Timeline } from './timeline.js';
 /** @typedef {import('./events.js').Event} Event */
 /** @typedef {{ id: string, name: string, avatar?: string, membership: string, power: number }} Member */
 /** @typedef {{ kind: 'name', name: string } | { kind: 'people', names: string[], others: number } | { kind: 'empty', names: string[] }} Title */
-/** @typedef {{ id: string, membership: 'join' | 'invite', state: any[], summary: any, unread: { count: number, mentions: number }, activity: number, preview: Event | null, receipts: Array<[string, any]>, data?: Array<[string, any]>, members: any[] }} RoomRecord */
+/** @typedef {{ id: string, membership: 'join' | 'invite', state: any[], summary: any, unread: { count: number, mentions: number }, activity: number, preview: Event | null, receipts: Array<[string, any]>, data?: Array<[string, any]>, unsent?: number, members: any[] }} RoomRecord */
 
 export class Room {
   /** @param {string} id @param {string} me */
@@ -85,6 +85,7 @@ export class Room {
     const fresh = this.timeline.append(events, before, limited);
     for (const other of this.others) this.#tell(other, fresh.map(({ event }) => event));
     for (const { event } of fresh) this.#noteActivity(event);
+    this.timeline.rest();
     // What was said last may have been taken back since.
     const preview = this.preview.peek();
     if (preview) this.preview.value = this.timeline.find(preview.event_id)?.event ?? preview;
@@ -277,6 +278,7 @@ export class Room {
       preview,
       receipts: [...this.receipts],
       data: [...this.data],
+      unsent: this.timeline.pending.length,
       // Those whose names the room list needs before the room is opened.
       members: shown.flatMap((id) => this.members.get(id) ?? []),
     };

@@ -32,6 +32,10 @@ export class Store {
   #dirty = new Set();
   /** @type {Set<string>} */
   #gone = new Set();
+  /** Rooms in which something waited to be sent when the page closed. @type {string[]} */
+  unsent = [];
+  /** Whether it is this tab that writes to the disk. */
+  #writes = false;
   /** What is written waits for what was being written. @type {Promise<void>} */
   #writing = Promise.resolve();
 
@@ -42,6 +46,11 @@ export class Store {
   constructor(me, disk) {
     this.me = me;
     this.disk = disk;
+    // Of several tabs one writes. When its turn comes, this one writes all it knows.
+    disk.turn.then(() => {
+      for (const room of this.#rooms.values()) this.#dirty.add(room);
+      this.#writes = true;
+    });
     /** Latest activity first. */
     this.rooms = computed(() => {
       this.#roomsChanged.value;
@@ -57,7 +66,10 @@ export class Store {
     this.since = meta.since;
     for (const [type, content] of Object.entries(meta.accountData ?? {})) this.#accountData.set(type, content);
     for (const [user, presence] of meta.presence ?? []) this.#presence.set(user, presence);
-    for (const record of rooms) this.#rooms.set(record.id, Room.from(record, this.me));
+    for (const record of rooms) {
+      this.#rooms.set(record.id, Room.from(record, this.me));
+      if (record.unsent) this.unsent.push(record.id);
+    }
     this.#roomsChanged.update((count) => count + 1);
     this.ready.value = Boolean(this.since);
   }
@@ -176,6 +188,10 @@ export class Store {
 
   /** @param {string} [since] */
   async #write(since) {
+    if (!this.#writes) {
+      if (since !== undefined) this.since = since;
+      return;
+    }
     const rooms = [...this.#dirty];
     const gone = [...this.#gone];
     this.#dirty.clear();
@@ -199,6 +215,7 @@ export class Store {
       // Full or broken: go on in memory, from a whole answer, since what is on the disk is not.
       this.disk.destroy().catch(() => {});
       this.disk = inMemory();
+      this.#writes = true;
       this.since = undefined;
       throw error;
     }

@@ -14,6 +14,8 @@ import { Relations } from './relations.js';
 
 /** In memory, when nobody is reading further back. */
 const MOST = 1000;
+/** In memory, of a room that nobody looks at. */
+const UNSEEN = 150;
 /** On disk, for the next start. */
 const KEPT = 40;
 /** How old an unsent message may be to be sent after a reload without asking. */
@@ -265,6 +267,21 @@ export class Timeline {
     return this.entries[entry.order - this.entries[0].order - 1];
   }
 
+  /** Says that it is on screen, where the view knows when to let go; returns what ends that. */
+  watch() {
+    this.#watchers++;
+    return () => {
+      this.#watchers--;
+      this.trim();
+    };
+  }
+  #watchers = 0;
+
+  /** Lets go of what nobody looks at. */
+  rest() {
+    if (!this.#watchers) this.trim(UNSEEN);
+  }
+
   /** Lets old entries go, as far as they can be read again. @param {number} most */
   trim(most = MOST) {
     if (this.entries.length <= most * 2) return;
@@ -274,6 +291,8 @@ export class Timeline {
       this.relations.drop(event.event_id);
     }
     if (at) this.back = this.entries[0].before;
+    // What was said about events that are no longer here comes again with them.
+    this.relations.keep((id) => this.#byId.has(id));
     this.#bump();
   }
 

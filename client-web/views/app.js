@@ -63,7 +63,9 @@ export function appView(app) {
   });
   effect(() => {
     // Once there is a connection; what isn't offered isn't shown.
-    if (app.client.sync.status.value === 'live') app.client.searching.probe();
+    if (app.client.sync.status.value !== 'live') return;
+    app.client.searching.probe();
+    app.client.resume();
   });
   const roomId = () => (place.value.name === 'room' ? place.value.args[0] : undefined);
   const main = computed(() => (place.value.name in PAGES ? [place.value.name, ...(KEEPS.has(place.value.name) ? [] : place.value.args.slice(0, 1))].join('\n') : ''));

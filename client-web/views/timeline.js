@@ -79,7 +79,7 @@ export function timelineView(talk) {
     present.changed.value;
     if (view.atEnd.value && !thread) present.trim();
   });
-  onStop(() => thread || present.trim());
+  onStop(present.watch());
   onStop(tools.stop);
   const away = () => !view.atEnd.value || timeline.value !== present;
   return h.div(

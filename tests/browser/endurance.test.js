@@ -115,20 +115,35 @@ test('a draft survives a reload', async () => {
   await bob.box.fill('');
 });
 
-test('what could not be sent is tried again by hand, and said once', async () => {
+test('what could not be sent waits for the connection, and is said once', async () => {
   bob.expectsTrouble = true;
   await bob.context.setOffline(true);
   await bob.say('Through thick and thin');
   const row = bob.message('Through thick and thin');
   await row.getByRole('img', { name: 'Sending' }).waitFor();
-  await row.getByText('Not sent').waitFor({ timeout: 40_000 });
+  await row.getByText('Waiting for the connection').waitFor({ timeout: 40_000 });
   await bob.shot('not-sent');
   await bob.context.setOffline(false);
-  await row.getByRole('button', { name: 'Try again' }).click();
   await alice.sees('Through thick and thin');
-  await row.getByText('Not sent').waitFor({ state: 'detached' });
+  await row.getByText('Waiting for the connection').waitFor({ state: 'detached' });
   assert.equal(await alice.message('Through thick and thin').count(), 1);
   assert.equal(await row.count(), 1);
+  bob.expectsTrouble = false;
+});
+
+test('what the server refused is tried again by hand, or given up', async () => {
+  bob.expectsTrouble = true;
+  await bob.context.routeWebSocket(/.*/, (socket) => socket.close());
+  await bob.page.reload();
+  await bob.context.route('**/send/m.room.message/**', (route) => route.fulfill({ status: 403, json: { errcode: 'M_FORBIDDEN', error: 'no' } }));
+  for (const text of ['Refused at first', 'Refused for good']) await bob.say(text);
+  await bob.message('Refused for good').getByText('Not sent').waitFor();
+  await bob.context.unroute('**/send/m.room.message/**');
+  await bob.message('Refused at first').getByRole('button', { name: 'Try again' }).click();
+  await alice.sees('Refused at first');
+  await bob.message('Refused for good').getByRole('button', { name: 'Discard' }).click();
+  await bob.message('Refused for good').waitFor({ state: 'detached' });
+  assert.equal(await alice.message('Refused for good').count(), 0);
   bob.expectsTrouble = false;
 });
 

@@ -37,8 +37,11 @@ export class Person {
   /** Set while a test breaks the network on purpose. */
   expectsTrouble = false;
 
-  static async at(browser, name, options = {}) {
+  /** `server` is another one than the tests' own; it serves the client too. */
+  static async at(browser, name, { server, ...options } = {}) {
     const person = new Person();
+    person.server = server ?? SERVER;
+    person.client = server ?? CLIENT;
     person.name = name;
     person.user = freshName(name);
     person.context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB', colorScheme: 'light', ...options });
@@ -59,14 +62,14 @@ export class Person {
   }
 
   async open(place = '') {
-    await this.page.goto(`${CLIENT}/${place}`);
+    await this.page.goto(`${this.client}/${place}`);
   }
 
   async useServer() {
-    if (SERVER === CLIENT) return;
+    if (this.server === this.client) return;
     const server = this.page.getByLabel('Server address');
     if (!(await server.isVisible())) await this.page.getByText('Another server').click();
-    await server.fill(SERVER);
+    await server.fill(this.server);
     await server.blur();
   }
 
@@ -95,7 +98,7 @@ export class Person {
   /** A request as this person, past the client. */
   async call(method, path, body) {
     const { token } = await this.session();
-    return call(method, path, body, token);
+    return call(method, path, body, token, this.server);
   }
 
   /** Opens the menu for new rooms, if there are rooms already. */
@@ -199,9 +202,9 @@ export class Person {
   }
 }
 
-export async function call(method, path, body, token) {
+export async function call(method, path, body, token, server = SERVER) {
   for (;;) {
-    const response = await fetch(`${SERVER}/_matrix/client/v3${path}`, {
+    const response = await fetch(`${server}/_matrix/client/v3${path}`, {
       method,
       headers: { ...(token && { Authorization: `Bearer ${token}` }), ...(body && { 'Content-Type': 'application/json' }) },
       body: body && JSON.stringify(body),
