@@ -16,6 +16,8 @@ export function toast(text) {
   region = shown;
   // In the top layer, above an open dialog.
   shown.showPopover();
+  // The same again takes the place of what it repeats.
+  for (const old of [...shown.children]) if (old.textContent === text) old.remove();
   const one = h.p({ class: 'toast' }, text);
   shown.append(one);
   while (shown.children.length > MOST) shown.firstElementChild?.remove();

@@ -8,6 +8,7 @@ import { openDisk } from './disk.js';
 import { Friends } from './friends.js';
 import { serverOf } from './ids.js';
 import { Media } from './media.js';
+import { Notifications } from './notifications.js';
 import { People } from './people.js';
 import { Reading } from './reading.js';
 import { Rooms } from './rooms.js';
@@ -47,6 +48,7 @@ export class Client {
     this.reading = new Reading(this.api);
     this.searching = new Search(this.api);
     this.saying = new Saying({ api: this.api, sender: this.sender, store: this.store });
+    this.notifications = new Notifications(this);
     /** @type {Map<string, { typing: boolean, until: number }>} */
     this.typingSaid = new Map();
     /** @type {Promise<unknown>} */
@@ -98,7 +100,7 @@ export class Client {
 
   /** @param {Room} room @param {string} userId */
   invite(room, userId) {
-    return this.api.post(at`/rooms/${room.id}/invite`, { user_id: userId });
+    return this.api.post(at`/rooms/${room.id}/invite`, { user_id: userId }, { timeout: 60_000 });
   }
 
   /** Sends what waited for the connection, here or before a reload. */

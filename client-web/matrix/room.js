@@ -169,6 +169,11 @@ export class Room {
     return this.power(this.me) >= Number(this.stateOf('m.room.power_levels')?.[action] ?? usual);
   }
 
+  /** Whether this person stands above another. @param {string} id */
+  outranks(id) {
+    return id !== this.me && this.power(this.me) > this.power(id);
+  }
+
   /** Whether this person may send messages, or other events. @param {string} [type] */
   maySend(type = 'm.room.message') {
     const levels = this.stateOf('m.room.power_levels');

@@ -29,6 +29,8 @@ import { roomView } from './room.js';
  */
 const PANES = {
   members: membersPane,
+  member: later(async () => (await import('./member.js')).memberPane),
+  settings: later(async () => (await import('./room-settings.js')).roomSettingsPane),
   thread: later(async () => (await import('./thread.js')).threadPane),
   threads: later(async () => (await import('./thread.js')).threadsPane),
   search: later(async () => (await import('./search.js')).searchPane),

@@ -1,14 +1,15 @@
 /**
- * The small dialogs by which rooms are joined, shared and left.
+ * The small dialogs by which rooms are joined and left.
  */
 import { h } from '../kit/dom.js';
 import { openDialog } from '../kit/dialog.js';
-import { toast } from '../kit/toast.js';
+import { signal } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
-import { roomTarget, userId } from '../matrix/ids.js';
+import { roomTarget } from '../matrix/ids.js';
 import { attempt } from './errors.js';
 import { field, form } from './form.js';
 import { roomName } from './names.js';
+import { toggle } from './page.js';
 
 /** @typedef {import('./app.js').App} App */
 /** @typedef {import('../matrix/room.js').Room} Room */
@@ -42,40 +43,20 @@ export function joinDialog(app, given = '') {
 }
 
 /** @param {App} app @param {Room} room */
-export function inviteDialog(app, room) {
-  return openDialog(
-    t('invite.title', { room: roomName(room) }),
-    (close) =>
-      form(
-        {
-          submit: () => t('invite.submit'),
-          cancel: cancel(close),
-          send: async ({ user }) => {
-            const id = userId(user, app.client.server);
-            if (!id) return t('invite.invalid');
-            await app.client.invite(room, id);
-            close();
-            toast(t('invite.done', { name: id }));
-          },
-        },
-        field({ name: 'user', label: () => t('invite.user'), hint: () => t('invite.hint'), required: true, autofocus: true, spellcheck: 'false', autocapitalize: 'none' }),
-      ),
-    labels(),
-  );
-}
-
-/** @param {App} app @param {Room} room */
 export async function leaveDialog(app, room) {
+  const forget = signal(false);
   const sure = await openDialog(
     t('room.leave'),
     (close) => [
-      h.p(t('room.leaveConfirm', { room: roomName(room) })),
+      h.p({ class: 'wraps' }, t('room.leaveConfirm', { room: roomName(room) })),
+      toggle(() => t('room.forget'), () => forget.value, (on) => (forget.value = on), { hint: () => t('room.forgetHint') }),
       h.footer(cancel(close)(), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, t('action.leave'))),
     ],
     labels(),
   );
   if (!sure) return;
-  await attempt(app.client.leave(room.id).then(() => app.go('home')));
+  const left = app.client.leave(room.id).then(() => app.go('home'));
+  await attempt(forget.peek() ? left.then(() => app.client.rooms.forget(room.id)) : left);
 }
 
 /**

@@ -10,14 +10,15 @@ import { icon } from './icons.js';
 let lastId = 0;
 
 /**
- * @param {{ label: () => string, hint?: () => string, name: string, [attr: string]: any }} options the rest are the input's attributes
+ * @param {{ label: () => string, hint?: () => string, name: string, element?: 'input' | 'textarea' | 'select', [attr: string]: any }} options the rest are the input's attributes
+ * @param {...any} children of the element, a select's options
  */
-export function field({ label, hint, name, ...attrs }) {
+export function field({ label, hint, name, element = 'input', ...attrs }, ...children) {
   const id = `field-${++lastId}`;
   return h.div(
     { class: 'field' },
     h.label({ for: id }, label),
-    h.input({ id, name, type: 'text', autocomplete: 'off', 'aria-describedby': hint && `${id}-hint`, ...attrs }),
+    h[element]({ id, name, ...(element === 'input' && { type: 'text' }), autocomplete: 'off', 'aria-describedby': hint && `${id}-hint`, ...attrs }, ...children),
     hint && h.p({ class: 'hint', id: `${id}-hint` }, hint),
   );
 }

@@ -1,5 +1,5 @@
 /**
- * Who is in the room, and who is invited: by role, then by name.
+ * Who is in the room, who is invited or asks to come, and who is banned: by role, then by name.
  */
 import { h, keyed } from '../kit/dom.js';
 import { longList } from '../kit/list.js';
@@ -8,47 +8,60 @@ import { computed, signal } from '../kit/signal.js';
 import { language, t } from '../i18n/index.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
-import { memberAvatar } from './names.js';
+import { roleKey } from './member.js';
+import { memberAvatar, withPresence } from './names.js';
+import { paneHead } from './page.js';
 
 /** Pixels; the same as `--member-row` in the style sheet. */
 const ROW = 56;
+/** From this many on, typing is quicker than looking. */
+const WORTH_FILTERING = 12;
 
 /** @typedef {import('../matrix/room.js').Member} Member */
 
 /** @param {import('./app.js').App} app @param {import('../matrix/room.js').Room} room */
 export function membersPane(app, room) {
   const trouble = signal('');
+  const typed = signal('');
   app.client.loadMembers(room).catch((error) => (trouble.value = words(error)));
   const people = computed(() => {
     const order = new Intl.Collator(language.value);
-    const sorted = (/** @type {string} */ membership) => room.membersWith(membership).sort((a, b) => b.power - a.power || order.compare(a.name, b.name));
-    return [...sorted('join'), ...sorted('invite')];
+    const wanted = typed.value.trim().toLowerCase();
+    const sorted = (/** @type {string} */ membership) =>
+      room.membersWith(membership).filter(({ id, name }) => !wanted || `${name} ${id}`.toLowerCase().includes(wanted)).sort((a, b) => b.power - a.power || order.compare(a.name, b.name));
+    return [...sorted('knock'), ...sorted('join'), ...sorted('invite'), ...(room.may('ban') ? sorted('ban') : [])];
   });
   return h.aside(
     { class: 'pane members', 'aria-label': () => t('members.title') },
-    h.header(
-      { class: 'pane-head' },
-      h.h2(() => t('room.memberCount', { count: room.memberCount })),
-      h.a({ class: 'icon-button', href: link('room', room.id), 'aria-label': () => t('action.close'), title: () => t('action.close') }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
-    ),
+    paneHead(() => t('room.memberCount', { count: room.memberCount }), ['room', room.id]),
     keyed(() => trouble.value, (text) => text && h.p({ class: 'members-trouble', role: 'alert' }, icon('alert'), h.span(() => t('members.failed'), ' ', text))),
-    longList({ items: () => people.value, key: (member) => `${member.id} ${member.membership} ${member.power} ${member.name}`, render: (member) => row(room, member), height: ROW }),
+    keyed(
+      () => people.value.length >= WORTH_FILTERING || Boolean(typed.value),
+      (many) => many && h.label({ class: 'filter search-box' }, icon('search'), h.input({ type: 'search', 'aria-label': () => t('members.filter'), placeholder: () => t('members.filter'), oninput: (/** @type {any} */ event) => (typed.value = event.target.value) })),
+    ),
+    longList({ items: () => people.value, key: (member) => `${member.id} ${member.membership} ${member.power} ${member.name}`, render: (member) => row(app, room, member), height: ROW }),
   );
 }
 
-/** @param {import('../matrix/room.js').Room} room @param {Member} member */
-function row(room, member) {
+/** @param {import('./app.js').App} app @param {import('../matrix/room.js').Room} room @param {Member} member */
+function row(app, room, member) {
   return h.li(
-    { class: `member ${member.membership}` },
-    memberAvatar(room, member.id, 'small'),
-    h.span({ class: 'member-text' }, h.bdi({ class: 'member-name' }, member.name, member.id === room.me && h.span({ class: 'member-you' }, () => ` (${t('members.you')})`)), h.bdi({ class: 'member-id' }, member.id)),
-    h.span({ class: 'member-role' }, () => role(member)),
+    { class: `member-holder ${member.membership}` },
+    h.a(
+      { class: 'member', href: link('room', room.id, 'member', member.id) },
+      withPresence(app.client.store, () => member.id, memberAvatar(room, member.id, 'small')),
+      h.span({ class: 'member-text' }, h.bdi({ class: 'member-name' }, member.name, member.id === room.me && h.span({ class: 'member-you' }, () => ` (${t('members.you')})`)), h.bdi({ class: 'member-id' }, member.id)),
+      h.span({ class: 'member-role' }, () => role(member)),
+    ),
   );
 }
 
 /** @param {Member} member */
 function role(member) {
-  if (member.membership === 'invite') return t('members.invited');
-  if (member.power >= 100) return t('members.admin');
-  return member.power >= 50 ? t('members.moderator') : '';
+  switch (member.membership) {
+    case 'invite': return t('members.invited');
+    case 'knock': return t('members.knocking');
+    case 'ban': return t('members.banned');
+    default: return member.power >= 50 ? t(roleKey(member.power)) : '';
+  }
 }

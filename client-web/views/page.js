@@ -5,6 +5,7 @@
 import { h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { signal } from '../kit/signal.js';
+import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
@@ -26,6 +27,24 @@ export function page({ title, actions, above, wide, back = ['home'] }, ...childr
 /** @param {string[]} [to] */
 export function backLink(to = ['home']) {
   return h.a({ class: 'icon-button back', href: link(...to), 'aria-label': () => t('action.back'), title: () => t('action.back') }, icon('back'));
+}
+
+/** The head of a pane beside the conversation. @param {() => string} title @param {string[]} close where closing leads @param {string[]} [back] */
+export function paneHead(title, close, back) {
+  return h.header(
+    { class: 'pane-head' },
+    back && h.a({ class: 'icon-button', href: link(...back), 'aria-label': () => t('action.back'), title: () => t('action.back') }, icon('back')),
+    h.h2(title),
+    h.a({ class: 'icon-button', href: link(...close), 'aria-label': () => t('action.close'), title: () => t('action.close') }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
+  );
+}
+
+/** Puts a text into the clipboard. @param {() => string} text @param {boolean} [words] with words on it, where it is the main deed */
+export function copyButton(text, words = false) {
+  const copy = () => navigator.clipboard.writeText(text()).then(() => toast(t('action.copied')), () => toast(t('action.notCopied')));
+  return words
+    ? h.button({ type: 'button', class: 'button', onclick: copy }, icon('copy'), () => t('action.copy'))
+    : h.button({ type: 'button', class: 'icon-button', 'aria-label': () => `${t('action.copy')}: ${text()}`, title: () => t('action.copy'), onclick: copy }, icon('copy'));
 }
 
 /** A section of a page with its heading. @param {() => string} title @param {(() => string) | null} hint @param {...any} children */

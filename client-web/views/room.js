@@ -8,7 +8,7 @@ import { link } from '../kit/router.js';
 import { effect, signal } from '../kit/signal.js';
 import { list, t } from '../i18n/index.js';
 import { composer } from './composer.js';
-import { confirm, inviteDialog, joinDialog, leaveDialog } from './dialogs.js';
+import { confirm, joinDialog, leaveDialog } from './dialogs.js';
 import { filesInto } from './drop.js';
 import { attempt } from './errors.js';
 import { icon, mark } from './icons.js';
@@ -52,7 +52,14 @@ function joined(app, room) {
         { class: 'room-talk' },
         keyed(() => warm.value, (ready) => (ready ? timelineView(talk) : h.div({ class: 'timeline' }))),
         h.div({ class: 'typing', role: 'status' }, () => typing(room)),
-        keyed(() => (room.changed.value, room.maySend()), (may) => (writing = may ? composer(talk) : null) ?? h.p({ class: 'read-only' }, icon('lock'), h.span(() => t('room.readOnly')))),
+        () => moved(room),
+        keyed(
+          () => (room.changed.value, replacement(room) ? 'moved' : room.maySend() ? 'open' : 'closed'),
+          (how) => {
+            writing = how === 'open' ? composer(talk) : null;
+            return writing ?? (how === 'closed' && h.p({ class: 'read-only' }, icon('lock'), h.span(() => t('room.readOnly'))));
+          },
+        ),
       ),
       { addFiles: (files) => writing?.addFiles(files) },
     ),
@@ -72,6 +79,18 @@ function followAddress(app, room, talk, warm) {
   });
 }
 
+/** The room that took this one's place. @param {Room} room @returns {string} */
+function replacement(room) {
+  const id = room.stateOf('m.room.tombstone')?.replacement_room;
+  return typeof id === 'string' && id.startsWith('!') ? id : '';
+}
+
+/** @param {Room} room */
+function moved(room) {
+  const to = replacement(room);
+  return to ? h.p({ class: 'read-only' }, h.span(t('room.moved')), h.a({ class: 'button small primary', href: link('room', to) }, t('room.goOn'))) : null;
+}
+
 /** @param {App} app @param {Room} room @param {import('./talk.js').Talk} talk */
 function head(app, room, talk) {
   const open = () => app.place.value.args[1] === 'members';
@@ -84,10 +103,11 @@ function head(app, room, talk) {
     backLink(),
     roomAvatar(room),
     h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic }, topic)),
-    () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: () => inviteDialog(app, room) }, icon('invite')) : null),
+    () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: async () => (await import('./invite.js')).inviteDialog(app, room) }, icon('invite')) : null),
     h.a({ class: 'icon-button', href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-label': () => t('room.members'), title: () => t('room.members'), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
     menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [
       searchItem(app, room),
+      menuItem(() => t('room.settings'), () => app.go('room', room.id, 'settings'), { icon: icon('gear') }),
       menuItem(() => t('pins.title'), () => app.go('room', room.id, 'pins'), { icon: icon('pin') }),
       menuItem(() => t('threads.title'), () => app.go('room', room.id, 'threads'), { icon: icon('thread') }),
       menuItem(() => t('jump.title'), async () => (await import('./jump.js')).jumpDialog(talk), { icon: icon('calendar') }),

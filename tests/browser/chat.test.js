@@ -144,7 +144,7 @@ test('the members are listed', async () => {
   const pane = bob.page.getByRole('complementary', { name: 'Members' });
   await pane.getByText('2 members').waitFor();
   await pane.getByText(alice.user, { exact: true }).waitFor();
-  await pane.getByText('Admin').waitFor();
+  await pane.getByText('Creator').waitFor();
   await bob.shot('members-light');
   await pane.getByRole('link', { name: 'Close' }).click();
   await pane.waitFor({ state: 'detached' });

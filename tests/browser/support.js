@@ -127,6 +127,12 @@ export class Person {
     return decodeURIComponent(new URL(this.page.url()).hash.split('/')[2]);
   }
 
+  /** Chooses from the menu of the room on screen. */
+  async menu(item) {
+    await this.page.getByRole('main').getByRole('button', { name: 'More' }).first().click();
+    await this.page.getByRole('menuitem', { name: item }).click();
+  }
+
   /** Opens the settings at a subject. */
   async settings(subject) {
     await this.page.getByRole('button', { name: 'Your account' }).click();
