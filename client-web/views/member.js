@@ -9,18 +9,11 @@ import { ROLES } from '../matrix/rooms.js';
 import { confirm } from './dialogs.js';
 import { attempt } from './errors.js';
 import { icon } from './icons.js';
-import { memberAvatar, withPresence } from './names.js';
+import { memberAvatar, roleKey, withPresence } from './names.js';
 import { paneHead } from './page.js';
 import { presenceText, tieButtons } from './person.js';
 
 /** @typedef {import('../matrix/room.js').Room} Room */
-
-/** The name of a power level. @param {number} power @returns {import('../i18n/index.js').Key} */
-export function roleKey(power) {
-  if (power === Infinity) return 'members.creator';
-  if (power >= ROLES.admin) return 'members.admin';
-  return power >= ROLES.moderator ? 'members.moderator' : power < 0 ? 'members.restricted' : 'members.member';
-}
 
 /** @param {import('./app.js').App} app @param {Room} room @param {string} id */
 export function memberPane(app, room, id) {

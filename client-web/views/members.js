@@ -8,8 +8,7 @@ import { computed, signal } from '../kit/signal.js';
 import { language, t } from '../i18n/index.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
-import { roleKey } from './member.js';
-import { memberAvatar, withPresence } from './names.js';
+import { memberAvatar, roleKey, withPresence } from './names.js';
 import { paneHead } from './page.js';
 
 /** Pixels; the same as `--member-row` in the style sheet. */

@@ -5,6 +5,7 @@ import { h, keyed } from '../kit/dom.js';
 import { signal } from '../kit/signal.js';
 import { hueOf } from '../matrix/ids.js';
 import { parseMxc } from '../matrix/media.js';
+import { ROLES } from '../matrix/rooms.js';
 import { list, t } from '../i18n/index.js';
 
 const HUES = 8;
@@ -88,4 +89,11 @@ export function roomAvatar(room, size = 'medium') {
 export function withPresence(store, user, picture) {
   const state = () => store.presence(user() ?? '')?.state;
   return h.span({ class: 'face' }, picture, () => (state() ? h.span({ class: `dot is-${state()}`, role: 'img', 'aria-label': t(`presence.${state() ?? 'offline'}`), title: t(`presence.${state() ?? 'offline'}`) }) : null));
+}
+
+/** The name of a power level. @param {number} power @returns {import('../i18n/index.js').Key} */
+export function roleKey(power) {
+  if (power === Infinity) return 'members.creator';
+  if (power >= ROLES.admin) return 'members.admin';
+  return power >= ROLES.moderator ? 'members.moderator' : power < 0 ? 'members.restricted' : 'members.member';
 }
