@@ -132,9 +132,9 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
     let presence = Arc::<Presence>::default();
     let me = Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? });
     let outside = start::outside(&config)?;
-    let federation =
-        Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation, notifier.outgoing())?);
-    let hub = Arc::new(Hub::new(store.clone(), notifier, presence.clone(), config.memory / 8));
+    let hub = Arc::new(Hub::new(store.clone(), notifier.clone(), presence.clone(), config.memory / 8));
+    let live = federation::Live { notifier, typing: hub.typing.clone(), presence: presence.clone() };
+    let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation, live)?);
     Ok(Arc::new(App {
         limits: limits::Limits::new(config.rate_limits),
         bodies: Default::default(),
@@ -175,7 +175,7 @@ fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
     let (pulse, stopping) = (app.hub.clone(), app.stop.clone());
     helpers.spawn(async move { pulse.run(stopping).await });
     let (federation, stopping) = (app.federation.clone(), app.stop.clone());
-    helpers.spawn(async move { federation.outbox.run(stopping).await });
+    helpers.spawn(async move { federation.run(stopping).await });
 }
 
 /// What has to be done now and then, for as long as the server runs.

@@ -21,6 +21,8 @@ const IDLE_AFTER: u64 = 5 * 60_000;
 const ACTIVE_FOR: u64 = 60_000;
 /// A device that has not synced for this long, milliseconds, is gone.
 const GONE_AFTER: u64 = 30_000;
+/// What another server said counts for this long, milliseconds, if nothing more is heard.
+const HEARD_FOR: u64 = 30 * 60_000;
 /// People remembered at most.
 const MAX_PEOPLE: usize = 50_000;
 /// Devices of one person remembered at most.
@@ -58,11 +60,19 @@ struct People {
 #[derive(Default)]
 struct Person {
     devices: Vec<Device>,
+    /// What another server says of its own.
+    heard: Option<Heard>,
     message: Option<String>,
     last_active: u64,
     /// What others were last told, and the number of that change.
     shown: Option<(PresenceState, bool, Option<String>)>,
     changed: u64,
+}
+
+struct Heard {
+    state: PresenceState,
+    currently_active: bool,
+    at: u64,
 }
 
 struct Device {
@@ -134,6 +144,19 @@ impl Presence {
                 known.state = PresenceState::Online;
             }
             person.last_active = now;
+        });
+    }
+
+    /// Notes what another server says of somebody of its own.
+    pub fn hear(&self, user: &UserId, told: Status) {
+        let known = [PresenceState::Online, PresenceState::Unavailable, PresenceState::Offline];
+        if !known.contains(&told.state) || told.message.as_ref().is_some_and(|text| text.len() > MAX_STATUS) {
+            return;
+        }
+        self.update(user, clock::now_ms(), |person, now| {
+            person.heard = Some(Heard { state: told.state, currently_active: told.currently_active, at: now });
+            person.message = told.message.filter(|text| !text.is_empty());
+            person.last_active = told.last_active_ago.map_or(person.last_active, |ago| now.saturating_sub(ago));
         });
     }
 
@@ -237,6 +260,15 @@ impl Person {
     fn status(&self, now: u64) -> Status {
         let of = |state| self.devices.iter().any(|device| device.is_there(now) && device.state == state);
         let idle_for = now.saturating_sub(self.last_active);
+        if let Some(heard) = &self.heard {
+            let old = now.saturating_sub(heard.at) > HEARD_FOR;
+            return Status {
+                state: if old { PresenceState::Offline } else { heard.state.clone() },
+                currently_active: heard.currently_active && !old,
+                message: self.message.clone(),
+                last_active_ago: (self.last_active > 0).then_some(idle_for),
+            };
+        }
         let state = match (of(PresenceState::Online), of(PresenceState::Unavailable)) {
             (true, _) if idle_for < IDLE_AFTER => PresenceState::Online,
             (true, _) | (_, true) => PresenceState::Unavailable,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
+    OwnedServerName,
     api::client::{
         alias::{create_alias, delete_alias, get_alias},
         directory::{get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility},
@@ -18,7 +19,7 @@ use crate::{
     http::{Bucket, Caller, Session},
     rooms::{
         Room, aliases,
-        directory::{self, Asked},
+        directory::{self, Asked, List},
         history,
         power::Powers,
     },
@@ -122,9 +123,8 @@ pub async fn public_rooms(
     request: get_public_rooms::v3::Request,
 ) -> Result<get_public_rooms::v3::Response> {
     app.limits.take(Bucket::Other, crate::limits::address(caller.ip))?;
-    check_server(&app, request.server.as_deref())?;
     let asked = Asked { since: request.since, limit: request.limit, ..Asked::default() };
-    let list = app.store.read(|tx| directory::list(tx, &asked))?;
+    let list = list(&app, request.server, asked).await?;
     let mut response = get_public_rooms::v3::Response::new(list.rooms);
     response.next_batch = list.next;
     response.prev_batch = list.prev;
@@ -139,14 +139,13 @@ pub async fn search_public_rooms(
     request: get_public_rooms_filtered::v3::Request,
 ) -> Result<get_public_rooms_filtered::v3::Response> {
     app.limits.take(Bucket::Other, &session.user)?;
-    check_server(&app, request.server.as_deref())?;
     let asked = Asked {
         since: request.since,
         limit: request.limit,
         term: request.filter.generic_search_term,
         types: request.filter.room_types,
     };
-    let list = app.store.read(|tx| directory::list(tx, &asked))?;
+    let list = list(&app, request.server, asked).await?;
     let mut response = get_public_rooms_filtered::v3::Response::new();
     response.chunk = list.rooms;
     response.next_batch = list.next;
@@ -155,10 +154,10 @@ pub async fn search_public_rooms(
     Ok(response)
 }
 
-/// Other servers' directories can't be asked by a server that does not federate.
-fn check_server(app: &App, server: Option<&ruma::ServerName>) -> Result<()> {
+/// A page of our directory, or of another server's.
+async fn list(app: &App, server: Option<OwnedServerName>, asked: Asked) -> Result<List> {
     match server {
-        Some(server) if server != app.me.name => Err(Error::not_found("this server does not reach that one")),
-        _ => Ok(()),
+        Some(server) if server != app.me.name => app.federation.public_rooms(&server, asked).await,
+        _ => app.store.read(|tx| directory::list(tx, &asked)),
     }
 }

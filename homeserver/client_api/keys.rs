@@ -47,8 +47,15 @@ pub async fn upload(
 /// `POST /_matrix/client/v3/keys/query`
 pub async fn query(app: Arc<App>, session: Session, request: get_keys::v3::Request) -> Result<get_keys::v3::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
-    let me = app.config.server_name.clone();
-    blocking(move || app.store.read(|tx| device_keys::query(tx, &me, &session.user, &request.device_keys))).await
+    let (wanted, time) = (request.device_keys, request.timeout);
+    let (store, me, asker) = (app.store.clone(), app.config.server_name.clone(), session.user.clone());
+    let (mut answer, wanted) = blocking(move || {
+        let answer = store.read(|tx| device_keys::query(tx, &me, &asker, &wanted))?;
+        Ok((answer, wanted))
+    })
+    .await?;
+    app.federation.keys.query(&session.user, wanted, time, &mut answer).await?;
+    Ok(answer)
 }
 
 /// `POST /_matrix/client/v3/keys/claim`
@@ -59,14 +66,16 @@ pub async fn claim(
 ) -> Result<claim_keys::v3::Response> {
     app.limits.take(Bucket::Other, &session.user)?;
     let (jobs, elsewhere) = one_time_keys::divide(&app.config.server_name, request.one_time_keys)?;
+    let (theirs, failures) = app.federation.keys.claim(elsewhere, request.timeout).await;
     let mut claimed = one_time_keys::Claimed::new();
     for claims in jobs {
         for (user, devices) in app.store.write(move |tx| one_time_keys::claim(tx, &claims)).await? {
             claimed.entry(user).or_default().extend(devices);
         }
     }
+    claimed.extend(theirs);
     let mut response = claim_keys::v3::Response::new(claimed);
-    response.failures = elsewhere.iter().map(|server| (server.to_string(), device_keys::unreachable())).collect();
+    response.failures = failures;
     Ok(response)
 }
 

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod media;
 pub mod membership;
 pub mod messages;
+pub mod openid;
 pub mod presence;
 pub mod profile;
 pub mod push_rules;
@@ -70,6 +71,7 @@ fn account_routes(router: &mut Router) {
         .route(account::change_password)
         .route(account::deactivate)
         .route(account::third_party_ids)
+        .route(openid::request_token)
         .route_raw(account::capabilities)
         .route(devices::devices)
         .route(devices::device)

@@ -13,12 +13,16 @@ use crate::{
     app::App,
     error::{Error, Result},
     http::{Bucket, Caller, Loose, Reply, Session, reply},
+    limits,
     rooms::members,
     store::WriteTx,
 };
 
 /// `GET /_matrix/client/v3/profile/{userId}`
-pub async fn profile(app: Arc<App>, _: Caller, request: get_profile::v3::Request) -> Result<Reply> {
+pub async fn profile(app: Arc<App>, caller: Caller, request: get_profile::v3::Request) -> Result<Reply> {
+    if !app.me.owns(&request.user_id) {
+        return elsewhere(&app, caller, &request.user_id, None).await;
+    }
     reply::json(&app.store.read(|tx| {
         check_known(&app, tx, &request.user_id)?;
         profile::of(tx, &request.user_id)
@@ -26,14 +30,30 @@ pub async fn profile(app: Arc<App>, _: Caller, request: get_profile::v3::Request
 }
 
 /// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
-pub async fn field(app: Arc<App>, _: Caller, request: get_profile_field::v3::Request) -> Result<Reply> {
+pub async fn field(app: Arc<App>, caller: Caller, request: get_profile_field::v3::Request) -> Result<Reply> {
     let key = request.field.as_str();
+    if !app.me.owns(&request.user_id) {
+        return elsewhere(&app, caller, &request.user_id, Some(key)).await;
+    }
     let value = app.store.read(|tx| {
         check_known(&app, tx, &request.user_id)?;
         profile::field(tx, &request.user_id, key)
     })?;
     let value = value.ok_or_else(|| Error::not_found("this profile has no such field"))?;
     reply::json(&Map::from_iter([(key.to_owned(), value)]))
+}
+
+/// The profile of somebody of another server, or one field of it.
+async fn elsewhere(app: &App, caller: Caller, user: &UserId, field: Option<&str>) -> Result<Reply> {
+    app.limits.take(Bucket::Other, limits::address(caller.ip))?;
+    let profile = app.federation.profile(user, field).await?;
+    match field {
+        Some(field) => {
+            let value = profile.get(field).ok_or_else(|| Error::not_found("this profile has no such field"))?;
+            reply::json(&Map::from_iter([(field.to_owned(), value.clone())]))
+        }
+        None => reply::json(&profile),
+    }
 }
 
 fn check_known(app: &App, tx: &impl crate::store::Read, user: &UserId) -> Result<()> {

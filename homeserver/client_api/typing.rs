@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::{
     app::App,
     error::{Error, Result},
+    federation::fleeting::Fleeting,
     http::{Loose, Session},
     limits::Bucket,
     rooms::Room,
@@ -41,16 +42,20 @@ pub async fn set_typing(
 /// Notes it, and tells those who are in the room.
 pub fn set(app: &App, session: &Session, room: &RoomId, asked: &Typing) -> Result<()> {
     app.limits.take(Bucket::Presence, &session.user)?;
-    let room = app.store.read(|tx| Ok(Room::of_member(tx, room, &session.user)?.num))?;
+    let Room { num, row } = app.store.read(|tx| Room::of_member(tx, room, &session.user))?;
     let changed = match asked.typing {
         true => {
             let timeout = Duration::from_millis(asked.timeout.unwrap_or(TIMEOUT_MS));
-            app.hub.typing.start(room, &session.user, timeout)
+            app.hub.typing.start(num, &session.user, timeout)
         }
-        false => app.hub.typing.stop(room, &session.user),
+        false => app.hub.typing.stop(num, &session.user),
     };
     if changed {
-        app.hub.notifier.ring_room(room);
+        app.hub.notifier.ring_room(num);
+    }
+    // Others are told again that somebody goes on typing: they forget it otherwise.
+    if row.servers > 1 && (changed || asked.typing) {
+        app.federation.outbox.tell_room(num, &Fleeting::Typing(room.to_owned(), session.user.clone(), asked.typing))?;
     }
     Ok(())
 }

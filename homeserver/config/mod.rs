@@ -58,6 +58,8 @@ pub struct Federation {
     pub allow_private_addresses: Permitted,
     /// Servers that are asked for the keys of servers that don't answer.
     pub notaries: Vec<OwnedServerName>,
+    /// Whether who is online is told to other servers, and what they tell of theirs is shown.
+    pub presence: bool,
     /// Where other servers are told to call, if it doesn't follow from [`Config::base_url`].
     pub address: Option<OwnedServerName>,
 }
@@ -69,6 +71,7 @@ impl Default for Federation {
             trust: Vec::new(),
             allow_private_addresses: Permitted::Public,
             notaries: vec![server_name!("matrix.org").to_owned()],
+            presence: false,
             address: None,
         }
     }
@@ -275,6 +278,7 @@ fn federation(file: &mut Reader) -> Federation {
             .value("federation.allow_private_addresses", values::permitted)
             .unwrap_or(default.allow_private_addresses),
         notaries: file.value("federation.notaries", values::server_names).unwrap_or(default.notaries),
+        presence: file.value("federation.presence", values::boolean).unwrap_or(default.presence),
         address: file.value("federation.address", values::server_name),
     }
 }

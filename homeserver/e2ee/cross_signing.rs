@@ -122,6 +122,40 @@ pub fn judge(tx: &impl Read, user: &UserId, given: &Keys) -> Result<Plan> {
     Ok(Plan { user: user.to_owned(), new: keys, before })
 }
 
+/// The keys of somebody of another server that are good: a self-signing key only if the master key signed
+/// it. The user-signing key is nobody's business.
+pub(super) fn check(
+    user: &UserId,
+    master: Option<&Raw<CrossSigningKey>>,
+    self_signing: Option<&Raw<CrossSigningKey>>,
+) -> Vec<Key> {
+    let Some(master) = master.and_then(|raw| Key::parse(user, MASTER, raw).ok()) else { return Vec::new() };
+    let own = self_signing.and_then(|raw| Key::parse(user, SELF_SIGNING, raw).ok());
+    let is_signed = |key: &Key| signed_json::is_signed_by(&key.object, user.as_str(), &master.id(), &master.public);
+    let own = own.filter(is_signed);
+    std::iter::once(master).chain(own).collect()
+}
+
+/// Keeps the keys of somebody of another server. True if they are others than before.
+pub(super) fn keep(tx: &WriteTx, user: &UserId, keys: &[Key]) -> Result<bool> {
+    let mut changed = false;
+    for usage in [MASTER, SELF_SIGNING] {
+        let (old, new) = (stored(tx, user, usage)?, keys.iter().find(|key| key.usage == usage));
+        if old.as_ref() == new {
+            continue;
+        }
+        changed = true;
+        if let Some(old) = old.filter(|old| new.is_none_or(|new| new.public != old.public)) {
+            signatures::forget(tx, user.as_str(), &old.public)?;
+        }
+        match new {
+            Some(new) => tables::CROSS_SIGNING_KEYS.put(tx, (user.as_str(), usage), &new.json)?,
+            None => drop(tables::CROSS_SIGNING_KEYS.remove(tx, (user.as_str(), usage))?),
+        }
+    }
+    Ok(changed)
+}
+
 /// Publishes judged keys. Fails if they were changed since they were judged.
 pub fn replace(tx: &WriteTx, plan: &Plan) -> Result<()> {
     let Plan { user, new, before } = plan;

@@ -45,6 +45,27 @@ pub fn check(user: &UserId, device: &DeviceId, keys: &Raw<DeviceKeys>) -> Result
     Ok(Checked { user: user.to_owned(), device: device.to_owned(), object, json })
 }
 
+impl Checked {
+    /// The device.
+    pub(super) fn device(&self) -> &DeviceId {
+        &self.device
+    }
+}
+
+/// Keeps the keys of a device of another server. True if they are others than before.
+pub(super) fn keep(tx: &WriteTx, keys: &Checked) -> Result<bool> {
+    let key = (keys.user.as_str(), keys.device.as_str());
+    let old = stored(tx, &keys.user, &keys.device)?;
+    if old.as_ref() == Some(&keys.object) {
+        return Ok(false);
+    }
+    if old.is_some_and(|old| signed_json::signed_part(&old) != signed_json::signed_part(&keys.object)) {
+        signatures::forget(tx, key.0, key.1)?;
+    }
+    tables::DEVICE_KEYS.put(tx, key, &keys.json)?;
+    Ok(true)
+}
+
 /// The public key with an ID in a key object.
 pub(super) fn ed25519<'a>(object: &'a CanonicalJsonObject, key_id: &str) -> Option<&'a str> {
     object.get("keys")?.as_object()?.get(key_id)?.as_str()
@@ -81,7 +102,7 @@ pub(super) fn stored(tx: &impl Read, user: &UserId, device: &DeviceId) -> Result
 }
 
 /// The keys of the people asked for, as `asker` may see them. No devices named means all of them.
-/// What other servers hold can't be told from here and is answered as a failure of theirs.
+/// What other servers hold can't be told from here and is left out.
 pub fn query(
     tx: &impl Read,
     me: &ServerName,
@@ -94,19 +115,29 @@ pub fn query(
     let mut answer = v3::Response::new();
     for (user, devices) in wanted {
         if user.server_name() != me {
-            answer.failures.insert(user.server_name().to_string(), unreachable());
             continue;
         }
-        let devices = of_user(tx, Some(asker), user, devices)?;
-        if !devices.is_empty() || tables::USERS.has(tx, user.localpart())? {
-            answer.device_keys.insert(user.clone(), devices);
+        show(tx, asker, (user, devices), &mut answer)?;
+        if answer.device_keys.get(user).is_some_and(BTreeMap::is_empty) && !tables::USERS.has(tx, user.localpart())? {
+            answer.device_keys.remove(user);
         }
-        let keys = cross_signing::of_user(tx, Some(asker), user)?;
-        answer.master_keys.extend(keys.master.map(|key| (user.clone(), key)));
-        answer.self_signing_keys.extend(keys.self_signing.map(|key| (user.clone(), key)));
-        answer.user_signing_keys.extend(keys.user_signing.map(|key| (user.clone(), key)));
     }
     Ok(answer)
+}
+
+/// Adds what is known of one person to an answer.
+pub fn show(
+    tx: &impl Read,
+    asker: &UserId,
+    (user, devices): (&OwnedUserId, &[OwnedDeviceId]),
+    answer: &mut v3::Response,
+) -> Result<()> {
+    answer.device_keys.insert(user.clone(), of_user(tx, Some(asker), user, devices)?);
+    let keys = cross_signing::of_user(tx, Some(asker), user)?;
+    answer.master_keys.extend(keys.master.map(|key| (user.clone(), key)));
+    answer.self_signing_keys.extend(keys.self_signing.map(|key| (user.clone(), key)));
+    answer.user_signing_keys.extend(keys.user_signing.map(|key| (user.clone(), key)));
+    Ok(())
 }
 
 /// What is said of a server whose keys are not to be had.
@@ -211,7 +242,6 @@ mod tests {
         let shown: Value = answer.device_keys[alice()]["PHONE"].deserialize_as().expect("JSON");
         keys["unsigned"] = json!({ "device_display_name": "My phone" });
         assert_eq!(shown, keys);
-        assert!(answer.failures.contains_key("elsewhere"));
     }
 
     #[tokio::test]

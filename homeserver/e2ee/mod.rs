@@ -6,6 +6,7 @@ pub mod cross_signing;
 pub mod device_keys;
 pub mod device_lists;
 pub mod one_time_keys;
+pub mod remote_devices;
 pub mod signatures;
 pub mod to_device;
 

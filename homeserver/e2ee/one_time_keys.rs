@@ -1,11 +1,11 @@
 //! One-time keys, each handed out once, the oldest first; and fallback keys for when there are none
 //! left. spec: client-server-api#one-time-and-fallback-keys
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ruma::{
-    DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedServerName, OwnedUserId, ServerName, UInt,
-    UserId, encryption::OneTimeKey, serde::Raw,
+    DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedUserId, ServerName, UInt, UserId,
+    encryption::OneTimeKey, serde::Raw,
 };
 
 use super::bound;
@@ -178,23 +178,23 @@ pub type Claim = (OwnedUserId, OwnedDeviceId, OneTimeKeyAlgorithm);
 /// Keys that were handed out, by user and device.
 pub type Claimed = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Keys>>;
 
-/// Divides what a request wants into what one job each should claim, and names the other servers that
-/// would have to be asked for the rest.
-pub fn divide(
-    me: &ServerName,
-    wanted: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
-) -> Result<(Vec<Vec<Claim>>, BTreeSet<OwnedServerName>)> {
-    let (mut claims, mut elsewhere) = (Vec::new(), BTreeSet::new());
+/// What is wanted: of whose device, and for which algorithm.
+pub type Wanted = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>;
+
+/// Divides what a request wants into what one job each should claim, and what other servers would have to
+/// be asked for.
+pub fn divide(me: &ServerName, wanted: Wanted) -> Result<(Vec<Vec<Claim>>, Wanted)> {
+    if wanted.values().map(BTreeMap::len).sum::<usize>() > MAX_CLAIMS {
+        return Err(Error::invalid_param(format!("claim {MAX_CLAIMS} keys at once at most")));
+    }
+    let (mut claims, mut elsewhere) = (Vec::new(), Wanted::new());
     for (user, devices) in wanted {
         match user.server_name() == me {
             true => claims.extend(devices.into_iter().map(|(device, algorithm)| (user.clone(), device, algorithm))),
-            false => drop(elsewhere.insert(user.server_name().to_owned())),
+            false => drop(elsewhere.insert(user, devices)),
         }
     }
-    match claims.len() <= MAX_CLAIMS {
-        true => Ok((claims.chunks(PER_JOB).map(<[Claim]>::to_vec).collect(), elsewhere)),
-        false => Err(Error::invalid_param(format!("claim {MAX_CLAIMS} keys at once at most"))),
-    }
+    Ok((claims.chunks(PER_JOB).map(<[Claim]>::to_vec).collect(), elsewhere))
 }
 
 /// Hands out a key for each claim that can be met. Each one-time key is handed out once; a fallback key
@@ -366,7 +366,7 @@ mod tests {
         }
         let ids: Vec<_> = claims.join_all().await.into_iter().flatten().collect();
         assert_eq!(ids.len(), 50);
-        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 50);
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 50);
     }
 
     #[tokio::test]

@@ -8,7 +8,8 @@ use std::{
 };
 
 use ruma::{
-    OwnedUserId, ServerName, UserId, api::client::to_device::send_event_to_device::v3::Messages,
+    OwnedServerName, OwnedUserId, ServerName, UserId,
+    api::{client::to_device::send_event_to_device::v3::Messages, federation::transactions::edu::DirectDeviceContent},
     to_device::DeviceIdOrAllDevices,
 };
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,9 @@ use serde_json::value::RawValue;
 
 use crate::{
     accounts::transactions::Transaction,
-    base::{Pos, json},
+    base::{Pos, json, random},
     error::{Error, Result},
+    rooms::outgoing::{self, Outgoing},
     store::{Flow, LAST, Read, WriteTx, tables},
 };
 
@@ -38,6 +40,11 @@ const PER_SYNC: usize = 100;
 const MAX_QUEUE: (usize, usize) = (20_000, 64 << 20);
 /// Queues are measured at every so many-th position.
 const MEASURED_EVERY: Pos = 256;
+
+/// Messages from one other server that are remembered, so that none is delivered twice.
+const MAX_RECEIVED: usize = 10_000;
+/// Bytes that a message takes in an EDU besides its content, more or less.
+const OVERHEAD: usize = 100;
 
 /// What one person's devices are sent: for each device, or for all that are not named, the content.
 type ForUser = (OwnedUserId, BTreeMap<DeviceIdOrAllDevices, String>);
@@ -116,27 +123,168 @@ pub fn send(tx: &WriteTx, transaction: &Transaction, sender: &UserId, kind: &str
     }
     let pos = tx.next_pos();
     for (user, contents) in messages {
-        let devices = devices(tx, user)?;
-        let mut woken = false;
-        for device in &devices {
-            let named = DeviceIdOrAllDevices::DeviceId(device.as_str().into());
-            let content = contents.get(&named).or_else(|| contents.get(&DeviceIdOrAllDevices::AllDevices));
-            let Some(content) = content else { continue };
-            let content: &RawValue = serde_json::from_str(content).map_err(Error::internal)?;
-            let event = json::to_raw(&Event { content, sender, kind })?;
-            tables::TO_DEVICE.put(tx, (user.as_str(), device.as_str(), pos), &event.get().to_owned())?;
-            if pos.is_multiple_of(MEASURED_EVERY) {
-                trim(tx, user, device, MAX_QUEUE)?;
-            }
-            woken = true;
+        deliver(tx, pos, (sender, kind), (user, contents))?;
+    }
+    transaction.done(tx, "")
+}
+
+/// Puts messages into the queues of the devices that a person has.
+fn deliver(
+    tx: &WriteTx,
+    pos: Pos,
+    (sender, kind): (&UserId, &str),
+    (user, contents): (&UserId, &BTreeMap<DeviceIdOrAllDevices, String>),
+) -> Result<()> {
+    let mut woken = false;
+    for device in &devices(tx, user)? {
+        let named = DeviceIdOrAllDevices::DeviceId(device.as_str().into());
+        let content = contents.get(&named).or_else(|| contents.get(&DeviceIdOrAllDevices::AllDevices));
+        let Some(content) = content else { continue };
+        let content: &RawValue = serde_json::from_str(content).map_err(Error::internal)?;
+        let event = json::to_raw(&Event { content, sender, kind })?;
+        tables::TO_DEVICE.put(tx, (user.as_str(), device.as_str(), pos), &event.get().to_owned())?;
+        if pos.is_multiple_of(MEASURED_EVERY) {
+            trim(tx, user, device, MAX_QUEUE)?;
         }
-        if woken {
-            tx.wake(|wake| {
-                wake.users.insert(user.clone());
-            });
+        woken = true;
+    }
+    if woken {
+        tx.wake(|wake| {
+            wake.users.insert(user.to_owned());
+        });
+    }
+    Ok(())
+}
+
+/// Puts messages that came from another server into the queues of our devices. The same message again does
+/// nothing. spec: server-server-api#send-to-device-messaging
+pub fn receive(tx: &WriteTx, me: &ServerName, told: &DirectDeviceContent) -> Result<()> {
+    let (origin, id, kind) = (told.sender.server_name().as_str(), told.message_id.as_str(), told.ev_type.to_string());
+    if tables::RECEIVED_TO_DEVICE.has(tx, (origin, id))? {
+        return Ok(());
+    }
+    let pos = tx.next_pos();
+    tables::RECEIVED_TO_DEVICE.put(tx, (origin, id), &pos)?;
+    tables::RECEIVED_TO_DEVICE_LOG.put(tx, (origin, pos), &id.to_owned())?;
+    if pos.is_multiple_of(MEASURED_EVERY) {
+        forget_received(tx, origin)?;
+    }
+    for (user, devices) in told.messages.iter().filter(|(user, _)| user.server_name() == me) {
+        let fits = |content: &str| content.len() <= MAX_CONTENT && content.starts_with('{');
+        let contents = devices.iter().filter(|(_, content)| fits(content.json().get()));
+        let contents = contents.map(|(device, content)| (device.clone(), content.json().get().to_owned())).collect();
+        deliver(tx, pos, (&told.sender, &kind), (user, &contents))?;
+    }
+    Ok(())
+}
+
+/// Whether a message from another server can be taken: what keys hold is short.
+pub fn is_fit(told: &DirectDeviceContent) -> bool {
+    let count: usize = told.messages.values().map(BTreeMap::len).sum();
+    (1..=255).contains(&told.message_id.as_str().len())
+        && told.ev_type.to_string().len() <= 255
+        && count <= MAX_MESSAGES
+}
+
+/// Forgets the oldest messages that a server sent: nobody sends those again.
+fn forget_received(tx: &WriteTx, origin: &str) -> Result<()> {
+    let (mut count, mut old) = (0, Vec::new());
+    tables::RECEIVED_TO_DEVICE_LOG.scan_back(tx, (origin, 0)..=(origin, Pos::MAX), |(_, pos), id| {
+        count += 1;
+        if count > MAX_RECEIVED {
+            old.push((pos, id));
+        }
+        Ok(Flow::Next)
+    })?;
+    for (pos, id) in old {
+        tables::RECEIVED_TO_DEVICE.remove(tx, (origin, &*id))?;
+        tables::RECEIVED_TO_DEVICE_LOG.remove(tx, (origin, pos))?;
+    }
+    Ok(())
+}
+
+/// Messages for people of one other server, in pieces that are sent as one EDU each.
+pub type ForServer = (OwnedServerName, Vec<String>);
+
+/// What a request sends to other servers, as the contents of EDUs.
+pub fn for_others(me: &ServerName, (sender, kind): (&UserId, &str), messages: &Messages) -> Result<Vec<ForServer>> {
+    let mut servers = BTreeMap::<OwnedServerName, Vec<Piece<'_>>>::new();
+    for (user, devices) in messages.iter().filter(|(user, _)| user.server_name() != me) {
+        let pieces = servers.entry(user.server_name().to_owned()).or_default();
+        for (device, content) in devices {
+            let length = content.json().get().len();
+            let fits = pieces.last().is_some_and(|piece| piece.size + length <= MAX_CONTENT);
+            if !fits {
+                pieces.push(Piece::default());
+            }
+            let Some(piece) = pieces.last_mut() else { continue };
+            piece.size += length + OVERHEAD;
+            piece.messages.entry(user).or_default().insert(device.to_string(), content.json());
+        }
+    }
+    let content = |piece: Piece<'_>| {
+        let message_id = random::id::<32>();
+        let told = Told { sender, kind, message_id, messages: piece.messages };
+        serde_json::to_string(&told).map_err(Error::internal)
+    };
+    let of_server =
+        |(server, pieces): (_, Vec<_>)| Ok((server, pieces.into_iter().map(content).collect::<Result<_>>()?));
+    servers.into_iter().map(of_server).collect()
+}
+
+/// What messages for other servers weigh to a rate limit, each by its size.
+pub fn weight_for_others(others: &[ForServer]) -> u32 {
+    let weight = |content: &String| 1 + content.len() / HEAVY;
+    let weight: usize = others.iter().flat_map(|(_, contents)| contents).map(weight).sum();
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+#[derive(Default)]
+struct Piece<'a> {
+    size: usize,
+    messages: BTreeMap<&'a UserId, BTreeMap<String, &'a RawValue>>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    sender: &'a UserId,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message_id: String,
+    messages: BTreeMap<&'a UserId, BTreeMap<String, &'a RawValue>>,
+}
+
+/// Puts messages into the queues of other servers. The same transaction again does nothing.
+pub fn send_to_others(tx: &WriteTx, transaction: &Transaction, messages: &[ForServer]) -> Result<()> {
+    if transaction.outcome(tx)?.is_some() {
+        return Ok(());
+    }
+    for (server, contents) in messages {
+        for content in contents {
+            let pos = tx.next_pos();
+            tables::OUTGOING_TO_DEVICE.put(tx, (server.as_str(), pos), content)?;
+            outgoing::log(tx, pos, &Outgoing::ToDevice { server: server.to_string() })?;
+            if pos.is_multiple_of(MEASURED_EVERY) {
+                trim_server(tx, server.as_str())?;
+            }
         }
     }
     transaction.done(tx, "")
+}
+
+/// Takes the oldest messages away that wait for a server which does not come.
+fn trim_server(tx: &WriteTx, server: &str) -> Result<()> {
+    let (mut count, mut size, mut last) = (0, 0, None);
+    tables::OUTGOING_TO_DEVICE.scan_back(tx, (server, 0)..=(server, Pos::MAX), |(_, pos), content| {
+        (count, size) = (count + 1, size + content.len());
+        let over = count > MAX_QUEUE.0 || size > MAX_QUEUE.1;
+        last = over.then_some(pos);
+        Ok(if over { Flow::Stop } else { Flow::Next })
+    })?;
+    match last {
+        Some(last) => tables::OUTGOING_TO_DEVICE.remove_range(tx, (server, 0)..=(server, last)),
+        None => Ok(()),
+    }
 }
 
 /// The devices of a person.

@@ -3,25 +3,33 @@
 //! sees who uses it.
 
 pub mod discovery;
+pub mod edus;
 pub mod fleeting;
 mod flights;
 pub mod keyring;
+pub mod keys;
 pub mod outbox;
 mod peers;
+mod presence;
+mod profiles;
 pub mod remote;
 pub mod server_keys;
 mod transaction;
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 pub use flights::{Flights, Place};
 pub use keyring::{At, Keyring, Keys, Wanted};
 pub use outbox::Outbox;
 pub use remote::{Bounds, Failure, Incoming, Remote};
 
-use crate::{base::signing::Identity, config, outside::Outside, store::Store};
+use self::{edus::Edus, keys::RemoteKeys};
+use crate::{
+    accounts::presence::Presence, base::signing::Identity, config, notify::Notifier, outside::Outside,
+    rooms::typing::Typing, store::Store,
+};
 
 /// Requests of one server that are answered at once. The others wait.
 const MAX_FROM_SERVER: usize = 16;
@@ -38,23 +46,59 @@ pub struct Federation {
     pub keyring: Keyring,
     /// What they are told.
     pub outbox: Outbox,
+    /// What they tell besides events.
+    pub edus: Edus,
+    /// Keys of their people's devices.
+    pub keys: RemoteKeys,
     /// Their requests to us that are under way.
     pub inbound: Flights,
 }
 
+/// What lives in memory only and concerns other servers too.
+pub struct Live {
+    /// Who waits.
+    pub notifier: Notifier,
+    /// Who types.
+    pub typing: Arc<Typing>,
+    /// Who is online.
+    pub presence: Arc<Presence>,
+}
+
 impl Federation {
-    /// By these settings. `news` rings when there is something to tell others.
+    /// By these settings.
     pub fn new(
         me: Arc<Identity>,
         store: Store,
         outside: &Outside,
         settings: &config::Federation,
-        news: Arc<Notify>,
+        live: Live,
     ) -> Result<Self, String> {
         let remote = Remote::new(me.clone(), outside, settings.enabled)?;
         let keyring = Keyring::new(me.clone(), store.clone(), remote.clone(), settings.notaries.clone());
+        let news = live.notifier.outgoing();
         let outbox = Outbox::new(me.clone(), store.clone(), remote.clone(), news, settings.enabled);
-        Ok(Self { me, store, remote, keyring, outbox, inbound: Flights::new(MAX_FROM_SERVER) })
+        let keys = RemoteKeys::new(me.clone(), store.clone(), remote.clone());
+        let edus = Edus {
+            me: me.clone(),
+            store: store.clone(),
+            notifier: live.notifier,
+            typing: live.typing,
+            presence: settings.presence.then(|| live.presence.clone()),
+            keys: keys.clone(),
+        };
+        Ok(Self { me, store, remote, keyring, outbox, edus, keys, inbound: Flights::new(MAX_FROM_SERVER) })
+    }
+}
+
+impl Federation {
+    /// Tells other servers what happens here, until the server is to stop.
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        let Some(presence) = self.edus.presence.clone() else { return self.outbox.run(stop).await };
+        let telling = presence::follow(self.me.clone(), self.store.clone(), presence, self.outbox.clone());
+        tokio::select! {
+            () = self.outbox.run(stop) => {}
+            () = telling => {}
+        }
     }
 }
 

@@ -2,14 +2,33 @@
 //! answer. This file is the list of routes.
 
 pub mod keys;
+pub mod public_rooms;
+pub mod queries;
+pub mod user_keys;
 pub mod version;
 
-use crate::http::Router;
+use crate::{
+    error::{Error, Result},
+    http::Router,
+};
 
 /// Adds all endpoints that other servers use.
 pub fn routes(router: &mut Router) {
     key_routes(router);
+    people_routes(router);
     router.route(version::version).route(version::well_known_server).route(version::query);
+}
+
+fn people_routes(router: &mut Router) {
+    router
+        .route(user_keys::query)
+        .route(user_keys::claim)
+        .route(user_keys::devices)
+        .route_raw(queries::profile)
+        .route(queries::directory)
+        .route(queries::userinfo)
+        .route(public_rooms::public_rooms)
+        .route(public_rooms::search_public_rooms);
 }
 
 fn key_routes(router: &mut Router) {
@@ -19,4 +38,9 @@ fn key_routes(router: &mut Router) {
         .route_raw(keys::of_server)
         .alias_raw("/_matrix/key/v2/query/{server_name}/{key_id}", keys::of_server)
         .route_raw(keys::of_many);
+}
+
+/// Runs what takes more than a moment away from the threads that serve everybody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }

@@ -22,7 +22,7 @@ use crate::{
     app::App,
     base::{json, signed_json},
     error::{Error, Result},
-    federation::{Place, remote},
+    federation::{Outbox, Place, remote},
     limits::{self, Bucket},
 };
 
@@ -92,6 +92,8 @@ pub struct Claimed {
     me: OwnedServerName,
     ip: IpAddr,
     place: Place,
+    /// Where it is said that this server can be spoken to again.
+    outbox: Outbox,
 }
 
 /// Private to this file, and so is the making of what holds it.
@@ -266,13 +268,14 @@ pub async fn claim(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Claimed
         let why = format!("the key {} of {} can't be had or is no longer good", said.key, said.origin);
         return Err(Error::unauthorized("M_UNAUTHORIZED", why));
     };
-    Ok(Claimed { said, key, me: me.clone(), ip: peer.ip, place })
+    let outbox = app.federation.outbox.clone();
+    Ok(Claimed { said, key, me: me.clone(), ip: peer.ip, place, outbox })
 }
 
 /// The server whose signature a request bears. 400 `M_NOT_JSON` for a body that is none, 401
 /// `M_UNAUTHORIZED` for a signature that is not over this request.
 pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Origin> {
-    let Claimed { said, key, me, ip, place } = claimed;
+    let Claimed { said, key, me, ip, place, outbox } = claimed;
     let (method, uri, body, server) = (head.method.clone(), head.uri.clone(), body.clone(), said.origin.clone());
     let size = body.len();
     let check = move || -> Result<bool> {
@@ -286,7 +289,10 @@ pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Orig
     let good =
         if size > SMALL { tokio::task::spawn_blocking(check).await.map_err(Error::internal)?? } else { check()? };
     match good {
-        true => Ok(Origin { server, ip, _place: Arc::new(place), proof: std::marker::PhantomData }),
+        true => {
+            outbox.heard(&server);
+            Ok(Origin { server, ip, _place: Arc::new(place), proof: std::marker::PhantomData })
+        }
         false => Err(Error::unauthorized("M_UNAUTHORIZED", "the signature is not over this request")),
     }
 }

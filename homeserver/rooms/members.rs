@@ -51,6 +51,9 @@ fn set(tx: &WriteTx, room: &mut Room, user: &OwnedUserId, mut row: MemberRow) ->
         let change = servers::count(tx, room.num, user.server_name(), row.membership == "join")?;
         room.row.servers = room.row.servers.saturating_add_signed(change);
     }
+    if was == "join" && row.membership != "join" {
+        servers::lose_sight(tx, user, room.num)?;
+    }
     room.row.invited = (room.row.invited + count(&row.membership, "invite")).saturating_sub(count(was, "invite"));
     tx.wake(|wake| {
         if (row.membership == "join") != (was == "join") {

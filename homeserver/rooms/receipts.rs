@@ -80,6 +80,23 @@ pub fn place(tx: &impl Read, room: &Room, user: &UserId, id: &EventId, thread: &
 
 /// Notes that somebody has read up to an event. Nothing happens if they have read further already.
 pub fn set(tx: &WriteTx, room: &Room, user: &UserId, kind: Kind, id: &EventId, thread: &str) -> Result<()> {
+    let outgoing = kind == Kind::Read && room.row.servers > 1;
+    note(tx, room, (user, kind, id, thread), clock::now_ms(), outgoing)
+}
+
+/// Notes that somebody of another server has read up to an event, as their server tells. Nothing happens
+/// if they have read further already.
+pub fn receive(tx: &WriteTx, room: &Room, user: &UserId, id: &EventId, thread: &str, ts: u64) -> Result<()> {
+    note(tx, room, (user, Kind::Read, id, thread), ts.min(clock::now_ms()), false)
+}
+
+fn note(
+    tx: &WriteTx,
+    room: &Room,
+    (user, kind, id, thread): (&UserId, Kind, &EventId, &str),
+    ts: u64,
+    outgoing: bool,
+) -> Result<()> {
     let order = place(tx, room, user, id, thread)?;
     let key = (room.num, user.as_str(), kind.name(), thread);
     match tables::RECEIPTS.get(tx, key)? {
@@ -91,10 +108,10 @@ pub fn set(tx: &WriteTx, room: &Room, user: &UserId, kind: Kind, id: &EventId, t
         None => {}
     }
     let pos = tx.next_pos();
-    let row = ReceiptRow { pos, event_id: id.to_string(), order, ts: clock::now_ms() };
+    let row = ReceiptRow { pos, event_id: id.to_string(), order, ts };
     tables::RECEIPTS.put(tx, key, &row)?;
     tables::RECEIPT_LOG.put(tx, (room.num, pos), &format!("{user}\n{}\n{thread}", kind.name()))?;
-    if kind == Kind::Read && room.row.servers > 1 {
+    if outgoing {
         let (user, thread) = (user.to_string(), thread.to_owned());
         outgoing::log(tx, pos, &Outgoing::Receipt { room: room.num, user, thread })?;
     }

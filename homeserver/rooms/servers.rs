@@ -83,6 +83,12 @@ pub fn is_in(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<bool>
     Ok(joined(tx, room, server)? > 0)
 }
 
+/// The position since which a server is in a room, if it is.
+pub fn in_since(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<Option<Pos>> {
+    let row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.filter(|row| row.joined > 0);
+    Ok(row.and_then(|row| row.stays.last().map(|stay| stay.since)))
+}
+
 /// How many people of a server are in a room.
 pub fn joined(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<u64> {
     Ok(tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.map_or(0, |row| row.joined))
@@ -116,6 +122,23 @@ pub fn sharing_with(tx: &impl Read, user: &UserId) -> Result<std::collections::B
         out.extend(in_room(tx, room)?);
     }
     Ok(out)
+}
+
+/// Somebody goes out of a room. If they are in no other one with our people, their server will not tell us
+/// of their devices any more, and what is kept of those is not to be trusted when they come back.
+pub(super) fn lose_sight(tx: &WriteTx, user: &UserId, left: RoomNum) -> Result<()> {
+    if !tables::REMOTE_DEVICE_LISTS.has(tx, user.as_str())? {
+        return Ok(());
+    }
+    let me = tables::IDENTITY.get(tx, "server_name")?.and_then(|name| ServerName::parse(name).ok());
+    for room in members::joined_rooms(tx, user)?.into_iter().filter(|room| *room != left) {
+        if let Some(me) = &me
+            && is_in(tx, room, me)?
+        {
+            return Ok(());
+        }
+    }
+    tables::REMOTE_DEVICE_LISTS.remove(tx, user.as_str()).map(drop)
 }
 
 /// Builds the index for a store from before it.

@@ -453,6 +453,18 @@ pub struct DestinationRow {
 }
 impl JsonRow for DestinationRow {}
 
+/// What is kept of the devices of somebody of another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteListRow {
+    /// The number of the newest change that it takes in, or 0 if that is not known.
+    pub stream: u64,
+    /// Something was missed.
+    pub stale: bool,
+    /// When it was last whole.
+    pub kept_at: Pos,
+}
+impl JsonRow for RemoteListRow {}
+
 /// A server in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRow {

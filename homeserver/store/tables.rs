@@ -4,8 +4,8 @@
 use super::{
     rows::{
         AliasRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow,
-        Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow,
-        ThreadRow, TokenRow, UnreadRow, UserRow,
+        Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow,
+        ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -158,6 +158,12 @@ tables! {
     DEVICE_LOG_POS: Str => Pos;
     /// The last change of a local person's devices that other servers are told of: user ID.
     DEVICE_STREAMS: Str => Pos;
+    /// What is kept of the devices of people of other servers: user ID.
+    REMOTE_DEVICE_LISTS: Str => RemoteListRow;
+    /// Messages for devices that came from other servers: (server name, message ID) to when they came.
+    RECEIVED_TO_DEVICE: (Str, Str) => Pos;
+    /// The same, by when they came: (server name, position) to the message ID.
+    RECEIVED_TO_DEVICE_LOG: (Str, Pos) => String;
     /// Whose keys somebody has signed, which only the signer sees: (signer's user ID, position).
     SIGNING_LOG: (Str, Pos) => String;
 

@@ -37,7 +37,7 @@ pub struct Hub {
     /// Who is online.
     pub presence: Arc<Presence>,
     /// Who is typing.
-    pub typing: Typing,
+    pub typing: Arc<Typing>,
     /// Open WebSockets.
     pub sockets: Sockets,
     pub(super) facts: facts::Cache,
@@ -54,7 +54,7 @@ impl Hub {
             store,
             notifier,
             presence,
-            typing: Typing::default(),
+            typing: Arc::default(),
             sockets: Sockets::default(),
             facts: facts::Cache::new(memory / 4),
             filters: filters::Cache::new(memory / 16),
