@@ -70,11 +70,13 @@ after(() => browser?.close());
 /** What must hold after each message. */
 async function holds(name) {
   const found = await bob.page.evaluate(() => {
-    const log = document.querySelector('[role=log]');
-    const said = [...log.querySelectorAll('.said')];
+    const log = document.querySelector('main');
+    // Wherever words of others stand: messages, threads, quotes, lists beside, rows of rooms.
+    const said = [...document.querySelectorAll('.said, bdi, [dir=auto], .reaction-key, mark, .quote-text')];
     const all = said.flatMap((el) => [...el.querySelectorAll('*')]);
     return {
       pwned: window.pwned,
+      scripts: document.querySelectorAll('script').length,
       tags: all.filter((el) => /^(script|style|iframe|object|embed|svg|math|form|input|button|textarea|template|img|link|meta|base|video|audio)$/i.test(el.localName)).map((el) => el.localName),
       attributes: all.flatMap((el) => [...el.attributes].map((one) => one.name)).filter((attribute) => !/^(href|rel|target|class|title|start|style|role|tabindex|aria-label|inert|dir)$/.test(attribute)),
       styles: all.filter((el) => [...el.style].some((property) => !property.startsWith('--said-'))).length,
@@ -84,7 +86,7 @@ async function holds(name) {
       app: document.querySelectorAll('.app').length,
     };
   });
-  assert.deepEqual(found, { pwned: 0, tags: [], attributes: [], styles: 0, links: [], wide: false, app: 1 }, name);
+  assert.deepEqual(found, { pwned: 0, scripts: 1, tags: [], attributes: [], styles: 0, links: [], wide: false, app: 1 }, name);
 }
 
 async function arrives(id) {
@@ -149,6 +151,102 @@ test('hostile names of people and rooms', async () => {
   await bob.sees('waves');
   await holds('names');
   await bob.shot('hostile-names');
+});
+
+test('hostile reactions', async () => {
+  const id = await send(alice, room, { msgtype: 'm.text', body: 'React to this' });
+  await bob.sees('React to this');
+  for (const key of ['<img src=x onerror=pwned=1>', `${ZALGO}`, '\u202Egnp.exe', 'w'.repeat(500), '<script>pwned=1</script>', '👍'.repeat(300)]) {
+    await send(alice, room, { 'm.relates_to': { rel_type: 'm.annotation', event_id: id, key } }, 'm.reaction').catch((error) => assert.match(error.message, /: 400 /));
+  }
+  await bob.message('React to this').getByRole('button', { name: '<script>' }).waitFor();
+  await holds('reactions');
+});
+
+test('hostile names of files', async () => {
+  for (const filename of ['<img src=x onerror=pwned=1>.png', 'invoice\u202Efdp.exe', '../../../etc/passwd', `${ZALGO}.txt`, `${'n'.repeat(3000)}.txt`, '\u0000\n\r.txt', 'CON']) {
+    await send(alice, room, { msgtype: 'm.file', body: filename, filename, url: 'mxc://localhost/abc', info: { size: 12, mimetype: 'text/html' } });
+  }
+  await bob.sees('.._.._.._etc_passwd');
+  await holds('file names');
+  const shown = await bob.log.locator('.attachment-name').allTextContents();
+  assert.ok(shown.every((name) => !/[\u202a-\u202e\u2066-\u2069\u0000-\u001f/\\]/.test(name)), 'no name looks like another');
+  const pictures = [{ w: 1e9, h: 1 }, { w: 1, h: 1e9 }, { w: -5, h: 'x' }, { w: 5e4, h: 5e4, 'chat.hearth.color': 'red;position:fixed' }];
+  for (const info of pictures) await send(alice, room, { msgtype: 'm.image', body: 'p.png', url: 'mxc://localhost/abc', info, formatted_body: 7 }).catch((error) => assert.match(error.message, /: 400 /));
+  await send(alice, room, { msgtype: 'm.text', body: 'after the pictures' });
+  await bob.sees('after the pictures');
+  await holds('measures of pictures');
+});
+
+test('answers, threads, pins and lists of hostile messages', async () => {
+  const html = `<img src=x onerror=pwned=1><b>${ZALGO}</b>${'<div>'.repeat(10_000)}deep`;
+  const id = await send(alice, room, { msgtype: 'm.text', body: `<img src=x onerror=pwned=1>${ZALGO} root`, format: 'org.matrix.custom.html', formatted_body: html });
+  await send(alice, room, { msgtype: 'm.text', body: 'an answer', 'm.relates_to': { 'm.in_reply_to': { event_id: id } } });
+  await send(alice, room, { msgtype: 'm.text', body: '<script>pwned=1</script> in the thread', format: 'org.matrix.custom.html', formatted_body: `${html}<script>pwned=1</script>`, 'm.relates_to': { rel_type: 'm.thread', event_id: id } });
+  await alice.call('PUT', `/rooms/${encodeURIComponent(room)}/state/m.room.pinned_events/`, { pinned: [id, '$nothing', 7, { a: 1 }] }).catch((error) => assert.match(error.message, /: 400 /));
+  await bob.sees('an answer');
+  await bob.log.getByRole('link', { name: /1 reply/ }).click();
+  const thread = bob.page.getByRole('complementary', { name: 'Thread' });
+  await thread.getByText('deep').first().waitFor();
+  await holds('a thread');
+  await bob.page.goto(`${new URL(bob.page.url()).origin}/#/room/${room}/pins`);
+  await bob.page.getByRole('complementary', { name: 'Pinned messages' }).waitFor();
+  await holds('pins');
+  await bob.page.goto(`${new URL(bob.page.url()).origin}/#/room/${room}/members`);
+  await bob.page.getByRole('complementary', { name: 'Members' }).waitFor();
+  await holds('members');
+});
+
+test('hostile results of a search', async () => {
+  const result = (body) => ({ rank: 1, result: { type: 'm.room.message', event_id: '$x', sender: '@<img src=x onerror=pwned=1>:here', origin_server_ts: 1e99, room_id: room, content: { msgtype: 'm.text', body } } });
+  await bob.page.route('**/v3/search*', (route) =>
+    route.fulfill({ json: { search_categories: { room_events: { count: 'many', highlights: ['<b>', '(', ZALGO, 7, '.*'], results: [result(`<img src=x onerror=pwned=1> <b>bold</b> (x ${ZALGO}`), result('w'.repeat(60_000)), { result: 7 }, null] } } } }),
+  );
+  await bob.page.goto(`${new URL(bob.page.url()).origin}/#/search`);
+  await bob.page.getByRole('searchbox', { name: 'Search messages' }).fill('<b>');
+  await bob.page.locator('mark').first().waitFor();
+  await holds('search');
+  await bob.page.unroute('**/v3/search*');
+  await bob.page.goto(`${new URL(bob.page.url()).origin}/#/room/${room}`);
+  await bob.box.waitFor();
+});
+
+test('what one types oneself is no markup either', async () => {
+  await bob.page.getByRole('button', { name: 'Format and preview' }).click();
+  for (const text of ['<img src=x onerror=pwned=1>', '[x](javascript:pwned=1)', '**<script>pwned=1</script>**', '```"><script>\nx\n```', '> '.repeat(500), '*'.repeat(3000), `@${ZALGO}`, ':<img']) {
+    await bob.box.fill(text);
+    await holds(`typing ${text.slice(0, 20)}`);
+  }
+  await bob.box.fill('');
+  await bob.page.getByRole('button', { name: 'Format and preview' }).click();
+});
+
+test('bodies of 60 KB come and go without a long halt', async () => {
+  const units = ['word ', '<b>x</b>', '<a href="https://example.org/">x</a>', '<table><tr><td>', '&lt;', '\u202E'];
+  for (const unit of units) await send(alice, room, { msgtype: 'm.text', body: 'big', format: 'org.matrix.custom.html', formatted_body: unit.repeat(55_000 / Buffer.byteLength(JSON.stringify(unit))) });
+  await send(alice, room, { msgtype: 'm.text', body: 'after the big ones' });
+  await bob.sees('after the big ones');
+  await holds('60 KB');
+});
+
+test('the page’s policy stops what the code would never do', async () => {
+  const policy = (await (await fetch(bob.client)).headers).get('content-security-policy');
+  for (const part of ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"]) assert.ok(policy.includes(part), part);
+  assert.doesNotMatch(policy, /unsafe|script-src[^;]*(http|blob|data)/);
+  const threw = await bob.page.evaluate(() => {
+    const tries = [() => (document.createElement('div').innerHTML = '<b>x</b>'), () => trustedTypes.createPolicy('other', {}), () => document.body.append(Object.assign(document.createElement('script'), { text: 'window.pwned = 1' }))];
+    return tries.map((attempt) => {
+      try {
+        attempt();
+        return 'ran';
+      } catch (error) {
+        return error.name;
+      }
+    });
+  });
+  assert.ok(!threw.includes('ran'), threw.join());
+  assert.equal(await bob.page.evaluate(() => window.pwned), 0);
+  bob.errors.length = 0;
 });
 
 test('each can be deleted', async () => {
