@@ -8,7 +8,7 @@ import { scope } from './kit/signal.js';
 import { followTheme } from './kit/theme.js';
 import { markDocument, ready } from './i18n/index.js';
 import { Client } from './matrix/client.js';
-import { sessionKeeper } from './matrix/session.js';
+import { KEY, sessionKeeper } from './matrix/session.js';
 import { appView } from './views/app.js';
 import { forgetDrafts } from './views/drafts.js';
 import { signInView } from './views/signin.js';
@@ -31,6 +31,18 @@ function door() {
   const { name, args } = place.peek();
   // An invitation link ends in its token, in the part of the address that no server sees.
   const invited = name === 'register';
+  // Signed in, in another tab.
+  const other = new AbortController();
+  addEventListener(
+    'storage',
+    ({ key }) => {
+      const found = key === KEY && keeper.load();
+      if (!found) return;
+      other.abort();
+      open(found);
+    },
+    { signal: other.signal },
+  );
   show(() =>
     signInView({
       base: location.origin,
@@ -38,6 +50,7 @@ function door() {
       tab: invited ? 'register' : 'sign-in',
       token: invited ? args[0] : undefined,
       onSession(session) {
+        other.abort();
         keeper.save(session);
         if (invited) replace('home');
         open(session);
@@ -56,6 +69,7 @@ async function open(session) {
   };
   client.onSignedOut = (error) => {
     // Told softly, the device may come back; otherwise nothing of it may stay.
+    if (keeper.load()?.token !== session.token) return end();
     if (error.body.soft_logout) keeper.expire(session);
     else {
       keeper.expire({ ...session, deviceId: '' });
@@ -72,6 +86,19 @@ async function open(session) {
   };
   show(() => appView({ client, place, go, replace, signOut }));
   const options = { signal: signal.signal };
+  // Signed out, or as somebody else, in another tab.
+  addEventListener(
+    'storage',
+    ({ key }) => {
+      if (key !== KEY || keeper.load()?.token === session.token) return;
+      client.sync.stop();
+      const next = keeper.load();
+      if (!next) return end();
+      signal.abort();
+      open(next);
+    },
+    options,
+  );
   addEventListener('online', () => client.sync.nudge(), options);
   addEventListener('offline', () => client.sync.cut(), options);
   document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && client.sync.nudge(), options);

@@ -68,6 +68,14 @@ export class Account {
     return turn;
   }
 
+  /** @param {import('./room.js').Room} room @param {string} type @param {object} content */
+  saveRoomData(room, type, content) {
+    room.expectAccountData(type, content);
+    const turn = this.saving.catch(() => {}).then(() => this.api.put(at`/user/${this.session.userId}/rooms/${room.id}/account_data/${type}`, content));
+    this.saving = turn;
+    return turn;
+  }
+
   /**
    * Asks once, and with the password if the server wants to know who is asking.
    * spec: client-server-api#user-interactive-authentication-api

@@ -2,13 +2,13 @@
  * What a signed-in person can do, as the views call it: one object that holds the parts
  * together and one function per deed. Owns no state of its own beyond what is under way.
  */
+import { signal } from '../kit/signal.js';
 import { Account } from './account.js';
 import { Api, ApiError, at } from './api.js';
 import { openDisk } from './disk.js';
 import { Friends } from './friends.js';
 import { serverOf } from './ids.js';
 import { Media } from './media.js';
-import { Notifications } from './notifications.js';
 import { People } from './people.js';
 import { Reading } from './reading.js';
 import { Rooms } from './rooms.js';
@@ -48,13 +48,15 @@ export class Client {
     this.reading = new Reading(this.api);
     this.searching = new Search(this.api);
     this.saying = new Saying({ api: this.api, sender: this.sender, store: this.store });
-    this.notifications = new Notifications(this);
     /** @type {Map<string, { typing: boolean, until: number }>} */
     this.typingSaid = new Map();
     /** @type {Promise<unknown>} */
     this.typingTurn = Promise.resolve();
     /** @type {Map<string, string>} */
     this.readSaid = new Map();
+    /** Of several tabs of one person, the one that keeps the disk also tells what is new. */
+    this.isFirst = signal(false);
+    disk.turn.then(() => (this.isFirst.value = true));
     this.api.onSignedOut = (error) => {
       this.sync.stop();
       this.onSignedOut(error);

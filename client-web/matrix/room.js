@@ -75,7 +75,7 @@ export class Room {
     this.#bump();
   }
 
-  /** @param {any} data a joined room's part of a sync answer */
+  /** @param {any} data a joined room's part of a sync answer @returns {Event[]} what is new in it */
   applyJoined(data) {
     this.membership.value = 'join';
     if (isObject(data.summary)) Object.assign(this.summary, data.summary);
@@ -94,6 +94,7 @@ export class Room {
     const unread = data.unread_notifications;
     if (isObject(unread)) this.unread.value = { count: unread.notification_count ?? 0, mentions: unread.highlight_count ?? 0 };
     this.#bump();
+    return fresh.map(({ event }) => event);
   }
 
   /** @param {Timeline} other @param {Event[]} events new ones */
@@ -311,6 +312,8 @@ export class Room {
     for (const event of members) this.#setState(event);
     this.dirtyMembers.clear();
     if (timeline) this.timeline.restore(timeline);
+    // Another tab may have written it since the room was read.
+    for (const { event } of this.timeline.entries) this.#noteActivity(event);
     this.warm = true;
     this.#bump();
   }

@@ -8,7 +8,7 @@ import { Api, at } from './api.js';
 /** @typedef {{ base: string, userId: string, deviceId: string, token: string, fresh?: boolean }} Session */
 /** What is left of a session that has expired, so that signing in again continues it. @typedef {{ base: string, userId: string, deviceId: string }} Expired */
 
-const KEY = 'hearth.session';
+export const KEY = 'hearth.session';
 const EXPIRED = 'hearth.session.expired';
 
 /** @param {Storage} storage */

@@ -28,6 +28,8 @@ export class Store {
   ready = signal(false);
   /** The token of the last answer that is on the disk. @type {string | undefined} */
   since = undefined;
+  /** Told what has just come in, for whoever is to be told; an invitation has no events. @type {(room: Room, events: import('./events.js').Event[]) => void} */
+  onNews = () => {};
   /** @type {Set<Room>} */
   #dirty = new Set();
   /** @type {Set<string>} */
@@ -132,8 +134,18 @@ export class Store {
     }
     for (const event of sync.presence?.events ?? []) this.#applyPresence(event);
     const { join = {}, invite = {}, leave = {} } = sync.rooms ?? {};
-    for (const [id, data] of Object.entries(join)) this.#entered(id).applyJoined(data);
-    for (const [id, data] of Object.entries(invite)) this.#entered(id).applyInvited(data);
+    for (const [id, data] of Object.entries(join)) {
+      const room = this.#entered(id);
+      const events = room.applyJoined(data);
+      // The first answer of all tells the past.
+      if (this.since !== undefined && events.length) this.onNews(room, events);
+    }
+    for (const [id, data] of Object.entries(invite)) {
+      const isNew = !this.#rooms.has(id);
+      const room = this.#entered(id);
+      room.applyInvited(data);
+      if (this.since !== undefined && isNew) this.onNews(room, []);
+    }
     for (const id of Object.keys(leave)) this.#drop(id);
     this.ready.value = true;
   }

@@ -73,11 +73,10 @@ export function appView(app) {
   const main = computed(() => (place.value.name in PAGES ? [place.value.name, ...(KEEPS.has(place.value.name) ? [] : place.value.args.slice(0, 1))].join('\n') : ''));
   // One word, so that the pane is built anew only when it is another.
   const beside = computed(() => (place.value.name === 'room' && place.value.args[1] in PANES ? place.value.args.join('\n') : ''));
+  const waiting = computed(() => app.client.store.rooms.value.reduce((sum, room) => sum + room.unread.value.count + Number(room.membership.value === 'invite'), 0));
   effect(() => {
-    const id = roomId();
-    const unread = app.client.store.rooms.value.reduce((sum, room) => sum + room.unread.value.count + Number(room.membership.value === 'invite'), 0);
-    const room = id && app.client.store.room(id);
-    document.title = `${unread ? `(${unread}) ` : ''}${room ? `${roomName(room)} · ` : ''}Hearth`;
+    const room = app.client.store.room(roomId() ?? '');
+    document.title = `${waiting.value ? `(${waiting.value}) ` : ''}${room ? `${roomName(room)} · ` : ''}Hearth`;
   });
   effect(() => {
     // A link to a room by its name: ask before joining.

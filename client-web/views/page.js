@@ -100,3 +100,39 @@ export function fetched(question, show, waiting = () => skeletonRows(() => t('ac
     },
   );
 }
+
+let lastId = 0;
+
+/**
+ * A choice that takes effect at once, and goes back if it is refused.
+ * @param {() => string} label
+ * @param {Array<[string, () => string]>} options
+ * @param {() => string} now
+ * @param {(value: string) => Promise<unknown>} set
+ * @param {() => boolean} [disabled]
+ */
+export function choose(label, options, now, set, disabled = () => false) {
+  const id = `choose-${++lastId}`;
+  const problem = signal('');
+  const onchange = async () => {
+    problem.value = '';
+    try {
+      await set(select.value);
+    } catch (error) {
+      problem.value = words(error);
+      select.value = now();
+    }
+  };
+  /** @type {HTMLSelectElement} */
+  const select = h.select({ id, disabled, onchange }, options.map(([value, text]) => h.option({ value }, text)));
+  return h.div(
+    { class: 'field' },
+    h.label({ for: id }, label),
+    select,
+    () => {
+      select.value = now();
+      return null;
+    },
+    h.div({ class: 'problem-place', role: 'alert' }, () => (problem.value ? h.p({ class: 'problem' }, icon('alert'), h.span(problem.value)) : null)),
+  );
+}

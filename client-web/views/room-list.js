@@ -3,6 +3,7 @@
  * (Ctrl+K) and which sections are folded; a long list has only its visible part in the document.
  */
 import { h, keyed } from '../kit/dom.js';
+import { later } from '../kit/later.js';
 import { longList } from '../kit/list.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
@@ -24,6 +25,8 @@ const FOLDED = 'hearth.folded';
 /** @typedef {import('./app.js').App} App */
 /** @typedef {import('../matrix/sections.js').SectionName} SectionName */
 /** @typedef {{ section: SectionName, count: number, unread: number } | { room: Room }} Line */
+
+const tellings = later(async () => (await import('./notifier.js')).notifier);
 
 /** @param {App} app */
 export function roomList(app) {
@@ -61,6 +64,7 @@ export function roomList(app) {
         return h.div({ class: 'sidebar-empty' }, mark(), h.p({ class: 'sidebar-empty-title' }, () => t('rooms.empty')), h.p(() => t('rooms.emptyHint')), startButtons(app));
       },
     ),
+    tellings(app),
   );
 }
 

@@ -5,17 +5,21 @@
 import { h, keyed } from '../kit/dom.js';
 import { openDialog } from '../kit/dialog.js';
 import { signal } from '../kit/signal.js';
+import { play } from '../kit/sound.js';
 import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
 import { localpart, serverOf } from '../matrix/ids.js';
+import { Notifications } from '../matrix/notifications.js';
 import { isAnnouncements } from '../matrix/rooms.js';
+import { ROOM_SETTINGS, roomSound, soundsOf } from '../matrix/sounds.js';
 import { leaveDialog } from './dialogs.js';
-import { attempt, words } from './errors.js';
+import { attempt } from './errors.js';
 import { field, form } from './form.js';
 import { icon } from './icons.js';
 import { roomName } from './names.js';
-import { copyButton, fetched, paneHead, section, toggle } from './page.js';
+import { choose, copyButton, fetched, paneHead, section, toggle } from './page.js';
 import { pictureField } from './picture.js';
+import { soundNames } from './settings-notifications.js';
 
 /** @typedef {import('./app.js').App} App */
 /** @typedef {import('../matrix/room.js').Room} Room */
@@ -79,11 +83,16 @@ function face(app, room) {
 
 /** @param {App} app @param {Room} room */
 function notifications(app, room) {
-  const { notifications: rules } = app.client;
+  const { account } = app.client;
+  const rules = new Notifications(app.client);
   return section(
     () => t('roomSettings.notifications'),
     null,
     choose(() => t('roomSettings.level'), LEVELS.map((level) => [level, () => t(`level.${level}`)]), () => rules.level(room), (level) => rules.setLevel(room, /** @type {any} */ (level))),
+    choose(() => t('roomSettings.sound'), [['', () => t('sound.usual')], ...soundNames(), ['none', () => t('sound.none')]], () => roomSound(room), async (sound) => {
+      play(sound, soundsOf(account.settings()).volume);
+      await account.saveRoomData(room, ROOM_SETTINGS, { ...room.accountData(ROOM_SETTINGS), sound });
+    }),
   );
 }
 
@@ -177,41 +186,5 @@ function upgradeDialog(app, room) {
         },
       ),
     { closeLabel: t('action.close') },
-  );
-}
-
-let lastId = 0;
-
-/**
- * A choice that takes effect at once, and goes back if it is refused.
- * @param {() => string} label
- * @param {Array<[string, () => string]>} options
- * @param {() => string} now
- * @param {(value: string) => Promise<unknown>} set
- * @param {() => boolean} [disabled]
- */
-export function choose(label, options, now, set, disabled = () => false) {
-  const id = `choose-${++lastId}`;
-  const problem = signal('');
-  const onchange = async () => {
-    problem.value = '';
-    try {
-      await set(select.value);
-    } catch (error) {
-      problem.value = words(error);
-      select.value = now();
-    }
-  };
-  /** @type {HTMLSelectElement} */
-  const select = h.select({ id, disabled, onchange }, options.map(([value, text]) => h.option({ value }, text)));
-  return h.div(
-    { class: 'field' },
-    h.label({ for: id }, label),
-    select,
-    () => {
-      select.value = now();
-      return null;
-    },
-    h.div({ class: 'problem-place', role: 'alert' }, () => (problem.value ? h.p({ class: 'problem' }, icon('alert'), h.span(problem.value)) : null)),
   );
 }

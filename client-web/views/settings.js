@@ -10,12 +10,13 @@ import { choose, language, t } from '../i18n/index.js';
 import { page, section } from './page.js';
 import { chatSettings } from './settings-chat.js';
 import { accountSettings, sessionSettings } from './settings-account.js';
+import { notificationSettings } from './settings-notifications.js';
 import { profileSettings } from './settings-profile.js';
 
 /** @typedef {import('./app.js').App} App */
 
 /** @type {Record<string, (app: App) => any>} */
-const SUBJECTS = { profile: profileSettings, appearance: appearanceSettings, chat: chatSettings, sessions: sessionSettings, account: accountSettings };
+const SUBJECTS = { profile: profileSettings, notifications: notificationSettings, appearance: appearanceSettings, chat: chatSettings, sessions: sessionSettings, account: accountSettings };
 const LANGUAGES = /** @type {const} */ ([['en', 'English'], ['ko', '한국어']]);
 const THEMES = /** @type {const} */ (['system', 'light', 'dark']);
 
