@@ -331,7 +331,11 @@ impl Outbox {
             let written = self.0.store.write(write).await?;
             self.peers().written(seen, written);
         }
-        let (told, gone_through) = (self.peers().told_everybody(), self.peers().seen());
+        let (told, gone_through) = {
+            // Locked once: two guards in one statement would wait for each other for ever.
+            let peers = self.peers();
+            (peers.told_everybody(), peers.seen())
+        };
         for _ in 0..TRIM_BATCHES {
             let (oldest, len) = self.0.store.read(|tx| Ok((outgoing::oldest(tx)?, outgoing::len(tx)?)))?;
             let Some(oldest) = oldest else { break };
