@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     federation::Federation,
     hasher::Hasher,
+    indexer::Indexer,
     limits::{Bodies, Limits},
     media::Media,
     store::Store,
@@ -24,6 +25,8 @@ pub struct App {
     pub started: std::time::Instant,
     /// The database.
     pub store: Store,
+    /// Who keeps the index of what was said.
+    pub indexer: Arc<Indexer>,
     /// Who we are.
     pub me: Arc<Identity>,
     /// Other servers.

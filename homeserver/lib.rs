@@ -13,6 +13,7 @@
 //! | `store` | the database: one writer, snapshots, every table | what rows mean |
 //! | `accounts`, `hasher` | users, sessions, profiles, account data, push rules, presence | rooms |
 //! | `rooms` | the event graph: rules, state, history, receipts, unread counts | network, waiting |
+//! | `indexer` | keeping the index of what was said in step | what is sought |
 //! | `e2ee` | keys, device lists, to-device messages | what they encrypt |
 //! | `notify` | who waits, and up to which position | what happened |
 //! | `federation` | other servers: finding, asking and knowing them | who uses what it gathers |
@@ -48,6 +49,7 @@ pub mod federation;
 pub mod federation_api;
 pub mod hasher;
 pub mod http;
+pub mod indexer;
 pub mod limits;
 pub mod media;
 pub mod notify;
@@ -71,6 +73,7 @@ use crate::{
     config::Config,
     federation::Federation,
     http::{Files, Router, server},
+    indexer::Indexer,
     notify::Notifier,
     store::Read,
     sync::Hub,
@@ -145,6 +148,7 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
         hub,
         me,
         federation,
+        indexer: Arc::new(Indexer::new(store.clone())),
         store,
         started: std::time::Instant::now(),
         media,
@@ -174,6 +178,8 @@ fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
     helpers.spawn(upkeep(app.clone()));
     let (pulse, stopping) = (app.hub.clone(), app.stop.clone());
     helpers.spawn(async move { pulse.run(stopping).await });
+    let (indexer, stopping) = (app.indexer.clone(), app.stop.clone());
+    helpers.spawn(async move { indexer.run(stopping).await });
     let (federation, stopping) = (app.federation.clone(), app.stop.clone());
     helpers.spawn(async move { federation.run(stopping).await });
 }

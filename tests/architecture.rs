@@ -21,6 +21,7 @@ const LAYERS: &[&str] = &[
     "accounts",
     "hasher",
     "rooms",
+    "indexer",
     "e2ee",
     "notify",
     "federation",

@@ -17,6 +17,7 @@ mod http;
 mod media;
 mod parked;
 mod relations;
+mod search;
 mod spec;
 mod store;
 mod sync;

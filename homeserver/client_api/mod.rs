@@ -23,6 +23,7 @@ pub mod registration;
 pub mod relations;
 pub mod reporting;
 pub mod rooms;
+pub mod search;
 pub mod session;
 pub mod state;
 pub mod sync;
@@ -51,6 +52,7 @@ pub fn routes() -> Router {
     room_routes(&mut router);
     key_routes(&mut router);
     friends::routes(&mut router);
+    search::routes(&mut router);
     admin::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
@@ -132,6 +134,7 @@ fn room_routes(router: &mut Router) {
         .route(messages::room_event)
         .route(messages::messages)
         .route(messages::context)
+        .route(search::people)
         .route(reporting::event)
         .route(reporting::room)
         .route(reporting::user)

@@ -66,6 +66,18 @@ pub fn of(
 /// The edit that stands for an event now: the newest valid one that the reader may see.
 /// spec: client-server-api#server-side-aggregation-of-mreplace-relationships
 fn edit(tx: &impl Read, view: &mut View<'_>, row: &EventRow, slices: &Slices<'_>) -> Result<Option<Box<RawValue>>> {
+    let newest = newest_edit(tx, row, slices, |pos, row, slices| view.sight.may_see(tx, pos, row, slices))?;
+    let Some(edit) = newest else { return Ok(None) };
+    view.plain(&edit, &Slices::of(&edit)?, &Unsigned::default()).map(Some)
+}
+
+/// The newest valid edit of an event, of those that are `seen`.
+pub(super) fn newest_edit(
+    tx: &impl Read,
+    row: &EventRow,
+    slices: &Slices<'_>,
+    mut seen: impl FnMut(Pos, &EventRow, &Slices<'_>) -> Result<bool>,
+) -> Result<Option<EventRow>> {
     if relations::of_slices(slices).is_some_and(|relation| relation.rel_type == "m.replace") {
         return Ok(None);
     }
@@ -77,7 +89,7 @@ fn edit(tx: &impl Read, view: &mut View<'_>, row: &EventRow, slices: &Slices<'_>
         let edit = event::row(tx, child.event)?;
         let candidate = Slices::of(&edit)?;
         let valid = candidate.sender == slices.sender && edit.standing == Standing::Accepted && replaces(&candidate);
-        if !valid || !view.sight.may_see(tx, child.event, &edit, &candidate)? {
+        if !valid || !seen(child.event, &edit, &candidate)? {
             continue;
         }
         let at = candidate.origin_server_ts;
@@ -85,8 +97,7 @@ fn edit(tx: &impl Read, view: &mut View<'_>, row: &EventRow, slices: &Slices<'_>
             newest = Some((at, edit));
         }
     }
-    let Some((_, edit)) = newest else { return Ok(None) };
-    view.plain(&edit, &Slices::of(&edit)?, &Unsigned::default()).map(Some)
+    Ok(newest.map(|(_, edit)| edit))
 }
 
 /// Whether an event says what it puts in another's place. Of an encrypted one only its readers know.

@@ -12,7 +12,7 @@ use super::{history, room::Room};
 use crate::{
     base::RoomNum,
     error::{Error, Result},
-    store::{Read, tables},
+    store::{Flow, Read, tables},
 };
 
 /// Rooms that one answer lists at most.
@@ -112,6 +112,16 @@ fn fits(room: &Map<String, Value>, asked: &Asked) -> bool {
 
 fn parse(room: Map<String, Value>) -> Result<PublicRoomsChunk> {
     serde_json::from_value(Value::Object(room)).map_err(Error::internal)
+}
+
+/// Rooms that the directory lists, some of them.
+pub fn listed(tx: &impl Read, most: usize) -> Result<Vec<RoomNum>> {
+    let mut out = Vec::new();
+    tables::PUBLIC_ROOMS.scan::<RoomNum>(tx, .., |room, ()| {
+        out.push(room);
+        Ok(if out.len() < most { Flow::Next } else { Flow::Stop })
+    })?;
+    Ok(out)
 }
 
 /// All rooms that this server knows, listed or not.

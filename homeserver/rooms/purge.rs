@@ -3,7 +3,7 @@
 
 use ruma::events::TimelineEventType;
 
-use super::{event::Pdu, relations, room::Room};
+use super::{event::Pdu, relations, room::Room, search};
 use crate::{
     base::RoomNum,
     error::Result,
@@ -19,6 +19,7 @@ pub fn some(tx: &WriteTx, room: &Room, after: i64, most: usize) -> Result<Option
             continue;
         }
         let id = pdu.id.as_str();
+        search::forget(tx, *pos)?;
         relations::forget(tx, room.num, *order, &pdu)?;
         tables::RELATED.remove_range(tx, (room.num, id, "", i64::MIN)..=(room.num, id, LAST, i64::MAX))?;
         tables::DESCENDANTS.remove_range(tx, (room.num, id, i64::MIN)..=(room.num, id, i64::MAX))?;

@@ -11,6 +11,7 @@ use super::{
     power::{Action, Powers},
     relations,
     room::Room,
+    search,
     timeline::order_of,
 };
 use crate::{
@@ -82,6 +83,7 @@ fn empty(tx: &WriteTx, room: &Room, pos: Pos, by: Pos) -> Result<()> {
     if row.redacted_by != 0 {
         return Ok(());
     }
+    search::forget(tx, pos)?;
     relations::forget(tx, room.num, order_of(pos), &Pdu::at(tx, pos)?)?;
     row = emptied(room, &row)?;
     row.redacted_by = by;

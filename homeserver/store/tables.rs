@@ -43,7 +43,8 @@ type Str = &'static str;
 tables! {
     /// What this file is: `lineage`, whose it is, and which account and room are the server's own.
     IDENTITY: Str => String;
-    /// `schema`; `pos`, the newest position; `outgoing_seen`, up to where the log of what others are to be
+    /// `schema`; `pos`, the newest position; `indexed`, up to where what was said can be searched;
+    /// `outgoing_seen`, up to where the log of what others are to be
     /// told was gone through; `outgoing_trimmed`, up to where it was taken away.
     COUNTERS: Str => u64;
 
@@ -112,6 +113,8 @@ tables! {
     THREADS_BY_LATEST: (RoomNum, i64) => String;
     /// How much somebody has said in a thread: (room, first event's ID, user ID).
     THREAD_SENDERS: (RoomNum, Str, Str) => u64;
+    /// Where events are that have a term, in pieces: (room, term, first place of the piece).
+    POSTINGS: (RoomNum, Str, i64) => Vec<u8>;
     /// Redactions of events that have not come yet: event ID to the redaction's position.
     REDACTIONS_AHEAD: Str => Pos;
     /// Read receipts: (room, user ID, receipt type, thread or "").
