@@ -13,6 +13,7 @@ use crate::{
     indexer::Indexer,
     limits::{Bodies, Limits},
     media::Media,
+    oauth::Grants,
     store::Store,
     sync::Hub,
 };
@@ -43,6 +44,8 @@ pub struct App {
     pub hasher: Hasher,
     /// User-interactive authentication under way.
     pub uia: uia::Sessions,
+    /// Signing in by OAuth under way.
+    pub grants: Grants,
     /// Who is online.
     pub presence: Arc<Presence>,
     /// Who waits, who types, and what a sync draws from.

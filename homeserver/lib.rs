@@ -12,6 +12,7 @@
 //! | `outside` | calling other machines: names, permitted addresses, trust | what is said to them |
 //! | `store` | the database: one writer, snapshots, every table | what rows mean |
 //! | `accounts`, `hasher` | users, sessions, profiles, account data, push rules, presence | rooms |
+//! | `oauth` | applications that people sign in with, and what they allow | pages, requests |
 //! | `rooms` | the event graph: rules, state, history, receipts, unread counts | network, waiting |
 //! | `indexer` | keeping the index of what was said in step | what is sought |
 //! | `e2ee` | keys, device lists, to-device messages | what they encrypt |
@@ -53,6 +54,7 @@ pub mod indexer;
 pub mod limits;
 pub mod media;
 pub mod notify;
+pub mod oauth;
 pub mod outside;
 pub mod rooms;
 pub mod start;
@@ -144,6 +146,7 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
         last_seen: Default::default(),
         hasher: Default::default(),
         uia: Default::default(),
+        grants: Default::default(),
         presence,
         hub,
         me,

@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "store",
     "accounts",
     "hasher",
+    "oauth",
     "rooms",
     "indexer",
     "e2ee",

@@ -15,6 +15,7 @@ mod friends;
 mod fuzz;
 mod http;
 mod media;
+mod oauth;
 mod parked;
 mod relations;
 mod search;

@@ -138,6 +138,22 @@ pub fn refresh(tx: &WriteTx, token: &str) -> Result<Issued> {
     Ok(issued)
 }
 
+/// Notes by which application a session signed in. To be called in the job that starts it.
+pub fn set_application(tx: &WriteTx, user: &UserId, id: &str, application: &str) -> Result<()> {
+    let Some(row) = device(tx, user, id)? else { return Ok(()) };
+    let row = DeviceRow { application: Some(application.to_owned()), ..row };
+    tables::DEVICES.put(tx, (user.as_str(), id), &row)
+}
+
+/// The session that any token of it stands for, whether it is still good for calling or not, with the
+/// application that it signed in by.
+pub fn by_any_token(tx: &impl Read, token: &str) -> Result<Option<(Found, Option<String>)>> {
+    let Some(row) = tables::TOKENS.get(tx, &*hash(token))? else { return Ok(None) };
+    let user = UserId::parse(&row.user).map_err(Error::internal)?;
+    let application = device(tx, &user, &row.device)?.and_then(|device| device.application);
+    Ok(Some((Found { user, device: row.device.into() }, application)))
+}
+
 /// Notes the first use of a token that came by [`refresh`]: the tokens from before end.
 pub fn confirm(tx: &WriteTx, token: &str) -> Result<()> {
     let Some(row) = tables::TOKENS.get(tx, &*hash(token))?.filter(|row| row.next) else { return Ok(()) };

@@ -33,6 +33,8 @@ pub enum Stage {
     Password,
     /// A token that allows one to register.
     RegistrationToken,
+    /// Confirming it on a page of this server, as sessions do that came by OAuth.
+    OAuth,
 }
 
 /// Stages that are enough together.
@@ -40,6 +42,8 @@ pub type Flow = &'static [Stage];
 
 /// The flow for changes to one's own account.
 pub const BY_PASSWORD: &[Flow] = &[&[Stage::Password]];
+/// The flows for replacing cross-signing keys in a session that came by OAuth.
+pub const BY_PAGE: &[Flow] = &[&[Stage::OAuth], &[Stage::Password]];
 
 impl Stage {
     fn name(self) -> &'static str {
@@ -47,6 +51,7 @@ impl Stage {
             Self::Dummy => "m.login.dummy",
             Self::Password => "m.login.password",
             Self::RegistrationToken => "m.login.registration_token",
+            Self::OAuth => "m.oauth",
         }
     }
 }
@@ -265,13 +270,15 @@ impl Sessions {
     }
 }
 
-/// The body that asks a client for more.
-pub fn challenge(flows: &[Flow], session: &str, progress: &Progress) -> Map<String, Value> {
+/// The body that asks a client for more. `page` is where [`Stage::OAuth`] is done.
+pub fn challenge(flows: &[Flow], session: &str, progress: &Progress, page: &str) -> Map<String, Value> {
+    let by_page = flows.iter().any(|flow| flow.contains(&Stage::OAuth));
     let names = |stages: &[Stage]| stages.iter().map(|stage| stage.name()).collect::<Vec<_>>();
     let flows: Vec<_> = flows.iter().map(|flow| json!({ "stages": names(flow) })).collect();
     let mut body = Map::new();
     body.insert("flows".into(), flows.into());
-    body.insert("params".into(), json!({}));
+    let params = if by_page { json!({"m.oauth": {"url": page}}) } else { json!({}) };
+    body.insert("params".into(), params);
     body.insert("session".into(), session.into());
     if !progress.completed.is_empty() {
         body.insert("completed".into(), names(&progress.completed).into());
@@ -396,7 +403,7 @@ mod tests {
         const FLOWS: &[Flow] = &[&[Stage::RegistrationToken, Stage::Dummy]];
         let mut progress = Progress { completed: vec![Stage::Dummy], ..Progress::default() };
         assert!(!progress.satisfies(FLOWS));
-        assert_eq!(challenge(FLOWS, "s", &progress)["completed"], json!(["m.login.dummy"]));
+        assert_eq!(challenge(FLOWS, "s", &progress, "")["completed"], json!(["m.login.dummy"]));
         progress.completed.push(Stage::RegistrationToken);
         assert!(progress.satisfies(FLOWS));
     }

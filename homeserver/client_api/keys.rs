@@ -9,7 +9,10 @@ use ruma::api::client::{
 
 use super::blocking;
 use crate::{
-    accounts::sessions,
+    accounts::{
+        sessions,
+        uia::{BY_PAGE, BY_PASSWORD},
+    },
     app::App,
     base::token::SyncToken,
     e2ee::{cross_signing, device_keys, device_lists, one_time_keys, signatures},
@@ -107,10 +110,14 @@ pub async fn upload_cross_signing(
     };
     let plan = app.store.read(|tx| cross_signing::judge(tx, &session.user, &keys))?;
     if plan.needs_auth() {
-        uia::require(&app, &session, &asked).await?;
+        let row = app.store.read(|tx| sessions::device(tx, &session.user, session.device.as_str()))?;
+        let by_oauth = row.is_some_and(|row| row.application.is_some());
+        let flows = if by_oauth { BY_PAGE } else { BY_PASSWORD };
+        uia::prove(&app, Some(&session), &asked, flows).await?;
     }
     if !plan.is_empty() {
         app.store.write(move |tx| cross_signing::replace(tx, &plan)).await?;
+        app.grants.reset_done(&session.user);
     }
     Ok(upload_signing_keys::v3::Response::new())
 }

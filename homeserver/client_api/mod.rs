@@ -14,6 +14,7 @@ pub mod keys;
 pub mod media;
 pub mod membership;
 pub mod messages;
+pub mod oauth;
 pub mod openid;
 pub mod presence;
 pub mod profile;
@@ -51,6 +52,7 @@ pub fn routes() -> Router {
     personal_routes(&mut router);
     room_routes(&mut router);
     key_routes(&mut router);
+    oauth::routes(&mut router);
     friends::routes(&mut router);
     search::routes(&mut router);
     admin::routes(&mut router);

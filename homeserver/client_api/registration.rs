@@ -48,7 +48,7 @@ pub async fn register(app: Arc<App>, caller: Caller, asked: Guarded<Request>) ->
 
 /// While only this machine can reach the server, whoever registers first owns it. Then it must not be a page
 /// of some site in a browser of this machine, nor somebody behind a proxy that the settings don't know of.
-fn check_nearness(app: &App, caller: Caller) -> Result<()> {
+pub(super) fn check_nearness(app: &App, caller: Caller) -> Result<()> {
     if !app.config.is_private() || !caller.from_elsewhere {
         return Ok(());
     }

@@ -94,6 +94,8 @@ pub struct Config {
     pub web_root: Option<PathBuf>,
     /// Who may register.
     pub registration: Registration,
+    /// Whether applications may sign people in by OAuth; see [`Config::speaks_oauth`].
+    pub oauth: Option<bool>,
     /// Whether rate limits are on.
     pub rate_limits: bool,
     /// Bytes of an upload at most.
@@ -122,6 +124,7 @@ impl Default for Config {
             data_dir: "hearth-data".into(),
             web_root: None,
             registration: Registration::Open,
+            oauth: None,
             rate_limits: true,
             max_upload: 50 * MIB,
             max_connections: 20_000,
@@ -224,6 +227,12 @@ impl Config {
         ServerName::parse(address).ok()
     }
 
+    /// Whether applications may sign people in by OAuth. It wants TLS on the way to the server, so without
+    /// it only whoever asks for it has it.
+    pub fn speaks_oauth(&self) -> bool {
+        self.oauth.unwrap_or_else(|| self.base_url().starts_with("https://"))
+    }
+
     /// Whether nobody outside of this machine can reach the server, as far as the settings tell.
     pub fn is_private(&self) -> bool {
         let tls = self.tls.iter().flat_map(|tls| &tls.listen);
@@ -250,6 +259,7 @@ fn read(file: &mut Reader) -> Config {
         data_dir: file.path("data_dir").unwrap_or(default.data_dir),
         web_root: file.path("web_root"),
         registration: default.registration,
+        oauth: file.value("oauth", values::boolean),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
         max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
         max_connections: file.value("max_connections", values::count(16)).unwrap_or(default.max_connections),

@@ -5,6 +5,7 @@ pub mod admit;
 mod body;
 pub mod connection;
 pub mod files;
+pub mod form;
 pub mod passwords;
 pub mod ranges;
 pub mod reply;
@@ -20,6 +21,7 @@ mod x_matrix;
 
 pub use admit::{Caller, Origin, Peer, Session};
 pub use files::Files;
+pub use form::Form;
 pub use reply::{Body, Reply};
 pub use router::{Call, Router};
 pub use shape::{Guarded, Loose};

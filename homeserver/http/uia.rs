@@ -6,12 +6,15 @@ use super::{Guarded, Session, passwords};
 use crate::{
     accounts::{
         registration,
-        uia::{Attempt, Auth, BY_PASSWORD, Flow, Progress, challenge},
+        uia::{self, Attempt, Auth, BY_PASSWORD, Flow, Progress, Stage},
         users,
     },
     app::App,
     error::{Error, Result},
 };
+
+/// Where somebody confirms that their cross-signing keys may be replaced, seen from the server's address.
+pub const RESET_PAGE: &str = "/oauth/account?action=org.matrix.cross_signing_reset";
 
 /// Goes on only if the owner of the session has proved, for exactly this request, that they know the
 /// account's password. Otherwise the error says what to do.
@@ -35,17 +38,19 @@ pub async fn prove<R>(
     let caller = session.map(|session| (session.user.as_str(), session.device.as_str()));
     let bound = app.uia.bind(caller, &request.operation);
     let begin = || (app.uia.begin(bound), Progress::default());
+    let page = format!("{}{RESET_PAGE}", app.config.base_url());
+    let challenge = |id: &str, progress: &Progress| Error::uia(uia::challenge(flows, id, progress, &page));
     let Some(auth) = &request.auth else {
         let (id, progress) = begin();
-        return Err(Error::uia(challenge(flows, &id, &progress)));
+        return Err(challenge(&id, &progress));
     };
     let known = auth.session.as_ref().map(|id| app.uia.progress(id, bound).map(|progress| (id.clone(), progress)));
     let (id, mut progress) = match known {
         Some(Some(known)) => known,
         Some(None) => {
             let (id, progress) = begin();
-            let error = Error::uia(challenge(flows, &id, &progress));
-            return Err(error.because("M_FORBIDDEN", "this authentication session has ended or is for something else"));
+            return Err(challenge(&id, &progress)
+                .because("M_FORBIDDEN", "this authentication session has ended or is for something else"));
         }
         None => begin(),
     };
@@ -53,14 +58,14 @@ pub async fn prove<R>(
         if error.status() != http::StatusCode::FORBIDDEN {
             return Err(error);
         }
-        return Err(Error::uia(challenge(flows, &id, &progress)).because("M_FORBIDDEN", error.message().to_owned()));
+        return Err(challenge(&id, &progress).because("M_FORBIDDEN", error.message().to_owned()));
     }
     if progress.satisfies(flows) {
         app.uia.end(&id);
         return Ok(progress);
     }
     app.uia.advance(&id, &progress);
-    Err(Error::uia(challenge(flows, &id, &progress)))
+    Err(challenge(&id, &progress))
 }
 
 async fn attempt(
@@ -70,7 +75,13 @@ async fn attempt(
     flows: &[Flow],
     progress: &mut Progress,
 ) -> Result<()> {
-    let Some(attempt) = &auth.attempt else { return Ok(()) };
+    let Some(attempt) = &auth.attempt else {
+        // What was confirmed on a page is done without saying more.
+        if session.is_some_and(|session| app.grants.reset_is_allowed(&session.user)) {
+            progress.completed.push(Stage::OAuth);
+        }
+        return Ok(());
+    };
     let offered = attempt.stage().filter(|stage| flows.iter().any(|flow| flow.contains(stage)));
     let stage = offered.ok_or_else(|| Error::forbidden("this stage is in none of the flows"))?;
     match attempt {

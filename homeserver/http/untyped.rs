@@ -77,7 +77,7 @@ impl Asked {
     }
 }
 
-fn query(text: &str) -> Result<HashMap<String, String>> {
+pub(super) fn query(text: &str) -> Result<HashMap<String, String>> {
     let part =
         |text: &str| decode(&text.replace('+', " ")).ok_or_else(|| Error::invalid_param("the query is not UTF-8"));
     let pairs = text.split('&').filter(|pair| !pair.is_empty());

@@ -1,10 +1,12 @@
 //! How rows look on disk. Rows that are read for every event are small binary layouts; all others are
 //! JSON, which can grow a field without a migration.
 
+mod accounts;
 mod admin;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+pub use accounts::{ApplicationRow, DeviceRow, RegistrationTokenRow, TokenRow, UserRow};
 pub use admin::{Instead, RemovalRow, ReportRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -274,86 +276,6 @@ impl<'a> Reader<'a> {
 fn damaged() -> Error {
     Error::internal("damaged row")
 }
-
-/// A local account.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct UserRow {
-    /// The password as a PHC string; none for accounts that can't sign in by password.
-    pub password: Option<String>,
-    /// May administer the server.
-    #[serde(default)]
-    pub admin: bool,
-    /// Closed for good.
-    #[serde(default)]
-    pub deactivated: bool,
-    /// Closed, and its owner wanted to be forgotten.
-    #[serde(default)]
-    pub erased: bool,
-    /// Can't be used until that is lifted.
-    #[serde(default)]
-    pub locked: bool,
-    /// Can be used to read alone until that is lifted.
-    #[serde(default)]
-    pub suspended: bool,
-    /// A guest account.
-    #[serde(default)]
-    pub guest: bool,
-    /// When it was made, milliseconds.
-    pub created: u64,
-}
-impl JsonRow for UserRow {}
-
-/// A session of a local account.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct DeviceRow {
-    /// What its owner calls it.
-    pub display_name: Option<String>,
-    /// When it last called, milliseconds.
-    pub last_seen: u64,
-    /// From where.
-    pub last_ip: String,
-    /// The hashes of its tokens (unpadded base64), so that they die with it.
-    #[serde(default)]
-    pub tokens: Vec<String>,
-    /// The hashes of tokens that replace those as soon as one of them is used.
-    #[serde(default)]
-    pub next: Vec<String>,
-}
-impl JsonRow for DeviceRow {}
-
-/// What a token stands for. Tokens are keyed by their SHA-256 hash and never stored themselves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TokenRow {
-    /// The account's full ID.
-    pub user: String,
-    /// The session.
-    pub device: String,
-    /// A refresh token, not an access token.
-    #[serde(default)]
-    pub refresh: bool,
-    /// Not used yet: its first use retires the session's tokens from before.
-    #[serde(default)]
-    pub next: bool,
-    /// When it stops working, milliseconds.
-    pub expires: Option<u64>,
-}
-impl JsonRow for TokenRow {}
-
-/// A registration token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RegistrationTokenRow {
-    /// How often it may still be used; none for without end.
-    pub uses_left: Option<u64>,
-    /// How often it was used.
-    #[serde(default)]
-    pub used: u64,
-    /// When it stops working, milliseconds.
-    pub expires: Option<u64>,
-    /// The account made with it becomes an administrator.
-    #[serde(default)]
-    pub admin: bool,
-}
-impl JsonRow for RegistrationTokenRow {}
 
 /// A room's present.
 #[derive(Clone, Debug, Serialize, Deserialize)]

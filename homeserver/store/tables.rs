@@ -3,9 +3,9 @@
 
 use super::{
     rows::{
-        AliasRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow, Layer, MediaRow, MemberRow,
-        Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow,
-        ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        AliasRow, ApplicationRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow, Layer,
+        MediaRow, MemberRow, Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemovalRow, ReportRow,
+        RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -54,6 +54,8 @@ tables! {
     DEVICES: (Str, Str) => DeviceRow;
     /// Access and refresh tokens: hash.
     TOKENS: Str => TokenRow;
+    /// Applications that people sign in with by OAuth: ID.
+    APPLICATIONS: Str => ApplicationRow;
     /// Tokens that allow one to register.
     REGISTRATION_TOKENS: Str => RegistrationTokenRow;
     /// Profile fields as JSON: (user ID, key).
