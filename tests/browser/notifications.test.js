@@ -139,8 +139,8 @@ test('a room has a sound of its own, or none', async () => {
 test('two tabs of one person: both show it once, one tells of it, and the other takes over', async () => {
   const second = await alice.context.newPage();
   alice.watch(second);
-  await second.addInitScript(watched);
   await second.addInitScript(() => sessionStorage.setItem('allowed', 'granted'));
+  await second.addInitScript(watched);
   await second.goto(alice.page.url());
   const row = second.getByRole('navigation', { name: 'Rooms' }).getByRole('link', { name: 'Kitchen' });
   await row.filter({ hasText: 'Silently' }).waitFor();
