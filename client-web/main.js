@@ -10,9 +10,12 @@ import { markDocument, ready } from './i18n/index.js';
 import { Client } from './matrix/client.js';
 import { KEY, sessionKeeper } from './matrix/session.js';
 import { appView } from './views/app.js';
+import { welcomeAdmin } from './views/dialogs.js';
 import { forgetDrafts } from './views/drafts.js';
 import { signInView } from './views/signin.js';
 
+// The administration has an address of its own, and is a place like others.
+if (/\/admin$/.test(location.pathname)) history.replaceState(null, '', location.pathname.replace(/admin$/, location.hash || '#/admin'));
 const keeper = sessionKeeper(localStorage);
 const { place, go, replace } = router();
 /** Ends what is on screen. */
@@ -30,7 +33,7 @@ function show(view) {
 function door() {
   const { name, args } = place.peek();
   // An invitation link ends in its token, in the part of the address that no server sees.
-  const invited = name === 'register';
+  const invited = name === 'register' || name.startsWith('register?');
   // Signed in, in another tab.
   const other = new AbortController();
   addEventListener(
@@ -48,7 +51,7 @@ function door() {
       base: location.origin,
       expired: keeper.expired(),
       tab: invited ? 'register' : 'sign-in',
-      token: invited ? args[0] : undefined,
+      token: invited ? (new URLSearchParams(name.split('?')[1]).get('token') ?? args[0]) : undefined,
       onSession(session) {
         other.abort();
         keeper.save(session);
@@ -85,6 +88,15 @@ async function open(session) {
     end();
   };
   show(() => appView({ client, place, go, replace, signOut }));
+  const isFresh = session.fresh;
+  client.askAdmin().then(
+    (is) => {
+      if (is && isFresh) welcomeAdmin(() => go('admin', 'invitations'));
+    },
+    () => {},
+  );
+  // Told once.
+  if (isFresh) keeper.save({ ...session, fresh: false });
   const options = { signal: signal.signal };
   // Signed out, or as somebody else, in another tab.
   addEventListener(

@@ -217,4 +217,9 @@ export default {
   'quiet.begins': 'From',
   'quiet.ends': 'To',
   'roomSettings.sound': 'Sound',
+  'admin.title': 'Administration',
+  'admin.welcome': 'You run this server',
+  'admin.welcomeText': 'Yours is the first account here, so you are its administrator: you invite people, and look after accounts and rooms.',
+  'admin.later': 'Later',
+  'admin.go': 'Open the administration',
 };

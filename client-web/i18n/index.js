@@ -5,13 +5,15 @@
 import { computed, effect, signal } from '../kit/signal.js';
 import en from './en.js';
 
-/** @typedef {keyof typeof en} Key */
+/** @typedef {keyof typeof en | keyof typeof import('./en-admin.js').default} Key */
 /** @typedef {'en' | 'ko'} Language */
 
-/** @typedef {Record<Key, string | { one?: string, other: string }>} Words */
+/** @typedef {Record<keyof typeof en, string | { one?: string, other: string }>} Words */
 
 /** What has come: English always, as the one that all others are measured by. @type {Partial<Record<Language, Words>>} */
 const languages = { en };
+/** Words that come with the pages that need them. @type {Record<Language, Record<string, string | { one?: string, other: string }>>} */
+const more = { en: {}, ko: {} };
 const KEY = 'hearth.language';
 
 export const language = signal(/** @type {Language} */ ('en'));
@@ -42,6 +44,13 @@ async function speak(next) {
   if (wanted === next) language.value = next;
 }
 
+/** Fetches the words of the administration, in all languages, as they may be switched. */
+export async function bringAdmin() {
+  const [en, ko] = await Promise.all([import('./en-admin.js'), import('./ko-admin.js')]);
+  Object.assign(more.en, en.default);
+  Object.assign(more.ko, ko.default);
+}
+
 export function markDocument() {
   effect(() => {
     document.documentElement.lang = language.value;
@@ -53,7 +62,7 @@ export function markDocument() {
  * @param {Record<string, string | number>} [values] `count` chooses between singular and plural
  */
 export function t(key, values = {}) {
-  const text = (languages[language.value] ?? en)[key];
+  const text = /** @type {Words} */ (languages[language.value] ?? en)[/** @type {keyof typeof en} */ (key)] ?? more[language.value][key] ?? '';
   const form = typeof text === 'string' ? text : plural(text, Number(values.count));
   return form.replace(/\{(\w+)\}/g, (/** @type {string} */ _, /** @type {string} */ name) => {
     const value = values[name];

@@ -217,4 +217,9 @@ export default {
   'quiet.begins': '시작',
   'quiet.ends': '끝',
   'roomSettings.sound': '소리',
+  'admin.title': '관리',
+  'admin.welcome': '이 서버의 관리자입니다',
+  'admin.welcomeText': '이 서버의 첫 계정이라 관리자가 되었습니다. 사람을 초대하고 계정과 대화방을 관리할 수 있습니다.',
+  'admin.later': '나중에',
+  'admin.go': '관리 화면 열기',
 };

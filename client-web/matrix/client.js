@@ -56,6 +56,8 @@ export class Client {
     this.readSaid = new Map();
     /** Of several tabs of one person, the one that keeps the disk also tells what is new. */
     this.isFirst = signal(false);
+    /** Whether this person administers the server, as far as it has said. */
+    this.isAdmin = signal(false);
     disk.turn.then(() => (this.isFirst.value = true));
     this.api.onSignedOut = (error) => {
       this.sync.stop();
@@ -68,6 +70,13 @@ export class Client {
     const client = new Client(session, await openDisk(session.userId));
     await client.store.restore();
     return client;
+  }
+
+  /** Asks whether this person administers the server. */
+  async askAdmin() {
+    const { capabilities } = await this.api.get(at`/capabilities`);
+    this.isAdmin.value = capabilities?.['chat.hearth.admin']?.enabled === true;
+    return this.isAdmin.peek();
   }
 
   /** Whether the server has an extension of that name. @param {string} feature */

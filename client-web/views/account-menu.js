@@ -24,6 +24,7 @@ export function accountMenu(app) {
     STATES.map((state) => menuItem(() => t(`presence.choice.${state}`), () => attempt(people.show({ state })), { checked: () => people.shown().state === state })),
     h.hr(),
     menuItem(() => t('settings.title'), () => app.go('settings'), { icon: icon('gear') }),
+    () => (app.client.isAdmin.value ? menuItem(() => t('admin.title'), () => app.go('admin'), { icon: icon('shield') }) : null),
     menuItem(() => t('account.signOut'), app.signOut, { icon: icon('leave') }),
   ]);
 }

@@ -5,7 +5,7 @@
 import { h, keyed } from '../kit/dom.js';
 import { later } from '../kit/later.js';
 import { computed, effect } from '../kit/signal.js';
-import { t } from '../i18n/index.js';
+import { bringAdmin, t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
 import { icon, mark } from './icons.js';
 import { membersPane } from './members.js';
@@ -49,10 +49,11 @@ const PAGES = {
   friends: later(async () => (await import('./friends.js')).friendsPage),
   search: later(async () => (await import('./search.js')).searchPage),
   user: later(async () => (await import('./person.js')).personPage),
+  admin: later(async () => (await Promise.all([import('./admin.js'), bringAdmin()]))[0].adminPage),
 };
 
 /** Pages that follow the rest of the address by themselves. */
-const KEEPS = new Set(['settings', 'friends']);
+const KEEPS = new Set(['settings', 'friends', 'admin']);
 
 /** @param {App} app */
 export function appView(app) {

@@ -69,3 +69,16 @@ export async function leaveDialog(app, room) {
 export function confirm(title, text, deed) {
   return openDialog(title, (close) => [h.p({ class: 'wraps' }, text), h.footer(cancel(close)(), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, deed))], labels());
 }
+
+/** Tells whoever made the first account what that means. @param {() => void} go */
+export async function welcomeAdmin(go) {
+  const wants = await openDialog(
+    t('admin.welcome'),
+    (close) => [
+      h.p(t('admin.welcomeText')),
+      h.footer(h.button({ type: 'button', class: 'button', onclick: () => close() }, t('admin.later')), h.button({ type: 'button', class: 'button primary', onclick: () => close(true) }, t('admin.go'))),
+    ],
+    labels(),
+  );
+  if (wants) go();
+}

@@ -1,7 +1,7 @@
 //! The web client: the files of `client-web/`, from the binary or from a folder, and the security
 //! headers that go with them. Knows nothing of Matrix.
 //!
-//! `/` is `index.html`. What it refers to is rewritten to `/@VERSION/…`, a copy of the tree that
+//! `/` is `index.html`, and so is `/admin`. What it refers to is rewritten to `/@VERSION/…`, a copy of the tree that
 //! browsers may keep for good: the version changes with any file, and module imports are relative.
 //! Under its own path a file is asked for again each time and answered by 304 if it is the same.
 
@@ -76,7 +76,11 @@ impl Files {
 
     /// Answers a request for a path.
     pub async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
-        let path = path.strip_prefix('/').unwrap_or(path);
+        // The administration is a place within the client, with an address that can be said.
+        let path = match path.strip_prefix('/').unwrap_or(path) {
+            "admin" => "",
+            other => other,
+        };
         let found = match self {
             Self::Embedded(tree) => tree.answer(path, headers),
             Self::Folder(root) => read(root, if path.is_empty() { INDEX } else { path }).await,

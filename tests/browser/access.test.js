@@ -1,13 +1,10 @@
 /**
  * Every screen, in both themes, before axe-core: no violation of WCAG 2.2 A and AA.
  */
-import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
+import { clean as cleanFor } from './axe.js';
 import { Person, send, startBrowser } from './support.js';
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 let browser, alice, bob;
 
 before(async () => {
@@ -17,15 +14,7 @@ before(async () => {
 });
 after(() => browser?.close());
 
-async function clean(name) {
-  for (const colorScheme of ['light', 'dark']) {
-    await alice.page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
-    await alice.page.evaluate(axe);
-    const { violations } = await alice.page.evaluate(() => globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-    const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} (${failureSummary})`).join('; ')}`);
-    assert.deepEqual(told, [], `${name}, ${colorScheme}`);
-  }
-}
+const clean = (name) => cleanFor(alice, name);
 
 test('the front door', async () => {
   await alice.open();
@@ -65,4 +54,52 @@ test('a conversation, its members, its menu', async () => {
   await clean('members');
   await alice.page.getByRole('button', { name: 'Your account' }).click();
   await clean('the account menu');
+});
+
+test('people: finding them, requests, who is blocked, a person’s page', async () => {
+  await alice.page.keyboard.press('Escape');
+  const { userId } = await bob.session();
+  await alice.open(`#/user/${userId}`);
+  await alice.page.getByRole('heading', { name: bob.user, level: 2 }).waitFor();
+  await clean('a person');
+  await bob.call('POST', '/createRoom', { is_direct: true, preset: 'trusted_private_chat', invite: [(await alice.session()).userId] });
+  await alice.page.getByRole('img', { name: '1 friend request' }).waitFor();
+  for (const [part, ready] of [['requests', 'They ask you'], ['add', 'Names are looked for'], ['blocked', 'You block nobody'], ['all', 'No friends here yet']]) {
+    await alice.open(`#/friends/${part}`);
+    await alice.page.getByText(ready).waitFor();
+    await clean(`friends: ${part}`);
+  }
+  await alice.roomRow(`${bob.user} wants to be friends`).click();
+  await alice.page.getByRole('heading', { name: `${bob.user} wants to be friends` }).waitFor();
+  await clean('a request');
+});
+
+test('every page of the settings', async () => {
+  for (const [part, ready] of [['profile', 'Display name'], ['notifications', 'Play sounds'], ['appearance', 'Like the system'], ['chat', 'Keep to myself what I have read'], ['sessions', 'This session'], ['account', 'Present password']]) {
+    await alice.open(`#/settings/${part}`);
+    await alice.page.getByText(ready).first().waitFor();
+    await clean(`settings: ${part}`);
+  }
+});
+
+test('exploring, a room’s settings, a member, inviting, all choices for a new room', async () => {
+  await alice.open('#/explore');
+  await alice.page.getByRole('searchbox', { name: 'Search public rooms' }).waitFor();
+  await clean('exploring');
+  await alice.roomRow('In the open').click();
+  await alice.menu('Room settings');
+  await alice.page.getByRole('complementary', { name: 'Room settings' }).getByText('Technical').waitFor();
+  await clean('room settings');
+  await alice.page.getByRole('link', { name: 'Members' }).click();
+  await alice.page.getByRole('complementary', { name: 'Members' }).getByRole('link', { name: bob.user }).click();
+  await alice.page.getByRole('button', { name: 'Ban from the room' }).waitFor();
+  await clean('a member');
+  await alice.page.getByRole('button', { name: 'Invite somebody' }).click();
+  await alice.page.getByRole('dialog').waitFor();
+  await clean('inviting');
+  await alice.page.keyboard.press('Escape');
+  await alice.newRoom('Create a room');
+  await alice.page.getByText('More choices').click();
+  await alice.page.getByLabel('Everybody').check();
+  await clean('a new room');
 });

@@ -7,13 +7,17 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import en from '../../client-web/i18n/en.js';
-import ko from '../../client-web/i18n/ko.js';
+import enFirst from '../../client-web/i18n/en.js';
+import enAdmin from '../../client-web/i18n/en-admin.js';
+import koAdmin from '../../client-web/i18n/ko-admin.js';
+import koFirst from '../../client-web/i18n/ko.js';
 
 const ROOT = new URL('../../client-web/', import.meta.url).pathname;
 /** What each layer may import from, besides itself. */
 const MAY = { kit: [], i18n: ['kit'], matrix: ['kit'], views: ['kit', 'i18n', 'matrix'], '.': ['kit', 'i18n', 'matrix', 'views'] };
 
+const en = { ...enFirst, ...enAdmin };
+const ko = { ...koFirst, ...koAdmin };
 const all = readdirSync(ROOT, { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())
   .map((entry) => relative(ROOT, join(entry.parentPath ?? entry.path, entry.name)));
