@@ -30,7 +30,8 @@ function show(view) {
   leave = stop;
 }
 
-function door() {
+/** @param {boolean} [isLocked] the account, by an administrator */
+function door(isLocked = false) {
   const { name, args } = place.peek();
   // An invitation link ends in its token, in the part of the address that no server sees.
   const invited = name === 'register' || name.startsWith('register?');
@@ -50,6 +51,7 @@ function door() {
     signInView({
       base: location.origin,
       expired: keeper.expired(),
+      isLocked,
       tab: invited ? 'register' : 'sign-in',
       token: invited ? (new URLSearchParams(name.split('?')[1]).get('token') ?? args[0]) : undefined,
       onSession(session) {
@@ -66,19 +68,21 @@ function door() {
 async function open(session) {
   const client = await Client.open(session);
   const signal = new AbortController();
-  const end = () => {
+  const end = (isLocked = false) => {
     signal.abort();
-    door();
+    door(isLocked);
   };
   client.onSignedOut = (error) => {
-    // Told softly, the device may come back; otherwise nothing of it may stay.
+    if (signal.signal.aborted) return;
+    // Another tab has signed out.
     if (keeper.load()?.token !== session.token) return end();
+    // Told softly, the device may come back; otherwise nothing of it may stay.
     if (error.body.soft_logout) keeper.expire(session);
     else {
       keeper.expire({ ...session, deviceId: '' });
       client.disk.destroy();
     }
-    end();
+    end(error.code === 'M_USER_LOCKED');
   };
   const signOut = async () => {
     await client.signOut();

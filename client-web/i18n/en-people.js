@@ -222,4 +222,7 @@ export default {
   'admin.welcomeText': 'Yours is the first account here, so you are its administrator: you invite people, and look after accounts and rooms.',
   'admin.later': 'Later',
   'admin.go': 'Open the administration',
+  'error.locked': 'This account is locked. Ask whoever runs the server.',
+  'error.suspended': 'This account may only read for now.',
+  'error.deactivated': 'This account has been deactivated.',
 };

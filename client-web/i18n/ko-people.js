@@ -222,4 +222,7 @@ export default {
   'admin.welcomeText': '이 서버의 첫 계정이라 관리자가 되었습니다. 사람을 초대하고 계정과 대화방을 관리할 수 있습니다.',
   'admin.later': '나중에',
   'admin.go': '관리 화면 열기',
+  'error.locked': '잠긴 계정입니다. 서버 운영자에게 문의하세요.',
+  'error.suspended': '지금은 읽기만 할 수 있는 계정입니다.',
+  'error.deactivated': '비활성화된 계정입니다.',
 };

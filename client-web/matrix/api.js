@@ -30,6 +30,8 @@ export class ApiError extends Error {
  *   `waits`: how many times a rate limit is waited for
  */
 
+/** What says that the session is over, or not to be used for now. */
+const ENDED = new Set(['M_UNKNOWN_TOKEN', 'M_USER_LOCKED']);
 /** Longer than any answer that isn't a long-poll should take. */
 const TIMEOUT = 30_000;
 const LONGEST_WAIT = 20_000;
@@ -106,7 +108,7 @@ export class Api {
     if (response.ok && answer !== null) return answer;
     const error = new ApiError(response.ok ? 0 : response.status, answer ?? { errcode: 'HEARTH_NOT_JSON' });
     // Only if it is still our token that was refused: another one may have come meanwhile.
-    if (error.status === 401 && error.code === 'M_UNKNOWN_TOKEN' && token && token === this.token) this.onSignedOut(error);
+    if (error.status === 401 && ENDED.has(error.code) && token && token === this.token) this.onSignedOut(error);
     throw error;
   }
 }

@@ -15,6 +15,9 @@ const BY_CODE = {
   M_INVALID_USERNAME: 'error.invalidName',
   M_WEAK_PASSWORD: 'error.weakPassword',
   M_ROOM_IN_USE: 'error.roomInUse',
+  M_USER_LOCKED: 'error.locked',
+  M_USER_SUSPENDED: 'error.suspended',
+  M_USER_DEACTIVATED: 'error.deactivated',
   M_NOT_FOUND: 'error.notFound',
   M_LIMIT_EXCEEDED: 'error.tooMany',
 };

@@ -13,7 +13,7 @@ import { mark } from './icons.js';
 import { languageSwitch } from './account-menu.js';
 
 /** @typedef {import('../matrix/session.js').Session} Session */
-/** @typedef {{ base: string, expired: import('../matrix/session.js').Expired | null, tab: 'sign-in' | 'register', token?: string, onSession: (session: Session) => void }} Options */
+/** @typedef {{ base: string, expired: import('../matrix/session.js').Expired | null, isLocked?: boolean, tab: 'sign-in' | 'register', token?: string, onSession: (session: Session) => void }} Options */
 
 /** @param {Options} options */
 export function signInView(options) {
@@ -27,7 +27,7 @@ export function signInView(options) {
     h.section(
       { class: 'door' },
       h.header({ class: 'door-brand' }, mark(), h.h1('Hearth'), h.p(() => t('app.tagline'))),
-      expired && h.p({ class: 'door-note' }, () => t('signIn.expired')),
+      expired && h.p({ class: 'door-note', role: 'status' }, () => t(options.isLocked ? 'error.locked' : 'signIn.expired')),
       h.div({ class: 'tabs', role: 'tablist' }, tabButton('sign-in', () => t('signIn.tab')), tabButton('register', () => t('register.tab'))),
       h.div({ id: 'door', role: 'tabpanel', 'aria-labelledby': () => `tab-${tab.value}` }, keyed(() => tab.value, (name) => (name === 'register' ? registerForm(options, base) : signInForm(options, base)))),
       serverChoice(base),

@@ -136,6 +136,7 @@ test('a locked account is at the door, with its draft kept for when it is let in
   const { userId } = await bob.session();
   await ada.call('PUT', `/../../../_synapse/admin/v2/users/${encodeURIComponent(userId)}`, { locked: true });
   await bob.page.getByRole('tab', { name: 'Sign in' }).waitFor({ timeout: 60_000 });
+  await bob.page.getByText('This account is locked').waitFor();
   await ada.call('PUT', `/../../../_synapse/admin/v2/users/${encodeURIComponent(userId)}`, { locked: false });
   await bob.page.getByLabel('Password').fill(PASSWORD);
   await bob.page.getByRole('button', { name: 'Sign in' }).click();
