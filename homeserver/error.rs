@@ -140,6 +140,10 @@ impl Error {
     pub fn bad_gateway(message: impl Into<Text>) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
     }
+    /// 504 `M_NOT_YET_UPLOADED`: media that are announced and have not come.
+    pub fn not_yet_uploaded() -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED", "this has not been uploaded yet")
+    }
     /// 503: the server can't write now (the disk is full or failing), and will again by itself.
     pub fn unavailable(message: impl Into<Text>, cause: impl fmt::Display) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", message);

@@ -83,6 +83,8 @@ use crate::{
 
 /// How often sessions that called are written down and full buckets forgotten.
 const UPKEEP: Duration = Duration::from_secs(60);
+/// Under which name it is written down where somebody typed when the server stopped.
+const TYPING: &str = "typing";
 /// How long WebSockets may take to close once the server is stopping.
 const CLOSING: Duration = Duration::from_secs(5);
 /// Sessions written down in one job at most.
@@ -123,6 +125,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     app.hub.sockets.closed(CLOSING).await;
     helpers.shutdown().await;
     write_seen(&app).await;
+    write_typing(&app).await;
     app.store.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -164,7 +167,18 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
 async fn catch_up(app: &Arc<App>) -> error::Result<()> {
     let me = app.me.clone();
     app.store.write(move |tx| rooms::admins::reconcile(tx, &me)).await?;
+    let typing = app.store.read(|tx| store::tables::IDENTITY.get(tx, TYPING))?;
+    let rooms = typing.and_then(|rooms| serde_json::from_str::<Vec<base::RoomNum>>(&rooms).ok());
+    app.hub.typing.ended(&rooms.unwrap_or_default());
     client_api::admin::resume(app)
+}
+
+/// Writes down where somebody typed, so that their clients hear after the next start that nobody does.
+async fn write_typing(app: &App) {
+    let rooms = serde_json::to_string(&app.hub.typing.busy()).unwrap_or_default();
+    if let Err(error) = app.store.write(move |tx| store::tables::IDENTITY.put(tx, TYPING, &rooms)).await {
+        tracing::debug!(%error, "can't write down where somebody typed");
+    }
 }
 
 /// Everything that is spoken under these settings.

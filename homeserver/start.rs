@@ -78,7 +78,11 @@ pub fn outside(config: &Config) -> Result<Outside, String> {
 /// The folder of media of these settings, made if there is none.
 pub(crate) fn media(config: &Config, store: &Store) -> Result<Media, String> {
     let (folder, server) = (config.data_dir.join("media"), config.server_name.clone());
-    let bounds = Bounds { max_upload: config.max_upload, min_free: media_reserve(config.min_free_disk) };
+    let bounds = Bounds {
+        max_upload: config.max_upload,
+        min_free: media_reserve(config.min_free_disk),
+        quota: config.media_quota,
+    };
     Media::open(&folder, store.clone(), server, bounds)
         .map_err(|error| format!("can't open the folder of media {}: {error}", folder.display()))
 }

@@ -320,3 +320,29 @@ async fn a_server_of_this_machine_alone_is_not_registered_at_from_elsewhere() {
     }
     register("alice", ("origin", &server.url)).await.ok();
 }
+
+#[tokio::test]
+async fn what_the_erased_said_is_shown_to_those_alone_who_were_there() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    bob.join(&room).await;
+    let said = alice.say(&room, "remember me not").await;
+    alice.leave(&room).await;
+    let auth = json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "alice"},
+        "password": Server::password("alice")});
+    alice.post("/_matrix/client/v3/account/deactivate", json!({"erase": true, "auth": auth})).await.ok();
+    let carol = server.register("carol").await;
+    carol.join(&room).await;
+    let path = crate::common::in_room(&room, &format!("event/{said}"));
+    assert_eq!(bob.get(&path).await.ok()["content"]["body"], "remember me not");
+    assert_eq!(carol.get(&path).await.ok()["content"], json!({}));
+    let page = carol.get(&crate::common::in_room(&room, "messages?dir=b&limit=50")).await.ok();
+    assert!(!page.to_string().contains("remember"), "{page}");
+    let search = json!({"search_categories": {"room_events": {"search_term": "remember"}}});
+    let count = async |user: &crate::common::User| {
+        user.post("/_matrix/client/v3/search", search.clone()).await.ok()["search_categories"]["room_events"]["count"]
+            .clone()
+    };
+    assert_eq!((count(&bob).await, count(&carol).await), (json!(1), json!(0)));
+}

@@ -139,3 +139,46 @@ async fn pictures_have_thumbnails_and_other_files_have_none() {
     let path = format!("/_matrix/client/v1/media/thumbnail/{text}?width=5&height=5");
     alice.get(&path).await.fails(400, "M_UNKNOWN");
 }
+
+#[tokio::test]
+async fn a_file_can_be_named_before_it_is_there() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let announced = alice.post("/_matrix/media/v1/create", json!({})).await.ok();
+    assert!(announced["unused_expires_at"].as_u64().is_some());
+    let place = place(&announced);
+    let (path, put) = (format!("/_matrix/client/v1/media/download/{place}"), format!("{UPLOAD}/{place}"));
+    bob.get(&format!("{path}?timeout_ms=10")).await.fails(504, "M_NOT_YET_UPLOADED");
+    let waiting = tokio::spawn({
+        let (bob, path) = (bob.clone(), path.clone());
+        async move { bytes(request(&bob, Method::GET, &path)).await }
+    });
+    bob.put(&put, json!({})).await.fails(403, "M_FORBIDDEN");
+    let bring = || request(&alice, Method::PUT, &format!("{put}?filename=a.txt")).header("content-type", "text/plain");
+    alice.send_request(bring().body("here it is")).await.ok();
+    let (status, headers, body) = waiting.await.expect("answered");
+    assert_eq!(
+        (status, &body[..], &headers["content-disposition"]),
+        (200, &b"here it is"[..], &"inline; filename=a.txt".parse().expect("a value"))
+    );
+    alice.send_request(bring().body("something else")).await.fails(409, "M_CANNOT_OVERWRITE_MEDIA");
+    alice.put(&format!("{UPLOAD}/localhost/nothing"), json!({})).await.fails(404, "M_NOT_FOUND");
+    for _ in 0..10 {
+        alice.post("/_matrix/media/v1/create", json!({})).await.ok();
+    }
+    alice.post("/_matrix/media/v1/create", json!({})).await.fails(429, "M_LIMIT_EXCEEDED");
+    bob.post("/_matrix/media/v1/create", json!({})).await.ok();
+}
+
+#[tokio::test]
+async fn nobody_uploads_more_than_their_quota() {
+    let settings = "registration = \"open\"\nrate_limits = false\nmedia_quota = \"10 KiB\"\n";
+    let mut server = Server::start_with(settings).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    upload(&alice, "", "text/plain", vec![1; 6000]).await.ok();
+    upload(&alice, "", "text/plain", vec![2; 6000]).await.fails(403, "M_FORBIDDEN");
+    upload(&alice, "", "text/plain", vec![3; 3000]).await.ok();
+    server.restart().await;
+    upload(&alice, "", "text/plain", vec![4; 3000]).await.fails(403, "M_FORBIDDEN");
+    upload(&bob, "", "text/plain", vec![5; 6000]).await.ok();
+}

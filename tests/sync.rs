@@ -306,3 +306,38 @@ async fn to_device_messages_come_until_they_are_acknowledged() {
         assert!(patience.elapsed() < Duration::from_secs(5));
     }
 }
+
+#[tokio::test]
+async fn who_typed_when_the_server_stopped_does_not_type_for_ever() {
+    let mut server = Server::start().await;
+    let (alice, bob, room) = pair(&server).await;
+    alice.put(&in_room(&room, &format!("typing/{}", alice.id)), json!({"typing": true, "timeout": 60_000})).await.ok();
+    let sync = bob.sync(None, 0).await;
+    assert!(joined(&sync, &room)["ephemeral"].to_string().contains("m.typing"), "{sync}");
+    server.restart().await;
+    let sync = bob.sync(Some(token(&sync)), 5_000).await;
+    let events = joined(&sync, &room)["ephemeral"]["events"].as_array().expect("events").clone();
+    let typing = events.iter().find(|event| event["type"] == "m.typing").expect("told");
+    assert_eq!(typing["content"]["user_ids"], json!([]));
+}
+
+#[tokio::test]
+async fn signing_in_anew_on_a_device_ends_what_waits_with_its_old_token() {
+    let server = Server::start().await;
+    let (_alice, bob, _room) = pair(&server).await;
+    let now = bob.now().await;
+    let waiting = tokio::spawn({
+        let (bob, now) = (bob.clone(), now.clone());
+        async move { bob.get(&format!("/_matrix/client/v3/sync?timeout=30000&since={now}")).await }
+    });
+    let body = json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "bob"},
+        "password": Server::password("bob"), "device_id": bob.device});
+    server.guest().post("/_matrix/client/v3/login", body).await.ok();
+    let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("at once").expect("answered");
+    if answer.status == 401 {
+        return answer.fails(401, "M_UNKNOWN_TOKEN");
+    }
+    // Something had come before it waited.
+    let next = answer.ok()["next_batch"].as_str().expect("a token").to_owned();
+    bob.get(&format!("/_matrix/client/v3/sync?timeout=0&since={next}")).await.fails(401, "M_UNKNOWN_TOKEN");
+}

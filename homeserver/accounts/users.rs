@@ -5,7 +5,7 @@ use ruma::{OwnedUserId, ServerName, UserId};
 
 use crate::{
     accounts::{account_data, filters, profile, sessions},
-    base::clock,
+    base::{Pos, clock},
     error::{Error, Result},
     store::{Flow, Read, WriteTx, rows::UserRow, tables},
 };
@@ -147,7 +147,17 @@ pub fn reactivate(tx: &WriteTx, user: &UserId, password: Option<String>) -> Resu
     if !row.deactivated {
         return Ok(());
     }
+    tables::ERASED.remove(tx, user.as_str())?;
     tables::USERS.put(tx, user.localpart(), &UserRow { password, deactivated: false, erased: false, ..row })
+}
+
+/// When somebody wanted to be forgotten, if they did. Who was not there by then sees nothing of what they said.
+/// spec: client-server-api#account-deactivation
+pub fn erased_at(tx: &impl Read, user: &str) -> Result<Option<Pos>> {
+    match tables::ERASED.len(tx)? {
+        0 => Ok(None),
+        _ => tables::ERASED.get(tx, user),
+    }
 }
 
 /// Visits all accounts, closed ones included, by name.
@@ -166,6 +176,7 @@ pub fn deactivate(tx: &WriteTx, user: &UserId, erase: bool) -> Result<Vec<String
     if erase {
         profile::forget(tx, user)?;
         account_data::forget(tx, user)?;
+        tables::ERASED.put(tx, user.as_str(), &tx.next_pos())?;
     }
     sessions::end_all(tx, user, None)
 }

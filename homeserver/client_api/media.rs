@@ -1,6 +1,6 @@
 //! Files: uploading, downloading, thumbnails. spec: client-server-api#content-repository
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
 use ruma::{
@@ -26,6 +26,9 @@ use crate::{
     },
     media::{About, File, Wanted},
 };
+
+/// How long media that are announced are waited for, unless the client says otherwise.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Content types that a browser may show at once. spec: client-server-api#serving-inline-content
 const INLINE: [&str; 26] = [
@@ -81,16 +84,57 @@ pub async fn upload(app: Arc<App>, request: stream::Request, _: Vec<String>) -> 
     session.may_act()?;
     app.limits.take(Bucket::Media, &session.user)?;
     app.media.check_size(announced)?;
+    app.media.check_quota(&session.user, announced)?;
     let asked: unauthenticated::create_content::v3::Request = without_body(head, &[])?;
     let about = About { content_type: asked.content_type, filename: asked.filename };
     let uri = app.media.upload(&session.user, about, stream::pieces(body)).await?;
     reply::typed(unauthenticated::create_content::v3::Response::new(uri))
 }
 
+/// `POST /_matrix/media/v1/create`
+pub async fn announce(
+    app: Arc<App>,
+    session: Session,
+    _: unauthenticated::create_mxc_uri::v1::Request,
+) -> Result<unauthenticated::create_mxc_uri::v1::Response> {
+    session.may_act()?;
+    app.limits.take(Bucket::Media, &session.user)?;
+    let (uri, expires) = app.media.announce(&session.user).await?;
+    let mut response = unauthenticated::create_mxc_uri::v1::Response::new(uri);
+    response.unused_expires_at = ruma::UInt::try_from(expires).ok().map(ruma::MilliSecondsSinceUnixEpoch);
+    Ok(response)
+}
+
+/// `PUT /_matrix/media/v3/upload/{serverName}/{mediaId}`
+pub async fn fulfil(app: Arc<App>, request: stream::Request, path: Vec<String>) -> Result<Reply> {
+    let announced = stream::least_size(&request);
+    let peer = Peer::of(&request);
+    let (head, body) = request.into_parts();
+    let session = AccessToken::admit(&app, &head.headers, peer).await?;
+    session.may_act()?;
+    app.limits.take(Bucket::Media, &session.user)?;
+    let [server, id] = &path[..] else { return Err(Error::unrecognized()) };
+    app.media.check_announced(&session.user, server, id)?;
+    app.media.check_size(announced)?;
+    app.media.check_quota(&session.user, announced)?;
+    let path: Vec<_> = path.iter().map(String::as_str).collect();
+    let asked: unauthenticated::create_content_async::v3::Request = without_body(head, &path)?;
+    let about = About { content_type: asked.content_type, filename: asked.filename };
+    app.media.fulfil(&session.user, (server, id), about, stream::pieces(body)).await?;
+    reply::json(&serde_json::json!({}))
+}
+
+/// How long a client wants to wait for media that are announced and have not come.
+fn patience(head: &Parts) -> Duration {
+    let asked = head.uri.query().unwrap_or_default().split('&').find_map(|part| part.strip_prefix("timeout_ms="));
+    asked.and_then(|millis| millis.parse().ok()).map_or(PATIENCE, Duration::from_millis)
+}
+
 /// `GET /_matrix/client/v1/media/download/{serverName}/{mediaId}`, and with `/{fileName}`
 pub async fn download(app: Arc<App>, request: stream::Request, path: Vec<String>) -> Result<Reply> {
     let head = admitted(&app, request).await?;
     let [server, id, name @ ..] = &path[..] else { return Err(Error::unrecognized()) };
+    app.media.arrival(server, id, patience(&head)).await?;
     let mut file = app.media.file(server, id)?;
     if let [name] = name {
         file.filename = Some(name.clone());
@@ -111,6 +155,7 @@ pub async fn thumbnail(app: Arc<App>, request: stream::Request, path: Vec<String
         crop: asked.method == Some(Method::Crop),
         animated: asked.animated == Some(true),
     };
+    app.media.arrival(asked.server_name.as_str(), &asked.media_id, asked.timeout_ms).await?;
     let file = app.media.thumbnail(asked.server_name.as_str(), &asked.media_id, wanted).await?;
     answer(&headers, file).await
 }

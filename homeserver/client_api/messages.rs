@@ -19,6 +19,7 @@ use ruma::{
 };
 use serde_json::{json, value::RawValue};
 
+use super::blocking;
 use crate::{
     accounts::transactions::Transaction,
     app::App,
@@ -133,30 +134,33 @@ pub async fn messages(
     request: get_message_events::v3::Request,
 ) -> Result<get_message_events::v3::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
-    app.store.read(|tx| {
-        let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
-        let state = history::known_state(tx, &room, &session.user)?;
-        let way = if request.dir == Direction::Backward { Way::Back } else { Way::Forward };
-        let from = match &request.from {
-            Some(token) => timeline::parse_token(token)?,
-            None if way == Way::Back => timeline::last(tx, room.num, i64::MAX)?.map_or(0, |(order, _)| order),
-            None => i64::MIN,
-        };
-        let to = request.to.as_deref().map(timeline::parse_token).transpose()?;
-        let wanted = Wanted { way, from, to, limit: count(request.limit, 10), filter: &request.filter };
-        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
-        let page = history::page(tx, &room, &mut view, &wanted)?;
-        let members = match history::is_lazy(&request.filter) {
-            true => history::members_of_senders(tx, &mut view, state, &page.senders)?,
-            false => Vec::new(),
-        };
-        let mut response = get_message_events::v3::Response::new();
-        response.start = timeline::token(from);
-        response.end = page.end.map(timeline::token);
-        response.chunk = raws(page.events);
-        response.state = raws(members);
-        Ok(response)
-    })
+    let read = move || {
+        app.store.read(|tx| {
+            let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
+            let state = history::known_state(tx, &room, &session.user)?;
+            let way = if request.dir == Direction::Backward { Way::Back } else { Way::Forward };
+            let from = match &request.from {
+                Some(token) => timeline::parse_token(token)?,
+                None if way == Way::Back => timeline::last(tx, room.num, i64::MAX)?.map_or(0, |(order, _)| order),
+                None => i64::MIN,
+            };
+            let to = request.to.as_deref().map(timeline::parse_token).transpose()?;
+            let wanted = Wanted { way, from, to, limit: count(request.limit, 10), filter: &request.filter };
+            let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+            let page = history::page(tx, &room, &mut view, &wanted)?;
+            let members = match history::is_lazy(&request.filter) {
+                true => history::members_of_senders(tx, &mut view, state, &page.senders)?,
+                false => Vec::new(),
+            };
+            let mut response = get_message_events::v3::Response::new();
+            response.start = timeline::token(from);
+            response.end = page.end.map(timeline::token);
+            response.chunk = raws(page.events);
+            response.state = raws(members);
+            Ok(response)
+        })
+    };
+    blocking(read).await
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/context/{eventId}`
@@ -166,35 +170,38 @@ pub async fn context(
     request: get_context::v3::Request,
 ) -> Result<get_context::v3::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
-    app.store.read(|tx| {
-        let unknown = || Error::not_found("there is no such event, or you may not see it");
-        let room = Room::find(tx, &request.room_id)?.ok_or_else(unknown)?;
-        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
-        let limit = count(request.limit, 10);
-        let found =
-            history::context(tx, &room, (&mut view, &session.user), &request.event_id, (limit, &request.filter))?;
-        let mut shown = Vec::new();
-        for (key, pos) in state::without_members(tx, found.state)? {
-            debug_assert!(!state::is_member(key));
-            shown.push(view.show_state(tx, pos)?);
-        }
-        let members = match history::is_lazy(&request.filter) {
-            true => {
-                let senders = [&found.before.senders[..], &found.after.senders[..]].concat();
-                history::members_of_senders(tx, &mut view, found.state, &senders)?
+    let read = move || {
+        app.store.read(|tx| {
+            let unknown = || Error::not_found("there is no such event, or you may not see it");
+            let room = Room::find(tx, &request.room_id)?.ok_or_else(unknown)?;
+            let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+            let limit = count(request.limit, 10);
+            let found =
+                history::context(tx, &room, (&mut view, &session.user), &request.event_id, (limit, &request.filter))?;
+            let mut shown = Vec::new();
+            for (key, pos) in state::without_members(tx, found.state)? {
+                debug_assert!(!state::is_member(key));
+                shown.push(view.show_state(tx, pos)?);
             }
-            false => history::members_in(tx, &mut view, found.state, |_| true)?,
-        };
-        shown.extend(members);
-        let mut response = get_context::v3::Response::new();
-        response.start = Some(timeline::token(found.start));
-        response.end = Some(timeline::token(found.end));
-        response.events_before = raws(found.before.events);
-        response.event = Some(Raw::from_json(found.event));
-        response.events_after = raws(found.after.events);
-        response.state = raws(shown);
-        Ok(response)
-    })
+            let members = match history::is_lazy(&request.filter) {
+                true => {
+                    let senders = [&found.before.senders[..], &found.after.senders[..]].concat();
+                    history::members_of_senders(tx, &mut view, found.state, &senders)?
+                }
+                false => history::members_in(tx, &mut view, found.state, |_| true)?,
+            };
+            shown.extend(members);
+            let mut response = get_context::v3::Response::new();
+            response.start = Some(timeline::token(found.start));
+            response.end = Some(timeline::token(found.end));
+            response.events_before = raws(found.before.events);
+            response.event = Some(Raw::from_json(found.event));
+            response.events_after = raws(found.after.events);
+            response.state = raws(shown);
+            Ok(response)
+        })
+    };
+    blocking(read).await
 }
 
 fn count(limit: UInt, least: usize) -> usize {

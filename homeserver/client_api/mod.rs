@@ -180,6 +180,8 @@ fn key_routes(router: &mut Router) {
 fn media_routes(router: &mut Router) {
     router
         .stream::<create_content::v3::Request, _, _>(media::upload)
+        .stream::<old_media::create_content_async::v3::Request, _, _>(media::fulfil)
+        .route(media::announce)
         .stream::<get_content::v1::Request, _, _>(media::download)
         .stream::<get_content_as_filename::v1::Request, _, _>(media::download)
         .stream::<get_content_thumbnail::v1::Request, _, _>(media::thumbnail)

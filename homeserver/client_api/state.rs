@@ -13,7 +13,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::messages::raws;
+use super::{blocking, messages::raws};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -99,16 +99,19 @@ pub async fn all_state(
     session: Session,
     request: get_state_events::v3::Request,
 ) -> Result<get_state_events::v3::Response> {
-    let events = app.store.read(|tx| {
-        let room = known(tx, &request.room_id)?;
-        let known = history::known_state(tx, &room, &session.user)?;
-        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
-        let mut out = Vec::new();
-        for (_, pos) in state::all(tx, known)? {
-            out.push(view.show_state(tx, pos)?);
-        }
-        Ok(out)
-    })?;
+    let events = blocking(move || {
+        app.store.read(|tx| {
+            let room = known(tx, &request.room_id)?;
+            let known = history::known_state(tx, &room, &session.user)?;
+            let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+            let mut out = Vec::new();
+            for (_, pos) in state::all(tx, known)? {
+                out.push(view.show_state(tx, pos)?);
+            }
+            Ok(out)
+        })
+    })
+    .await?;
     Ok(get_state_events::v3::Response::new(raws(events)))
 }
 
@@ -139,22 +142,25 @@ pub async fn member_events(
     request: get_member_events::v3::Request,
 ) -> Result<get_member_events::v3::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
-    let events = app.store.read(|tx| {
-        let room = known(tx, &request.room_id)?;
-        let mut at = history::known_state(tx, &room, &session.user)?;
-        if let Some(token) = &request.at {
-            let asked = timeline::parse_token(token)?;
-            if at == room.row.state {
-                at = timeline::state_at(tx, room.num, asked)?;
+    let events = blocking(move || {
+        app.store.read(|tx| {
+            let room = known(tx, &request.room_id)?;
+            let mut at = history::known_state(tx, &room, &session.user)?;
+            if let Some(token) = &request.at {
+                let asked = timeline::parse_token(token)?;
+                if at == room.row.state {
+                    at = timeline::state_at(tx, room.num, asked)?;
+                }
             }
-        }
-        let wanted = |asked: &Option<MembershipState>, is: &str| asked.as_ref().map(|asked| asked.as_str() == is);
-        let keep = |is: &str| {
-            wanted(&request.membership, is).unwrap_or(true) && !wanted(&request.not_membership, is).unwrap_or(false)
-        };
-        let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
-        history::members_in(tx, &mut view, at, keep)
-    })?;
+            let wanted = |asked: &Option<MembershipState>, is: &str| asked.as_ref().map(|asked| asked.as_str() == is);
+            let keep = |is: &str| {
+                wanted(&request.membership, is).unwrap_or(true) && !wanted(&request.not_membership, is).unwrap_or(false)
+            };
+            let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
+            history::members_in(tx, &mut view, at, keep)
+        })
+    })
+    .await?;
     Ok(get_member_events::v3::Response::new(raws(events)))
 }
 
@@ -170,19 +176,22 @@ pub async fn joined_members(
         displayname: Option<String>,
         avatar_url: Option<ruma::OwnedMxcUri>,
     }
-    let joined = app.store.read(|tx| {
-        let room = Room::of_member(tx, &request.room_id, &session.user)?;
-        let mut out = std::collections::BTreeMap::new();
-        for user in crate::rooms::members::with(tx, room.num, "join")? {
-            let event = room.state_event(tx, &StateEventType::RoomMember, user.as_str())?;
-            let shown: Shown = event.and_then(|event| event.content_as()).unwrap_or_default();
-            let mut member = joined_members::v3::RoomMember::new();
-            member.display_name = shown.displayname;
-            member.avatar_url = shown.avatar_url;
-            out.insert(user, member);
-        }
-        Ok(out)
-    })?;
+    let joined = blocking(move || {
+        app.store.read(|tx| {
+            let room = Room::of_member(tx, &request.room_id, &session.user)?;
+            let mut out = std::collections::BTreeMap::new();
+            for user in crate::rooms::members::with(tx, room.num, "join")? {
+                let event = room.state_event(tx, &StateEventType::RoomMember, user.as_str())?;
+                let shown: Shown = event.and_then(|event| event.content_as()).unwrap_or_default();
+                let mut member = joined_members::v3::RoomMember::new();
+                member.display_name = shown.displayname;
+                member.avatar_url = shown.avatar_url;
+                out.insert(user, member);
+            }
+            Ok(out)
+        })
+    })
+    .await?;
     Ok(joined_members::v3::Response::new(joined))
 }
 

@@ -100,6 +100,8 @@ pub struct Config {
     pub rate_limits: bool,
     /// Bytes of an upload at most.
     pub max_upload: u64,
+    /// Bytes that one person may upload in all.
+    pub media_quota: u64,
     /// Connections at once at most.
     pub max_connections: usize,
     /// Whether a proxy stands in front, whose `X-Forwarded-For` is believed.
@@ -127,6 +129,7 @@ impl Default for Config {
             oauth: None,
             rate_limits: true,
             max_upload: 50 * MIB,
+            media_quota: 1000 << 30,
             max_connections: 20_000,
             behind_proxy: false,
             memory: 128 * MIB,
@@ -262,6 +265,7 @@ fn read(file: &mut Reader) -> Config {
         oauth: file.value("oauth", values::boolean),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
         max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
+        media_quota: file.value("media_quota", values::size(1024)).unwrap_or(default.media_quota),
         max_connections: file.value("max_connections", values::count(16)).unwrap_or(default.max_connections),
         behind_proxy: file.value("behind_proxy", values::boolean).unwrap_or(default.behind_proxy),
         memory: file.value("memory", values::size(8 * MIB)).unwrap_or(default.memory),

@@ -3,22 +3,30 @@
 //! spec: client-server-api#content-repository
 
 mod files;
+mod pending;
 mod thumbnails;
 
-use std::{io, path::Path};
+use std::{io, path::Path, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use files::Files;
 use ruma::{OwnedMxcUri, OwnedServerName, UserId};
 use thumbnails::Thumbnails;
 pub use thumbnails::Wanted;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 use tokio_stream::Stream;
 
 use crate::{
     base::{clock, random},
     error::{Error, Result},
-    store::{Store, WriteTx, rows::MediaRow, tables},
+    store::{Read, Store, WriteTx, rows::MediaRow, tables},
 };
+
+/// Whoever wants a file that was announced waits this long at most.
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +58,9 @@ pub struct Media {
     server: OwnedServerName,
     files: Files,
     thumbnails: Thumbnails,
+    bounds: Bounds,
+    /// Rung when something that was announced has come.
+    arrived: Notify,
 }
 
 /// Bounds on what is kept.
@@ -59,6 +70,8 @@ pub struct Bounds {
     pub max_upload: u64,
     /// Free bytes on the disk below which nothing is taken.
     pub min_free: u64,
+    /// Bytes that one person may upload in all.
+    pub quota: u64,
 }
 
 impl Media {
@@ -66,12 +79,25 @@ impl Media {
     /// is removed.
     pub fn open(folder: &Path, store: Store, server: OwnedServerName, bounds: Bounds) -> io::Result<Self> {
         let files = Files::open(folder, bounds)?;
-        Ok(Self { store, server, files, thumbnails: Thumbnails::new(folder.join("thumbnails")) })
+        Ok(Self {
+            store,
+            server,
+            files,
+            thumbnails: Thumbnails::new(folder.join("thumbnails")),
+            bounds,
+            arrived: Notify::new(),
+        })
     }
 
     /// Refuses an upload that is known to be too large before it comes.
     pub fn check_size(&self, bytes: u64) -> Result<()> {
         self.files.check_size(bytes)
+    }
+
+    /// Refuses an upload by somebody who has uploaded all that they may. 403 `M_FORBIDDEN`.
+    pub fn check_quota(&self, uploader: &UserId, bytes: u64) -> Result<()> {
+        let quota = self.bounds.quota;
+        self.store.read(|tx| within_quota(tx, uploader.as_str(), bytes, quota))
     }
 
     /// Keeps a file. Once this returns, it is on disk.
@@ -81,6 +107,24 @@ impl Media {
         about: About,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<OwnedMxcUri> {
+        let id = random::id::<24>();
+        let row = self.receive(uploader, about, body).await?;
+        let uri = self.uri(&id);
+        let (server, quota) = (self.server.clone(), self.bounds.quota);
+        self.store.write(move |tx| add(tx, (server.as_str(), &id), &row, quota)).await?;
+        Ok(uri)
+    }
+
+    fn uri(&self, id: &str) -> OwnedMxcUri {
+        OwnedMxcUri::from(format!("mxc://{}/{id}", self.server))
+    }
+
+    async fn receive(
+        &self,
+        uploader: &UserId,
+        about: About,
+        body: impl Stream<Item = io::Result<Bytes>>,
+    ) -> Result<MediaRow> {
         let filename = about.filename.filter(|name| !name.is_empty());
         for text in [&about.content_type, &filename].into_iter().flatten() {
             if text.len() > 1024 {
@@ -88,19 +132,69 @@ impl Media {
             }
         }
         let received = self.files.receive(body).await?;
-        let id = random::id::<24>();
-        let uri = OwnedMxcUri::from(format!("mxc://{}/{id}", self.server));
-        let row = MediaRow {
+        Ok(MediaRow {
             hash: Some(received.hash),
             content_type: about.content_type,
             filename,
             size: received.size,
             uploader: Some(uploader.to_string()),
             created: clock::now_ms(),
+        })
+    }
+
+    /// Announces a file that its uploader will bring later. Returns its address, and until when it is kept free.
+    /// 429 `M_LIMIT_EXCEEDED` for somebody who has announced too many already.
+    /// spec: client-server-api#post_matrixmediav1create
+    pub async fn announce(&self, uploader: &UserId) -> Result<(OwnedMxcUri, u64)> {
+        let (server, id, now) = (self.server.clone(), random::id::<24>(), clock::now_ms());
+        let (uri, uploader) = (self.uri(&id), uploader.to_string());
+        let work = move |tx: &WriteTx| pending::announce(tx, (server.as_str(), &id), &uploader, now);
+        self.store.write(work).await?;
+        Ok((uri, now + pending::LIFETIME))
+    }
+
+    /// Refuses to take an announced file from anybody but who announced it, once it has come, or too late.
+    pub fn check_announced(&self, uploader: &UserId, server: &str, id: &str) -> Result<()> {
+        self.store.read(|tx| pending::check(tx, (server, id), uploader.as_str()))
+    }
+
+    /// Takes an announced file in.
+    pub async fn fulfil(
+        &self,
+        uploader: &UserId,
+        (server, id): (&str, &str),
+        about: About,
+        body: impl Stream<Item = io::Result<Bytes>>,
+    ) -> Result<()> {
+        let row = self.receive(uploader, about, body).await?;
+        let (server, id, uploader) = (server.to_owned(), id.to_owned(), uploader.to_string());
+        let quota = self.bounds.quota;
+        let work = move |tx: &WriteTx| {
+            // Another upload may have come first.
+            pending::check(tx, (&server, &id), &uploader)?;
+            add(tx, (&server, &id), &row, quota)?;
+            tables::PENDING_MEDIA.remove(tx, (&*uploader, &*id)).map(drop)
         };
-        let server = self.server.clone();
-        self.store.write(move |tx| add(tx, (server.as_str(), &id), &row)).await?;
-        Ok(uri)
+        self.store.write(work).await?;
+        self.arrived.notify_waiters();
+        Ok(())
+    }
+
+    /// Returns once a file is there that was announced. 504 `M_NOT_YET_UPLOADED` if it does not come in time.
+    pub async fn arrival(&self, server: &str, id: &str, patience: Duration) -> Result<()> {
+        let until = Instant::now() + patience.min(MAX_PATIENCE);
+        loop {
+            let mut arrived = pin!(self.arrived.notified());
+            // Before it is looked: what comes meanwhile is heard.
+            arrived.as_mut().enable();
+            match self.row(server, id) {
+                Ok(row) if row.hash.is_none() && row.created + pending::LIFETIME > clock::now_ms() => {}
+                _ => return Ok(()),
+            }
+            if timeout_at(until, arrived).await.is_err() {
+                return Err(Error::not_yet_uploaded());
+            }
+        }
     }
 
     /// The file of an ID. 404 `M_NOT_FOUND` if there is none.
@@ -130,12 +224,25 @@ impl Media {
     }
 }
 
-fn add(tx: &WriteTx, key: (&str, &str), row: &MediaRow) -> Result<()> {
+fn add(tx: &WriteTx, key: (&str, &str), row: &MediaRow, quota: u64) -> Result<()> {
+    if let Some(uploader) = &row.uploader {
+        within_quota(tx, uploader, row.size, quota)?;
+        let used = tables::MEDIA_USAGE.get(tx, uploader.as_str())?.unwrap_or(0);
+        tables::MEDIA_USAGE.put(tx, uploader.as_str(), &(used + row.size))?;
+    }
     if let Some(hash) = &row.hash {
         let references = tables::MEDIA_FILES.get(tx, &**hash)?.unwrap_or(0);
         tables::MEDIA_FILES.put(tx, &**hash, &(references + 1))?;
     }
     tables::MEDIA.put(tx, key, row)
+}
+
+fn within_quota(tx: &impl Read, uploader: &str, more: u64, quota: u64) -> Result<()> {
+    let used = tables::MEDIA_USAGE.get(tx, uploader)?.unwrap_or(0);
+    match used.saturating_add(more) > quota {
+        true => Err(Error::forbidden(format!("you may upload {quota} bytes in all here, and have uploaded {used}"))),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +255,7 @@ mod tests {
 
     fn media() -> (tempfile::TempDir, Media) {
         let (dir, store) = testing::store();
-        let bounds = Bounds { max_upload: 100, min_free: 0 };
+        let bounds = Bounds { max_upload: 100, min_free: 0, quota: 1000 };
         let media = Media::open(&dir.path().join("media"), store, server_name!("here").to_owned(), bounds);
         (dir, media.expect("opens"))
     }
@@ -194,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_said_before_anything_is_read() {
         let (dir, store) = testing::store();
-        let bounds = Bounds { max_upload: 100, min_free: u64::MAX };
+        let bounds = Bounds { max_upload: 100, min_free: u64::MAX, quota: 1000 };
         let media = Media::open(dir.path(), store, server_name!("here").to_owned(), bounds).expect("opens");
         assert_eq!(upload(&media, &[b"x"]).await.expect_err("full").status().as_u16(), 503);
     }

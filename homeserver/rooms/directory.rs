@@ -31,6 +31,12 @@ pub struct Asked {
     pub types: Vec<RoomTypeFilter>,
 }
 
+impl Asked {
+    fn is_search(&self) -> bool {
+        !self.types.is_empty() || self.term.as_ref().is_some_and(|term| !term.is_empty())
+    }
+}
+
 /// A page of the directory.
 pub struct List {
     /// The rooms, the fullest first.
@@ -52,14 +58,15 @@ pub fn list(tx: &impl Read, asked: &Asked) -> Result<List> {
     let mut rooms = Vec::new();
     for num in tables::PUBLIC_ROOMS.collect(tx, 0.., |room, ()| room)? {
         let room = Room::at(tx, num)?;
-        let described = describe(tx, &room)?;
-        if fits(&described, asked) {
-            rooms.push((room.row.joined, num, described));
+        // What is not asked for need not be put together: only a search looks at what each room says of itself.
+        if !asked.is_search() || fits(&describe(tx, &room)?, asked) {
+            rooms.push((room.row.joined, num));
         }
     }
-    rooms.sort_by_key(|(joined, num, _)| (std::cmp::Reverse(*joined), *num));
+    rooms.sort_by_key(|(joined, num)| (std::cmp::Reverse(*joined), *num));
     let total = rooms.len();
-    let page: Vec<_> = rooms.into_iter().skip(start).take(limit).map(|(.., room)| room).collect();
+    let page = rooms.into_iter().skip(start).take(limit).map(|(_, num)| describe(tx, &Room::at(tx, num)?));
+    let page = page.collect::<Result<Vec<_>>>()?;
     Ok(List {
         next: (start + page.len() < total).then(|| format!("p{}", start + page.len())),
         prev: (start > 0).then(|| format!("p{}", start.saturating_sub(limit))),

@@ -172,6 +172,7 @@ fn look(
         || wanted.sender.is_some_and(|sender| sender != slices.sender)
         || !filter::passes(wanted.filter, &slices)
         || (slices.state_key.is_none() && view.ignores(tx, &slices.sender)?)
+        || view.hides(tx, &slices.sender)?
     {
         return Ok(None);
     }

@@ -222,7 +222,7 @@ fn begun_by(
         return Ok(None);
     }
     match view.ignores(tx, &slices.sender)? {
-        true => view.see_emptied(tx, room, (pos, &row)),
+        true => view.see_emptied(tx, (pos, &row)),
         false => view.see_slices(tx, pos, &row, &slices),
     }
 }

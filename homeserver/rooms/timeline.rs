@@ -6,7 +6,7 @@
 
 use std::{cell::OnceCell, collections::HashSet};
 
-use ruma::{DeviceId, OwnedUserId, RoomId, UserId};
+use ruma::{DeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     visibility::Sight,
 };
 use crate::{
-    accounts::account_data,
+    accounts::{account_data, users},
     base::{Pos, RoomNum, clock},
     error::{Error, Result},
     store::{
@@ -89,7 +89,7 @@ pub fn state_at(tx: &impl Read, room: RoomNum, upto: i64) -> Result<state::State
 
 /// One person's client looking at one room.
 pub struct View<'a> {
-    room_id: &'a RoomId,
+    room: &'a Room,
     /// Who looks.
     pub user: &'a UserId,
     device: Option<&'a DeviceId>,
@@ -106,7 +106,7 @@ impl<'a> View<'a> {
     /// The view of `user`, on `device` if the answer goes to one.
     pub fn new(tx: &impl Read, room: &'a Room, user: &'a UserId, device: Option<&'a DeviceId>) -> Result<Self> {
         Ok(Self {
-            room_id: room.id(),
+            room,
             user,
             device,
             ignored: OnceCell::new(),
@@ -138,20 +138,26 @@ impl<'a> View<'a> {
         if row.standing != Standing::Accepted || !self.sight.may_see(tx, pos, row, slices)? {
             return Ok(None);
         }
+        if self.hides(tx, &slices.sender)? {
+            return self.see_emptied(tx, (pos, row));
+        }
         self.show(tx, (pos, row), slices).map(Some)
     }
 
+    /// Whether the person sees nothing of what somebody said, as that one wanted to be forgotten before they came.
+    pub fn hides(&mut self, tx: &impl Read, sender: &str) -> Result<bool> {
+        match users::erased_at(tx, sender)? {
+            Some(at) => Ok(!self.sight.was_in_before(tx, at)?),
+            None => Ok(false),
+        }
+    }
+
     /// The event as one that was redacted, if the person may see it.
-    pub fn see_emptied(
-        &mut self,
-        tx: &impl Read,
-        room: &Room,
-        (pos, row): (Pos, &EventRow),
-    ) -> Result<Option<Box<RawValue>>> {
+    pub fn see_emptied(&mut self, tx: &impl Read, (pos, row): (Pos, &EventRow)) -> Result<Option<Box<RawValue>>> {
         if !self.sight.may_see(tx, pos, row, &Slices::of(row)?)? {
             return Ok(None);
         }
-        let emptied = redact::emptied(room, row)?;
+        let emptied = redact::emptied(self.room, row)?;
         self.show(tx, (pos, &emptied), &Slices::of(&emptied)?).map(Some)
     }
 
@@ -200,7 +206,7 @@ impl<'a> View<'a> {
 
     /// An event with what is told besides it.
     pub(super) fn plain(&self, row: &EventRow, slices: &Slices<'_>, unsigned: &Unsigned) -> Result<Box<RawValue>> {
-        client_form(row, slices, self.name_room.then_some(self.room_id.as_str()), unsigned)
+        client_form(row, slices, self.name_room.then_some(self.room.row.id.as_str()), unsigned)
     }
 
     /// The transaction ID, if it was this device that sent the event.
@@ -212,7 +218,7 @@ impl<'a> View<'a> {
     fn redaction(&self, tx: &impl Read, pos: Pos) -> Result<Box<RawValue>> {
         let row = event::row(tx, pos)?;
         let slices = Slices::of(&row)?;
-        client_form(&row, &slices, Some(self.room_id.as_str()), &Unsigned::default())
+        client_form(&row, &slices, Some(self.room.row.id.as_str()), &Unsigned::default())
     }
 }
 

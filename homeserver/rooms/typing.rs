@@ -75,6 +75,20 @@ impl Typing {
         Some(list.people.iter().map(|(user, _)| user.clone()).collect())
     }
 
+    /// The rooms in which somebody types.
+    pub fn busy(&self) -> Vec<RoomNum> {
+        let rooms = self.rooms();
+        rooms.iter().filter(|(_, list)| !list.people.is_empty()).map(|(room, _)| *room).collect()
+    }
+
+    /// Says that nobody types any more in rooms where somebody did before the server was started anew.
+    pub fn ended(&self, busy: &[RoomNum]) {
+        let mut rooms = self.rooms();
+        for room in busy.iter().take(MAX_QUIET) {
+            rooms.entry(*room).or_default().changed = clock::tick();
+        }
+    }
+
     /// Takes out who has not said for too long that they still type. Returns the rooms that changed.
     pub fn sweep(&self) -> Vec<RoomNum> {
         self.sweep_at(clock::now_ms())

@@ -95,6 +95,24 @@ impl<'a> Sight<'a> {
         self.now.0 == "join" && self.now.1 <= pos && !self.forgotten
     }
 
+    /// Whether the person was in the room at any time up to a position.
+    pub fn was_in_before(&self, tx: &impl Read, pos: Pos) -> Result<bool> {
+        let (mut membership, mut at) = self.now.clone();
+        loop {
+            if membership == "join" && at <= pos {
+                return Ok(true);
+            }
+            let Some(key) = self.member_key.filter(|_| at != 0) else { return Ok(false) };
+            let Some(earlier) = state::at(tx, event::row(tx, at)?.state_before, key)? else { return Ok(false) };
+            // Positions fall from step to step, so this ends.
+            if earlier >= at {
+                return Ok(false);
+            }
+            membership = Pdu::at(tx, earlier)?.membership().unwrap_or_default();
+            at = earlier;
+        }
+    }
+
     /// Whether the person was in the room at any time after a position.
     fn joined_after(&self, tx: &impl Read, pos: Pos) -> Result<bool> {
         let (mut membership, mut at) = self.now.clone();

@@ -50,6 +50,8 @@ tables! {
 
     /// Local accounts: localpart.
     USERS: Str => UserRow;
+    /// People who wanted to be forgotten: user ID to when.
+    ERASED: Str => Pos;
     /// Sessions: (user ID, device ID).
     DEVICES: (Str, Str) => DeviceRow;
     /// Access and refresh tokens: hash.
@@ -179,6 +181,10 @@ tables! {
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;
+    /// Media that are announced and not uploaded: (user ID, media ID) to when, milliseconds.
+    PENDING_MEDIA: (Str, Str) => u64;
+    /// Bytes that somebody has uploaded: user ID.
+    MEDIA_USAGE: Str => u64;
     /// How many media refer to a file: hash.
     MEDIA_FILES: Str => u64;
 }
