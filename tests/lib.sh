@@ -151,6 +151,7 @@ listen = ["127.0.0.1:$1"]
 data_dir = "$2"
 registration = "open"
 rate_limits = false
+oauth = true
 CONFIG
 }
 

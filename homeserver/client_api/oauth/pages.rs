@@ -221,14 +221,16 @@ impl Asking<'_> {
                 escape(problem)
             )
         });
+        // The first button is the one that the Enter key presses; the styles put it last.
         format!(
-            "<form class=\"form\" method=\"post\" action=\"{}\">{hidden}{}{problem}<footer>\
+            "<form class=\"form\" method=\"post\" action=\"{}\">{hidden}{}{problem}<footer class=\"backwards\">\
+             <button class=\"button primary\" type=\"submit\" name=\"decision\" value=\"allow\">{}</button>\
              <button class=\"button\" type=\"submit\" name=\"decision\" value=\"cancel\" formnovalidate>{}</button>\
-             <button class=\"button primary\" type=\"submit\" name=\"decision\" value=\"allow\">{}</button></footer></form>",
+             </footer></form>",
             self.action,
             self.fields,
-            escape(words.cancel),
-            escape(self.go_on)
+            escape(self.go_on),
+            escape(words.cancel)
         )
     }
 }
