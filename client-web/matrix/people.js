@@ -13,6 +13,8 @@ import { localpart } from './ids.js';
 
 const IGNORED = 'm.ignored_user_list';
 const FOUND = 20;
+/** After this long, what is known of somebody is asked for anew when it is next shown. */
+const FRESH = 5 * 60_000;
 /** Profiles remembered at once. */
 const MOST = 500;
 
@@ -26,6 +28,8 @@ function profile(id, answer) {
 export class People {
   /** @type {Map<string, import('../kit/signal.js').Signal<Profile>>} */
   #known = new Map();
+  /** When each was last asked for. @type {Map<string, number>} */
+  #asked = new Map();
 
   /** @param {{ api: import('./api.js').Api, sync: import('./sync.js').Sync, store: import('./store.js').Store, account: import('./account.js').Account, me: string }} parts */
   constructor({ api, sync, store, account, me }) {
@@ -38,20 +42,20 @@ export class People {
 
   /** Somebody's profile: what is known of it at once, and what the server says when it has answered. @param {string} id */
   profile(id) {
-    const known = this.#known.get(id);
-    if (known) return known;
-    const fresh = signal(profile(id, null));
-    this.#known.set(id, fresh);
+    const shown = this.#known.get(id) ?? signal(profile(id, null));
+    this.#known.set(id, shown);
     for (const old of this.#known.keys()) {
       if (this.#known.size <= MOST) break;
       this.#known.delete(old);
+      this.#asked.delete(old);
     }
-    this.look(id).catch(() => {});
-    return fresh;
+    if (Date.now() - (this.#asked.get(id) ?? 0) > FRESH) this.look(id).catch(() => {});
+    return shown;
   }
 
   /** Asks anew. @param {string} id @returns {Promise<Profile>} rejects if there is nobody of that name */
   async look(id) {
+    this.#asked.set(id, Date.now());
     const found = profile(id, await this.api.get(at`/profile/${id}`, { timeout: 60_000 }));
     const known = this.#known.get(id);
     if (known) known.value = found;
@@ -86,13 +90,18 @@ export class People {
   /** @param {{ state?: State, status?: string }} changes */
   async show(changes) {
     const { state, status } = { ...this.shown(), ...changes };
-    await Promise.all([this.account.saveSettings({ presence: state, status }), this.announce(state, status)]);
+    this.present(state, status);
+    await Promise.all([this.account.saveSettings({ presence: state, status }), this.announce()]);
   }
 
-  /** Says how this person is to be seen, now and at each further sync. @param {State} state @param {string} status */
-  async announce(state, status) {
+  /** How this person is to be seen at each further sync. @param {State} state @param {string} status */
+  present(state, status) {
     this.sync.present(state, status);
-    const body = { presence: state, status_msg: status };
+  }
+
+  /** Says so now. */
+  async announce() {
+    const body = { presence: this.sync.presence, status_msg: this.sync.statusMessage };
     await (this.sync.request('presence', body) ?? this.api.put(at`/presence/${this.me}/status`, body, { waits: 1 }));
   }
 

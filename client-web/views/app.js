@@ -4,11 +4,11 @@
  */
 import { h, keyed } from '../kit/dom.js';
 import { later } from '../kit/later.js';
-import { computed, effect } from '../kit/signal.js';
+import { idle, watchIdle } from '../kit/idle.js';
+import { computed, effect, onStop } from '../kit/signal.js';
 import { bringAdmin, t } from '../i18n/index.js';
 import { joinDialog } from './dialogs.js';
 import { icon, mark } from './icons.js';
-import { membersPane } from './members.js';
 import { media, roomName } from './names.js';
 import { roomList, startButtons } from './room-list.js';
 import { roomView } from './room.js';
@@ -28,7 +28,7 @@ import { roomView } from './room.js';
  * @type {Record<string, (app: App, room: import('../matrix/room.js').Room, ...args: string[]) => Node>}
  */
 const PANES = {
-  members: membersPane,
+  members: later(async () => (await import('./members.js')).membersPane),
   member: later(async () => (await import('./member.js')).memberPane),
   settings: later(async () => (await import('./room-settings.js')).roomSettingsPane),
   thread: later(async () => (await import('./thread.js')).threadPane),
@@ -59,10 +59,20 @@ const KEEPS = new Set(['settings', 'friends', 'admin']);
 export function appView(app) {
   const { place } = app;
   media.value = app.client.media;
-  // As chosen here or on another device, from the first sync on.
+  const { people, sync } = app.client;
+  const away = new AbortController();
+  watchIdle(away.signal);
+  onStop(() => away.abort());
+  // As chosen here or on another device, from the first sync on; who does nothing is away.
+  const seen = computed(() => {
+    const { state, status } = people.shown();
+    return `${state === 'online' && idle.value ? 'unavailable' : state} ${status}`;
+  });
   effect(() => {
-    const { state, status } = app.client.people.shown();
-    app.client.sync.present(state, status);
+    const [state, ...status] = seen.value.split(' ');
+    people.present(/** @type {any} */ (state), status.join(' '));
+    // The server forgets what is said of a presence when it restarts.
+    if (sync.status.value === 'live' && (state !== 'online' || status.join(''))) people.announce().catch(() => {});
   });
   effect(() => {
     // Once there is a connection; what isn't offered isn't shown.

@@ -18,6 +18,8 @@ const LONGEST_STATUS = 200;
 export function profileSettings({ client }) {
   const { people } = client;
   const me = people.profile(client.me);
+  // It may have been changed elsewhere.
+  people.look(client.me).catch(() => {});
   const uploading = signal(false);
   const change = async (/** @type {Blob | null} */ blob) => {
     uploading.value = true;

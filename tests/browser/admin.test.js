@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { clean } from './axe.js';
 import { Server, noServer } from './server.js';
 import { PASSWORD, Person, freshName, send, startBrowser, until } from './support.js';
 
@@ -142,6 +143,14 @@ test('a locked account is at the door, with its draft kept for when it is let in
   await bob.page.getByRole('button', { name: 'Sign in' }).click();
   await bob.roomRow('Diary').click();
   await until(async () => (await bob.box.inputValue()) === 'Half a thought', 'the draft');
+});
+
+test('every page of it before axe-core', { skip }, async () => {
+  for (const [name, ready] of [['health', 'Memory'], ['users', bob.user], ['invitations', 'No invitation links'], ['rooms', 'Diary'], ['reports', 'No reports']]) {
+    await ada.page.goto(`${server.url}/#/admin/${name}`);
+    await ada.page.getByText(ready).first().waitFor();
+    await clean(ada, `administration: ${name}`);
+  }
 });
 
 test('no console errors', { skip }, () => {

@@ -15,7 +15,7 @@ function person(...answers) {
   const api = new Api({ base: 'https://h', token: 'tok', fetch });
   const store = new Store(ME, inMemory());
   const account = new Account({ api, store, session: { userId: ME, deviceId: 'THIS', base: 'https://h', token: 'tok' } });
-  const sync = { presence: 'online', present(state, status) { Object.assign(this, { presence: state, status }); }, request: () => null };
+  const sync = { presence: 'online', statusMessage: '', present(state, status) { Object.assign(this, { presence: state, statusMessage: status }); }, request: () => null };
   return { calls, api, store, account, sync, people: new People({ api, sync, store, account, me: ME }) };
 }
 
@@ -64,7 +64,7 @@ test('people are found, also where the server has no directory of them', async (
 test('presence is kept with the account, said at once, and at each further sync', async () => {
   const { people, sync, calls } = person([200, {}], [200, {}]);
   await people.show({ state: 'offline', status: 'asleep' });
-  assert.deepEqual([sync.presence, sync.status], ['offline', 'asleep']);
+  assert.deepEqual([sync.presence, sync.statusMessage], ['offline', 'asleep']);
   assert.deepEqual(people.shown(), { state: 'offline', status: 'asleep' });
   const said = Object.fromEntries(calls.map(({ url, body }) => [url.split('/').at(-1), body]));
   assert.deepEqual(said, { 'chat.hearth.settings': { presence: 'offline', status: 'asleep' }, status: { presence: 'offline', status_msg: 'asleep' } });
