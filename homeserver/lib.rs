@@ -136,13 +136,14 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
     let notifier = Notifier::default();
     let store = start::open_store(&config, notifier.on_commit()).await?;
     notifier.start(store.read(|tx| tx.pos()).map_err(|error| error.to_string())?);
-    let media = start::media(&config, &store)?;
     let presence = Arc::<Presence>::default();
     let me = Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? });
     let outside = start::outside(&config)?;
     let hub = Arc::new(Hub::new(store.clone(), notifier.clone(), presence.clone(), config.memory / 8));
     let live = federation::Live { notifier, typing: hub.typing.clone(), presence: presence.clone() };
     let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation, live)?);
+    let others = (federation.remote.clone(), outside.client_that_follows()?);
+    let media = start::media(&config, &store, others)?;
     Ok(Arc::new(App {
         limits: limits::Limits::new(config.rate_limits),
         bodies: Default::default(),

@@ -16,9 +16,10 @@ use crate::{
     base::signing::SigningKey,
     config::{Config, Registration},
     error,
+    federation::Remote,
     http::tls::Certificate,
     media::{Bounds, Media},
-    outside::Outside,
+    outside::{Client, Outside},
     rooms::servers,
     store::{OnCommit, Options, Store, WriteTx},
 };
@@ -76,7 +77,7 @@ pub fn outside(config: &Config) -> Result<Outside, String> {
 }
 
 /// The folder of media of these settings, made if there is none.
-pub(crate) fn media(config: &Config, store: &Store) -> Result<Media, String> {
+pub(crate) fn media(config: &Config, store: &Store, others: (Remote, Client)) -> Result<Media, String> {
     let (folder, server) = (config.data_dir.join("media"), config.server_name.clone());
     let bounds = Bounds {
         max_upload: config.max_upload,
@@ -84,6 +85,7 @@ pub(crate) fn media(config: &Config, store: &Store) -> Result<Media, String> {
         quota: config.media_quota,
     };
     Media::open(&folder, store.clone(), server, bounds)
+        .and_then(|media| media.with_others(&folder, bounds, config.remote_media_cache, others))
         .map_err(|error| format!("can't open the folder of media {}: {error}", folder.display()))
 }
 

@@ -135,7 +135,7 @@ pub async fn download(app: Arc<App>, request: stream::Request, path: Vec<String>
     let head = admitted(&app, request).await?;
     let [server, id, name @ ..] = &path[..] else { return Err(Error::unrecognized()) };
     app.media.arrival(server, id, patience(&head)).await?;
-    let mut file = app.media.file(server, id)?;
+    let mut file = app.media.file(server, id).await?;
     if let [name] = name {
         file.filename = Some(name.clone());
     }

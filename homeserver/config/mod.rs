@@ -102,6 +102,8 @@ pub struct Config {
     pub max_upload: u64,
     /// Bytes that one person may upload in all.
     pub media_quota: u64,
+    /// Bytes of other servers' files that are kept at most.
+    pub remote_media_cache: u64,
     /// Connections at once at most.
     pub max_connections: usize,
     /// Whether a proxy stands in front, whose `X-Forwarded-For` is believed.
@@ -130,6 +132,7 @@ impl Default for Config {
             rate_limits: true,
             max_upload: 50 * MIB,
             media_quota: 1000 << 30,
+            remote_media_cache: 2048 * MIB,
             max_connections: 20_000,
             behind_proxy: false,
             memory: 128 * MIB,
@@ -264,6 +267,7 @@ fn read(file: &mut Reader) -> Config {
         registration: default.registration,
         oauth: file.value("oauth", values::boolean),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
+        remote_media_cache: file.value("remote_media_cache", values::size(0)).unwrap_or(default.remote_media_cache),
         max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
         media_quota: file.value("media_quota", values::size(1024)).unwrap_or(default.media_quota),
         max_connections: file.value("max_connections", values::count(16)).unwrap_or(default.max_connections),

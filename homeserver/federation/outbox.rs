@@ -99,7 +99,8 @@ impl Outbox {
             if self.dispatch().unwrap_or_else(|error| self.complain(&error)) {
                 self.0.bell.notify_one();
             }
-            for server in self.peers().take_ready(clock::now_ms()) {
+            let ready = self.peers().take_ready(clock::now_ms());
+            for server in ready {
                 let outbox = self.clone();
                 loops.spawn(async move { outbox.serve(server).await });
             }

@@ -226,6 +226,17 @@ impl Remote {
         if incoming.response.status().is_success() { Ok(incoming) } else { Err(incoming.refusal().await) }
     }
 
+    /// Gets something that everybody may have, as it comes: nothing is signed.
+    pub async fn get(&self, bounds: Bounds, to: &ServerName, path: &str) -> Result<Incoming, Failure> {
+        let until = Instant::now() + bounds.time;
+        let request = http::Request::get(format!("https://server{path}")).body(Bytes::new());
+        let request = request.map_err(|error| Failure::Unreachable(format!("can't be asked: {error}")))?;
+        let began = timeout_at(until, self.begin(to, request, false)).await;
+        let (response, place) = began.unwrap_or_else(|_| Err(late()))?;
+        let incoming = Incoming { response, left: bounds.size, until, _place: place };
+        if incoming.response.status().is_success() { Ok(incoming) } else { Err(incoming.refusal().await) }
+    }
+
     async fn begin(
         &self,
         to: &ServerName,

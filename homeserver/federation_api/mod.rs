@@ -2,6 +2,7 @@
 //! answer. This file is the list of routes.
 
 pub mod keys;
+pub mod media;
 pub mod public_rooms;
 pub mod queries;
 pub mod user_keys;
@@ -28,7 +29,9 @@ fn people_routes(router: &mut Router) {
         .route(queries::directory)
         .route(queries::userinfo)
         .route(public_rooms::public_rooms)
-        .route(public_rooms::search_public_rooms);
+        .route(public_rooms::search_public_rooms)
+        .route_raw(media::download)
+        .route_raw(media::thumbnail);
 }
 
 fn key_routes(router: &mut Router) {

@@ -6,6 +6,7 @@ mod body;
 pub mod connection;
 pub mod files;
 pub mod form;
+pub mod multipart;
 pub mod passwords;
 pub mod ranges;
 pub mod reply;

@@ -59,7 +59,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 /// Reads a part of a file, no faster than it is taken.
-async fn read(path: &Path, part: Range<u64>) -> Result<mpsc::Receiver<io::Result<Bytes>>> {
+pub async fn read(path: &Path, part: Range<u64>) -> Result<mpsc::Receiver<io::Result<Bytes>>> {
     let gone = |error| Error::internal(format!("a file can't be read: {error}"));
     let mut file = File::open(path).await.map_err(gone)?;
     if part.start > 0 {

@@ -3,14 +3,17 @@
 //! spec: client-server-api#content-repository
 
 mod files;
+mod multipart;
 mod pending;
+mod remote;
 mod thumbnails;
 
-use std::{io, path::Path, pin::pin, time::Duration};
+use std::{io, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use files::Files;
-use ruma::{OwnedMxcUri, OwnedServerName, UserId};
+use remote::RemoteMedia;
+use ruma::{OwnedMxcUri, OwnedServerName, ServerName, UserId};
 use thumbnails::Thumbnails;
 pub use thumbnails::Wanted;
 use tokio::{
@@ -22,6 +25,8 @@ use tokio_stream::Stream;
 use crate::{
     base::{clock, random},
     error::{Error, Result},
+    federation::Remote,
+    outside::Client,
     store::{Read, Store, WriteTx, rows::MediaRow, tables},
 };
 
@@ -61,6 +66,8 @@ pub struct Media {
     bounds: Bounds,
     /// Rung when something that was announced has come.
     arrived: Notify,
+    /// Files of other servers, if they can be had.
+    remote: Option<Arc<RemoteMedia>>,
 }
 
 /// Bounds on what is kept.
@@ -86,7 +93,24 @@ impl Media {
             thumbnails: Thumbnails::new(folder.join("thumbnails")),
             bounds,
             arrived: Notify::new(),
+            remote: None,
         })
+    }
+
+    /// With the files of other servers, of which those that were asked for last are kept: `cap` bytes at
+    /// most.
+    pub fn with_others(
+        mut self,
+        folder: &Path,
+        bounds: Bounds,
+        cap: u64,
+        (remote, client): (Remote, Client),
+    ) -> io::Result<Self> {
+        let files = Files::open(&folder.join("remote"), bounds)?;
+        let remote = RemoteMedia::new(self.store.clone(), files, (remote, client), (cap, bounds.max_upload));
+        let remote = RemoteMedia { thumbnails: folder.join("thumbnails"), ..remote };
+        self.remote = Some(Arc::new(remote));
+        Ok(self)
     }
 
     /// Refuses an upload that is known to be too large before it comes.
@@ -197,9 +221,19 @@ impl Media {
         }
     }
 
-    /// The file of an ID. 404 `M_NOT_FOUND` if there is none.
-    pub fn file(&self, server: &str, id: &str) -> Result<File> {
-        let row = self.row(server, id)?;
+    /// The file of an ID, fetched from its server if it is another's. 404 `M_NOT_FOUND` if there is none.
+    pub async fn file(&self, server: &str, id: &str) -> Result<File> {
+        let missing = || Error::not_found("there is no such media");
+        if server == self.server {
+            return self.own(id);
+        }
+        let name = ServerName::parse(server).ok().filter(|_| server.len() <= 255 && is_id(id)).ok_or_else(missing)?;
+        self.remote.as_ref().ok_or_else(missing)?.file(&name, id).await
+    }
+
+    /// The file of an ID of ours. 404 `M_NOT_FOUND` if there is none.
+    pub fn own(&self, id: &str) -> Result<File> {
+        let row = self.row(self.server.as_str(), id)?;
         let missing = || Error::not_found("there is no such media");
         let hash = row.hash.ok_or_else(missing)?;
         let (content_type, filename) = (row.content_type, row.filename);
@@ -208,20 +242,23 @@ impl Media {
 
     /// A picture of at least the size that is wanted, if the file is a picture: a smaller one, or itself.
     pub async fn thumbnail(&self, server: &str, id: &str, wanted: Wanted) -> Result<File> {
-        let original = self.file(server, id)?;
+        let original = self.file(server, id).await?;
         self.thumbnails.of(original, wanted).await
     }
 
     fn row(&self, server: &str, id: &str) -> Result<MediaRow> {
-        // spec: client-server-api#content-repo-security-considerations: such an ID can't be one.
-        let is_id = !id.is_empty() && id.len() <= 255;
-        let is_id = is_id && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-        let row = match is_id && server.len() <= 255 {
+        let row = match is_id(id) {
             true => self.store.read(|tx| tables::MEDIA.get(tx, (server, id)))?,
             false => None,
         };
         row.ok_or_else(|| Error::not_found("there is no such media"))
     }
+}
+
+/// spec: client-server-api#content-repo-security-considerations: what has other letters can't be an ID.
+fn is_id(id: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=255).contains(&id.len()) && id.bytes().all(fits)
 }
 
 fn add(tx: &WriteTx, key: (&str, &str), row: &MediaRow, quota: u64) -> Result<()> {
@@ -278,7 +315,7 @@ mod tests {
         let two = upload(&media, &[b"hello world"]).await.expect("kept");
         assert_ne!(one, two);
         let (server, id) = one.parts().expect("a good URI");
-        let file = media.file(server.as_str(), id).expect("found");
+        let file = media.file(server.as_str(), id).await.expect("found");
         assert_eq!(std::fs::read(&file.path).expect("read"), b"hello world");
         assert_eq!((file.size, file.filename.as_deref()), (11, Some("a.txt")));
         assert_eq!(files_in(&dir.path().join("media")), [file.path]);
@@ -314,7 +351,7 @@ mod tests {
         for (server, id) in
             [("here", "../../x"), ("here", ""), ("..", id), ("elsewhere", id), ("here", "%2e"), ("here", "nothing")]
         {
-            assert_eq!(media.file(server, id).expect_err("none").errcode(), "M_NOT_FOUND", "{server}/{id}");
+            assert_eq!(media.file(server, id).await.expect_err("none").errcode(), "M_NOT_FOUND", "{server}/{id}");
         }
     }
 }

@@ -159,6 +159,17 @@ fn kept(base: &Path, tag: &str, name: &str) -> Option<File> {
     })
 }
 
+/// Removes what was made of a file.
+pub fn forget(folder: &Path, hash: &str) {
+    let Ok(entries) = fs::read_dir(place(folder, hash)) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{hash}-")) {
+            // What can't be removed takes room and does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn reader(path: &Path) -> Result<ImageReader<BufReader<fs::File>>> {
     let file = BufReader::new(fs::File::open(path).map_err(explain)?);
     let mut reader = ImageReader::new(file).with_guessed_format().map_err(explain)?;

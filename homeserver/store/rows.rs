@@ -387,6 +387,14 @@ pub struct RemoteListRow {
 }
 impl JsonRow for RemoteListRow {}
 
+/// A file of another server that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteMediaRow {
+    /// When somebody asked for it the last time, more or less, milliseconds.
+    pub used: u64,
+}
+impl JsonRow for RemoteMediaRow {}
+
 /// A server in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRow {

@@ -4,8 +4,8 @@
 use super::{
     rows::{
         AliasRow, ApplicationRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow, Layer,
-        MediaRow, MemberRow, Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemovalRow, ReportRow,
-        RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        MediaRow, MemberRow, Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow,
+        RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -185,6 +185,10 @@ tables! {
     PENDING_MEDIA: (Str, Str) => u64;
     /// Bytes that somebody has uploaded: user ID.
     MEDIA_USAGE: Str => u64;
+    /// Files of other servers that are kept: (server name, media ID).
+    REMOTE_MEDIA: (Str, Str) => RemoteMediaRow;
+    /// The same, by when somebody asked last: (milliseconds, server name, media ID) to bytes.
+    REMOTE_MEDIA_BY_USE: (u64, Str, Str) => u64;
     /// How many media refer to a file: hash.
     MEDIA_FILES: Str => u64;
 }

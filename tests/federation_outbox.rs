@@ -1,0 +1,306 @@
+//! What other servers are told: all of it, in order and once, whatever happens to them and to us. The other
+//! server is one of the test's own, which is in the room because the database says so.
+
+use std::time::{Duration, Instant};
+
+use hearth::{
+    base::signing::{Identity, SigningKey},
+    rooms::{
+        Room,
+        members::{self, Change},
+    },
+    store::{Options, Store},
+};
+use reqwest::Method;
+use ruma::{RoomId, ServerName, UserId, events::room::member::MembershipState};
+use serde_json::{Map, Value, json};
+
+use crate::common::{Asked, Peer, Says, Server, User, encode, federate, in_room, transaction, until};
+
+const SEND: &str = "/_matrix/federation/v1/send/";
+
+/// Puts somebody of each of these servers into a room, as if they had joined it.
+pub async fn let_in(server: &mut Server, room: &str, names: Vec<String>) {
+    assert!(server.stop().await.success());
+    let options = Options { page_cache: 1 << 24, state_cache: 1 << 20, min_free: 0 };
+    let store = Store::open(&server.data().join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens");
+    let dir = tempfile::tempdir().expect("a directory");
+    let room = RoomId::parse(room).expect("an ID");
+    for (part, names) in names.chunks(200).enumerate() {
+        let path = dir.path().join(format!("{part}.key"));
+        let (names, room) = (names.to_vec(), room.clone());
+        let join = move |tx: &_| {
+            for name in &names {
+                let key = SigningKey::load_or_create(&path).expect("a key");
+                let other = Identity { name: ServerName::parse(name).expect("a name"), key };
+                let bob = UserId::parse(format!("@bob:{name}")).expect("an ID");
+                let join = MembershipState::Join;
+                let change = Change { sender: &bob, target: &bob, membership: join, reason: None, more: Map::new() };
+                members::change(tx, &other, &mut Room::named(tx, &room)?, change)?;
+            }
+            Ok(())
+        };
+        store.write(join).await.expect("written");
+    }
+    store.close().await;
+    drop(store);
+    server.resume().await;
+}
+
+/// A server with Alice, and a public room that somebody of the peer is in; the peer takes whatever it is sent.
+async fn shared() -> (Server, Peer, User, String) {
+    let [mut server] = federate().await;
+    let peer = Peer::start().await;
+    peer.says(SEND, taken());
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    let_in(&mut server, &room, vec![peer.name().to_owned()]).await;
+    (server, peer, alice, room)
+}
+
+fn taken() -> Says {
+    Says::Json(200, json!({"pdus": {}}))
+}
+
+fn away() -> Says {
+    Says::Json(503, json!("away"))
+}
+
+/// The peer asks something, which shows that it is there.
+async fn speaks(peer: &Peer, server: &Server) {
+    let uri = format!("/_matrix/federation/v1/query/profile?user_id={}", encode(&format!("@alice:{}", server.name)));
+    peer.ask(server, Method::GET, &uri, None).await.ok();
+}
+
+/// Texts of messages in transactions, in the order in which they came.
+fn texts(transactions: &[Asked]) -> Vec<String> {
+    let pdus = transactions.iter().filter_map(|asked| asked.body["pdus"].as_array()).flatten();
+    pdus.filter_map(|pdu| pdu["content"]["body"].as_str().map(str::to_owned)).collect()
+}
+
+/// EDUs of a type, in the order in which they came.
+fn edus(transactions: &[Asked], kind: &str) -> Vec<Value> {
+    let edus = transactions.iter().filter_map(|asked| asked.body["edus"].as_array()).flatten();
+    edus.filter(|edu| edu["edu_type"] == kind).map(|edu| edu["content"].clone()).collect()
+}
+
+fn numbers(to: usize) -> Vec<String> {
+    (0..to).map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_was_said_while_a_peer_was_away_arrives_in_order_and_once() {
+    let (server, peer, alice, room) = shared().await;
+    peer.says(SEND, away());
+    for number in 0..500 {
+        alice.say(&room, &number.to_string()).await;
+    }
+    let before = peer.asked(SEND).len();
+    assert!((1..10).contains(&before), "{before} tries at a peer that is away");
+    peer.says(SEND, taken());
+    let transactions = until("all messages", async || {
+        speaks(&peer, &server).await;
+        let taken = peer.asked(SEND).split_off(before);
+        (texts(&taken).last().is_some_and(|last| last == "499")).then_some(taken)
+    })
+    .await;
+    assert_eq!(texts(&transactions), numbers(500));
+    for asked in &transactions {
+        assert_eq!(asked.body["origin"], server.name.as_str());
+        assert!(asked.body["pdus"].as_array().is_some_and(|pdus| pdus.len() <= 50));
+    }
+    assert!(transactions.len() <= 12, "{} transactions", transactions.len());
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_transaction_loses_nothing_and_repeats_nothing_that_was_taken() {
+    let (mut server, peer, alice, room) = shared().await;
+    peer.says(SEND, Says::Silence);
+    for number in 0..5 {
+        alice.say(&room, &number.to_string()).await;
+    }
+    until("an attempt", async || peer.asked(SEND).first().cloned()).await;
+    server.kill9().await;
+    let before = peer.asked(SEND).len();
+    peer.says(SEND, taken());
+    server.resume().await;
+    let first = until("the rest", async || {
+        let transactions = peer.asked(SEND).split_off(before);
+        (texts(&transactions).len() >= 5).then_some(transactions)
+    })
+    .await;
+    assert_eq!(texts(&first), numbers(5));
+    // Each of these has been taken, and that is on disk before the next one goes.
+    alice.say(&room, "5").await;
+    until("the sixth", async || (texts(&peer.asked(SEND).split_off(before)).len() == 6).then_some(())).await;
+    alice.say(&room, "6").await;
+    until("the seventh", async || (texts(&peer.asked(SEND).split_off(before)).len() == 7).then_some(())).await;
+    let before = peer.asked(SEND).len();
+    server.kill9().await;
+    server.resume().await;
+    alice.say(&room, "7").await;
+    let after = until("the eighth", async || {
+        let transactions = peer.asked(SEND).split_off(before);
+        texts(&transactions).contains(&"7".to_owned()).then(|| texts(&transactions))
+    })
+    .await;
+    assert!(after == ["7"] || after == ["6", "7"], "at most the last one, whose acknowledgement was lost: {after:?}");
+}
+
+#[tokio::test]
+async fn a_retry_is_the_same_transaction() {
+    let (_server, peer, alice, room) = shared().await;
+    peer.says(SEND, away());
+    alice.say(&room, "0").await;
+    let first = until("an attempt", async || peer.asked(SEND).first().cloned()).await;
+    alice.say(&room, "1").await;
+    let second = until("a second attempt", async || peer.asked(SEND).get(1).cloned()).await;
+    assert_eq!(first.uri, second.uri);
+    assert_eq!(first.body["pdus"], second.body["pdus"]);
+}
+
+#[tokio::test]
+async fn peers_that_answer_nonsense_or_nothing_are_tried_less_and_less_and_hold_nobody_up() {
+    for said in [
+        Says::Bytes(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{{{".to_vec()),
+        Says::Bytes(b"\0\0\0\0".to_vec()),
+        Says::Endless(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"pdus\":{},\"x\":\"y".to_vec()),
+        Says::Json(500, json!({"errcode": "M_UNKNOWN", "error": "broken"})),
+        Says::Silence,
+    ] {
+        let (server, peer, alice, room) = shared().await;
+        peer.says(SEND, said.clone());
+        let began = Instant::now();
+        for number in 0..20 {
+            alice.say(&room, &number.to_string()).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "people wait for a broken peer");
+        until("an attempt", async || peer.asked(SEND).first().cloned()).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(peer.asked(SEND).len() <= 4, "{} tries in so short a time", peer.asked(SEND).len());
+        if matches!(said, Says::Silence) {
+            continue;
+        }
+        let before = peer.asked(SEND).len();
+        peer.says(SEND, taken());
+        until("all of it", async || {
+            speaks(&peer, &server).await;
+            (texts(&peer.asked(SEND).split_off(before)) == numbers(20)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn one_thing_that_a_peer_finds_bad_is_told_alone() {
+    let (_server, peer, alice, room) = shared().await;
+    peer.says(SEND, Says::Json(400, json!({"errcode": "M_BAD_JSON", "error": "no"})));
+    for number in 0..3 {
+        alice.say(&room, &number.to_string()).await;
+    }
+    let narrow = until("smaller pieces", async || {
+        peer.asked(SEND).into_iter().find(|asked| asked.body["pdus"].as_array().is_some_and(|pdus| pdus.len() == 1))
+    })
+    .await;
+    assert_eq!(texts(&[narrow]), ["0"]);
+}
+
+#[tokio::test]
+async fn a_thousand_dead_servers_cost_the_living_nothing() {
+    let [mut server] = federate().await;
+    let peer = Peer::start().await;
+    peer.says(SEND, taken());
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    // Nobody listens at these ports of this machine.
+    let mut names: Vec<String> = (1..=1000).map(|port| format!("127.0.0.1:{port}")).collect();
+    names.push(peer.name().to_owned());
+    let_in(&mut server, &room, names).await;
+    alice.say(&room, "0").await;
+    until("the first message", async || (texts(&peer.asked(SEND)).len() == 1).then_some(())).await;
+    let began = Instant::now();
+    for number in 1..20 {
+        alice.say(&room, &number.to_string()).await;
+    }
+    until("all messages", async || (texts(&peer.asked(SEND)) == numbers(20)).then_some(())).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    server.restart().await;
+    alice.say(&room, "20").await;
+    until("one after a restart", async || (texts(&peer.asked(SEND)) == numbers(21)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn who_is_put_out_is_told_so_and_nothing_more() {
+    let (_server, peer, alice, room) = shared().await;
+    let bob = format!("@bob:{}", peer.name());
+    alice.post(&in_room(&room, "ban"), json!({"user_id": bob, "reason": "enough"})).await.ok();
+    let ban = until("the ban", async || {
+        let asked = peer.asked(SEND);
+        asked.iter().find_map(|asked| Some(asked.body["pdus"].as_array()?.first()?.clone()))
+    })
+    .await;
+    assert_eq!((&ban["state_key"], &ban["content"]["membership"]), (&json!(bob), &json!("ban")));
+    alice.say(&room, "he is gone").await;
+    let other = alice.create_room(json!({"preset": "public_chat"})).await;
+    alice.say(&other, "nobody else is here").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(texts(&peer.asked(SEND)), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn messages_for_devices_reach_their_server_once_over_crashes() {
+    let (mut server, peer, alice, _room) = shared().await;
+    peer.says(SEND, away());
+    let bob = format!("@bob:{}", peer.name());
+    for number in 0..3 {
+        let path = format!("/_matrix/client/v3/sendToDevice/m.test/{}", transaction());
+        let body = json!({"messages": {&bob: {"PHONE": {"n": number}, "*": {"n": "all"}}}});
+        alice.put(&path, body.clone()).await.ok();
+        alice.put(&path, body).await.ok();
+    }
+    until("an attempt", async || peer.asked(SEND).first().cloned()).await;
+    server.kill9().await;
+    server.resume().await;
+    let before = peer.asked(SEND).len();
+    peer.says(SEND, taken());
+    let told = until("three messages", async || {
+        speaks(&peer, &server).await;
+        let told = edus(&peer.asked(SEND).split_off(before), "m.direct_to_device");
+        (told.len() >= 3).then_some(told)
+    })
+    .await;
+    assert_eq!(told.len(), 3);
+    for (number, told) in told.iter().enumerate() {
+        assert_eq!((&told["sender"], &told["type"]), (&json!(alice.id), &json!("m.test")));
+        assert_eq!(told["messages"][&bob], json!({"PHONE": {"n": number}, "*": {"n": "all"}}));
+    }
+    let ids: std::collections::BTreeSet<_> = told.iter().map(|told| told["message_id"].to_string()).collect();
+    assert_eq!(ids.len(), 3);
+    let before = peer.asked(SEND).len();
+    server.restart().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(edus(&peer.asked(SEND).split_off(before), "m.direct_to_device").len(), 0);
+}
+
+#[tokio::test]
+async fn typing_receipts_and_devices_are_told_and_private_receipts_are_not() {
+    let (server, peer, alice, room) = shared().await;
+    let typing = in_room(&room, &format!("typing/{}", encode(&alice.id)));
+    alice.put(&typing, json!({"typing": true, "timeout": 10_000})).await.ok();
+    let told = until("typing", async || edus(&peer.asked(SEND), "m.typing").first().cloned()).await;
+    assert_eq!(told, json!({"room_id": room, "user_id": alice.id, "typing": true}));
+    let event = alice.say(&room, "read this").await;
+    let receipt = |kind: &str| in_room(&room, &format!("receipt/{kind}/{}", encode(&event)));
+    alice.post(&receipt("m.read.private"), json!({})).await.ok();
+    alice.post(&receipt("m.read"), json!({})).await.ok();
+    let told = until("a receipt", async || edus(&peer.asked(SEND), "m.receipt").first().cloned()).await;
+    assert_eq!(told[&room]["m.read"][&alice.id]["event_ids"], json!([event]));
+    assert_eq!(told[&room].as_object().map(Map::len), Some(1));
+    // A device without keys is nobody's business; once it has had some and goes, that is told.
+    let phone = server.login("alice").await;
+    let devices = format!("/_matrix/client/v3/devices/{}", phone.device);
+    phone.put(&devices, json!({"display_name": "secret name"})).await.ok();
+    phone.post("/_matrix/client/v3/logout", json!({})).await.ok();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(edus(&peer.asked(SEND), "m.device_list_update"), [] as [Value; 0]);
+}
