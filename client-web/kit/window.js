@@ -6,10 +6,12 @@
 import { h, reconcile } from './dom.js';
 import { effect, onStop, signal, untracked } from './signal.js';
 
-/** Rows in the document at most; rows that come with one step; pixels from an end at which a step is taken. */
-const MOST = 180;
-const STEP = 60;
-const NEAR = 900;
+/** Rows in the document at most; shown at first; that come with one step, so few that a frame bears it. */
+const MOST = 150;
+const FIRST = 60;
+const STEP = 20;
+/** Pixels from an end at which a step is taken. */
+const NEAR = 1100;
 /** Milliseconds for which a row that was gone to stands out. */
 const SHOWN_FOR = 2500;
 /** This close to the end counts as being at it. */
@@ -33,6 +35,7 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
   let to = 0;
 
   let lastTop = 0;
+  let resting = false;
   /** Tells the row to go to, once it is here. @type {((item: T) => boolean) | undefined} */
   let wanted;
 
@@ -52,6 +55,16 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
     if (kept) scroller.scrollTop += kept.el.getBoundingClientRect().top - kept.top;
   };
 
+  /** One change of the document per frame: scrolling, sizes and new rows all ask for one. */
+  const rest = () => {
+    if (resting) return;
+    resting = true;
+    requestAnimationFrame(() => {
+      resting = false;
+      step();
+    });
+  };
+
   const step = () => {
     const above = scroller.scrollTop;
     const below = scroller.scrollHeight - above - scroller.clientHeight;
@@ -59,14 +72,17 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
     if (below < AT_END && to === all.length && !open()) atEnd.value = true;
     else if (above < lastTop) atEnd.value = false;
     lastTop = above;
+    if (resting) return;
     if (above < NEAR && from > 0) {
       from = Math.max(0, from - STEP);
       to = Math.min(to, from + MOST);
       draw();
+      rest();
     } else if (below < NEAR && to < all.length) {
       to = Math.min(all.length, to + STEP);
       from = Math.max(from, to - MOST);
       draw();
+      rest();
     } else if (scroller.clientHeight > 0) {
       if (above < NEAR && from === 0) onTop();
       if (below < NEAR && to === all.length) onBottom();
@@ -78,8 +94,8 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
     const at = wanted ? all.findIndex(wanted) : -1;
     if (at < 0) return false;
     atEnd.value = false;
-    from = clamp(at - STEP / 2, 0, all.length);
-    to = clamp(at + STEP / 2, 0, all.length);
+    from = clamp(at - FIRST / 2, 0, all.length);
+    to = clamp(at + FIRST / 2, 0, all.length);
     reconcile(list, live, all.slice(from, to), key, render);
     const row = /** @type {HTMLElement} */ (live.get(key(all[at]))?.value);
     wanted = undefined;
@@ -103,13 +119,13 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
       to = clamp(Math.max(last, Math.min(to + moved, from + MOST)), 0, next.length);
     } else {
       to = next.length;
-      from = Math.max(0, to - Math.max(STEP, Math.min(MOST, live.size)));
+      from = Math.max(0, to - Math.max(FIRST, Math.min(MOST, live.size)));
     }
     all = next;
     if (arrive()) return;
     draw(seen);
     // What came may not fill the view, or may have brought its end near.
-    requestAnimationFrame(step);
+    rest();
   };
 
   scroller.addEventListener('scroll', step, { passive: true });
@@ -141,7 +157,7 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
     jumpToEnd() {
       wanted = undefined;
       to = all.length;
-      from = Math.max(0, to - STEP);
+      from = Math.max(0, to - FIRST);
       atEnd.value = true;
       draw();
     },

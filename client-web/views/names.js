@@ -55,10 +55,14 @@ export function hue(id) {
   return `hue-${hueOf(id, HUES)}`;
 }
 
+/** Making one is dear, and every picture asks. */
+const segmenter = new Intl.Segmenter();
+
 /** The first thing that looks like a letter, as the reader would count letters. @param {string} name */
 export function initial(name) {
   const letters = name.replace(/^[@#!\s]+/, '');
-  const first = [...new Intl.Segmenter().segment(letters.slice(0, 40))][0]?.segment ?? '?';
+  const [found] = segmenter.segment(letters.slice(0, 40));
+  const first = found?.segment ?? '?';
   // Marks piled on one letter would fall out of the circle.
   return first.normalize('NFC').slice(0, 8).replace(/\p{M}{2,}/gu, '').toLocaleUpperCase();
 }

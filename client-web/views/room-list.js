@@ -84,19 +84,28 @@ function sectioned(rooms, direct, folded) {
   });
 }
 
-/** What each room's name is compared by; worked out when the name changes. @type {WeakMap<Room, { readonly value: string }>} */
+/** What each room's name is compared by; worked out when the name changes. @type {WeakMap<Room, { readonly value: string, peek(): string }>} */
 const folds = new WeakMap();
 
 /** @param {Room[]} rooms @param {string} typed @returns {Line[]} */
 function matching(rooms, typed) {
   const wanted = plain(typed);
-  return rooms
-    .filter((room) => {
-      const name = folds.get(room) ?? computed(() => plain(roomName(room)));
-      folds.set(room, name);
-      return name.value.includes(wanted);
-    })
-    .map((room) => ({ room }));
+  return rooms.filter((room) => foldOf(room).value.includes(wanted)).map((room) => ({ room }));
+}
+
+/** @param {Room} room */
+function foldOf(room) {
+  const known = folds.get(room) ?? computed(() => plain(roomName(room)));
+  folds.set(room, known);
+  return known;
+}
+
+/** Works the names out a few at a time, so that the first key needn't wait for all. @param {Room[]} rooms */
+function prepare(rooms, from = 0) {
+  const end = performance.now() + 6;
+  let at = from;
+  for (; at < rooms.length && performance.now() < end; at++) foldOf(rooms[at]).peek();
+  if (at < rooms.length) setTimeout(() => prepare(rooms, at));
 }
 
 /** @param {Exclude<Line, { room: Room }>} line @param {() => boolean} folded @param {() => void} fold */
@@ -166,7 +175,7 @@ function filter(app, typed, lines) {
     }
   };
   /** @type {HTMLInputElement} */
-  const input = h.input({ type: 'search', 'aria-label': () => t('rooms.filter'), placeholder: () => t('rooms.filter'), 'aria-keyshortcuts': 'Control+K', value: () => typed.value, oninput: () => (typed.value = input.value), onkeydown });
+  const input = h.input({ type: 'search', 'aria-label': () => t('rooms.filter'), placeholder: () => t('rooms.filter'), 'aria-keyshortcuts': 'Control+K', value: () => typed.value, onfocus: () => prepare(app.client.store.rooms.peek()), oninput: () => (typed.value = input.value), onkeydown });
   const shortcut = new AbortController();
   onStop(() => shortcut.abort());
   addEventListener(
@@ -189,6 +198,8 @@ function loading() {
 
 /** For comparing as a reader would: without case, accents or width. @param {string} text */
 function plain(text) {
+  // Most names have none of what the rest is about.
+  if (/^[\x20-\x7e]*$/.test(text)) return text.toLowerCase().trim();
   return text.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase().normalize('NFC').trim();
 }
 

@@ -17,13 +17,16 @@ const BINARY = process.env.HEARTH_BIN ?? join(process.env.CARGO_TARGET_DIR ?? jo
 export const noServer = existsSync(BINARY) ? false : `no server at ${BINARY}`;
 
 export class Server {
-  /** @param {string} [more] lines of its configuration */
-  static async start(more = '') {
+  /**
+   * @param {string} [more] lines of its configuration
+   * @param {{ embedded?: boolean }} [how] `embedded`: the client as it is in the binary, not as it is in the folder
+   */
+  static async start(more = '', { embedded = false } = {}) {
     const it = new Server();
     it.home = mkdtempSync(join(tmpdir(), 'hearth-browser-'));
     it.port = await freePort();
     it.url = `http://127.0.0.1:${it.port}`;
-    const lines = ['server_name = "localhost"', `listen = ["127.0.0.1:${it.port}"]`, `data_dir = "${it.home}/data"`, 'registration = "open"', 'rate_limits = false', `web_root = "${ROOT}client-web"`, more];
+    const lines = ['server_name = "localhost"', `listen = ["127.0.0.1:${it.port}"]`, `data_dir = "${it.home}/data"`, 'registration = "open"', 'rate_limits = false', embedded ? '' : `web_root = "${ROOT}client-web"`, more];
     writeFileSync(`${it.home}/hearth.toml`, lines.join('\n'));
     await it.up();
     return it;
