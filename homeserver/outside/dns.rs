@@ -1,7 +1,11 @@
 //! Names and where they are: addresses, and services by SRV records. Answers are cached by their time to
 //! live, and waited for within bounds.
 
-use std::{net::IpAddr, sync::OnceLock, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use hickory_resolver::{
     TokioResolver,
@@ -23,6 +27,17 @@ const MAX_TRIED: usize = 8;
 #[derive(Default)]
 pub struct Dns {
     resolver: OnceLock<Option<TokioResolver>>,
+    #[cfg(test)]
+    world: Option<World>,
+}
+
+/// Names and services for tests: where sites are, with the port that stands for 443, and by "service name"
+/// where services are.
+#[cfg(test)]
+#[derive(Default)]
+pub struct World {
+    pub sites: std::collections::HashMap<String, SocketAddr>,
+    pub services: std::collections::HashMap<String, Vec<Service>>,
 }
 
 /// Where a service is.
@@ -46,9 +61,27 @@ impl Dns {
         self.resolver.get_or_init(make).as_ref()
     }
 
+    #[cfg(test)]
+    pub fn within(world: World) -> Self {
+        Self { resolver: OnceLock::new(), world: Some(world) }
+    }
+
+    /// Where a host's sites are, each at the usual port.
+    pub async fn sites(&self, host: &str) -> Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Some(world) = &self.world {
+            return world.sites.get(host).map(|site| vec![*site]).ok_or_else(|| format!("{host} is not in this world"));
+        }
+        Ok(self.addresses(host).await?.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
+    }
+
     /// The addresses of a host.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>> {
         let unknown = |why: &dyn std::fmt::Display| format!("{host} can't be found: {why}");
+        #[cfg(test)]
+        if let Some(world) = &self.world {
+            return world.sites.get(host).map(|site| vec![site.ip()]).ok_or_else(|| unknown(&"not in this world"));
+        }
         let mut found: Vec<IpAddr> = match self.resolver() {
             Some(resolver) => {
                 resolver.lookup_ip(absolute(host)).await.map_err(|error| unknown(&error))?.iter().collect()
@@ -66,6 +99,10 @@ impl Dns {
     /// Where `service`, such as `_matrix-fed._tcp`, of a name is, in the order in which to try. None if there
     /// are no records; an error if there is one that says there is no such service.
     pub async fn services(&self, service: &str, name: &str) -> Result<Option<Vec<Service>>> {
+        #[cfg(test)]
+        if let Some(world) = &self.world {
+            return Ok(world.services.get(&format!("{service} {name}")).cloned());
+        }
         let Some(resolver) = self.resolver() else { return Ok(None) };
         // A name that is too long for a record has none.
         let Ok(asked) = Name::from_ascii(format!("{service}.{name}.")) else { return Ok(None) };

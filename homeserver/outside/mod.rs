@@ -18,6 +18,8 @@ use reqwest::{
 use crate::base::address::Permitted;
 
 pub use dns::Service;
+#[cfg(test)]
+pub use dns::World;
 
 /// A connection has to stand, with TLS, within this time.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -52,6 +54,12 @@ impl Outside {
         Ok(Self { dns: Arc::default(), permitted: Arc::new(permitted), tls: tls::client(trust)? })
     }
 
+    /// In a world where these names, and services of names, are there and no others.
+    #[cfg(test)]
+    pub fn within(world: dns::World, permitted: Permitted, trust: &[PathBuf]) -> Result<Self> {
+        Ok(Self { dns: Arc::new(dns::Dns::within(world)), permitted: Arc::new(permitted), tls: tls::client(trust)? })
+    }
+
     /// A client that finds hosts as usual.
     pub fn client(&self) -> Result<Client> {
         self.client_that_finds(self.by_address())
@@ -83,8 +91,7 @@ impl Outside {
         let dns = self.dns.clone();
         Arc::new(move |name| {
             let dns = dns.clone();
-            let with_usual_port = |ip| SocketAddr::new(ip, 0);
-            Box::pin(async move { Ok(dns.addresses(&name).await?.into_iter().map(with_usual_port).collect()) })
+            Box::pin(async move { dns.sites(&name).await })
         })
     }
 
