@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::common::{
-    Answer, Peer, Says, Server, ask_as, certificates, encode, federate, federated, free_address, until,
+    Answer, Peer, Says, Server, ask_as, certificates, encode, federate, federated, free_address, repository, until,
 };
 
 /// An endpoint that wants a server's signature, whatever it answers then.
@@ -256,6 +256,35 @@ async fn a_server_says_what_it_is_and_where() {
     let page = told.guest().get("/.well-known/matrix/server").await;
     assert!(page.headers.contains_key("access-control-allow-origin"));
     assert_eq!(page.ok(), json!({"m.server": "matrix.example.org:8448"}));
+    server.guest().get("/.well-known/matrix/support").await.fails(404, "M_NOT_FOUND");
+    let known = federated("support = { email = \"admin@example.org\", page = \"https://example.org/help\" }", "").await;
+    let page = known.guest().get("/.well-known/matrix/support").await.ok();
+    let contacts = json!([{"role": "m.role.admin", "email_address": "admin@example.org"}]);
+    assert_eq!(page, json!({"contacts": contacts, "support_page": "https://example.org/help"}));
     let alone = federated("", "enabled = false\n").await;
     alone.guest().get("/_matrix/federation/v1/version").await.fails(404, "M_UNRECOGNIZED");
+}
+
+#[tokio::test]
+async fn the_two_servers_of_the_example_know_each_other() {
+    let dir = TempDir::new().expect("a directory");
+    let ports = [free_address(), free_address(), free_address(), free_address()].map(|address| address.port());
+    let binary = Server::command().get_program().to_owned();
+    let mut example = std::process::Command::new(repository("examples/two-servers"))
+        .arg(dir.path())
+        .env("HEARTH", binary)
+        .env("PORTS", ports.map(|port| port.to_string()).join(" "))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let http = reqwest::Client::new();
+    let url = format!("http://127.0.0.1:{}/_matrix/key/v2/query/localhost%3A{}", ports[0], ports[3]);
+    let look = async || {
+        let answer: Value = http.get(&url).send().await.ok()?.json().await.ok()?;
+        answer["server_keys"].get(0).cloned()
+    };
+    let keys = until("the key of the one, vouched for by the other", look).await;
+    let signed = std::process::Command::new("kill").arg(example.id().to_string()).status();
+    assert!(signed.is_ok_and(|signed| signed.success()) && example.wait().is_ok(), "it ends");
+    assert_eq!(keys["server_name"], format!("localhost:{}", ports[3]));
 }

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use ruma::api::client::discovery::{discover_homeserver, get_supported_versions};
+use ruma::api::client::discovery::{
+    discover_homeserver,
+    discover_support::{self, Contact, ContactRole},
+    get_supported_versions,
+};
 
 use crate::{
     app::App,
-    error::Result,
+    error::{Error, Result},
     http::{Caller, Session},
 };
 
@@ -44,4 +48,26 @@ pub async fn well_known_client(
 ) -> Result<discover_homeserver::Response> {
     let base = discover_homeserver::HomeserverInfo::new(app.config.base_url());
     Ok(discover_homeserver::Response::new(base))
+}
+
+/// `GET /.well-known/matrix/support`
+pub async fn well_known_support(
+    app: Arc<App>,
+    _: Caller,
+    _: discover_support::Request,
+) -> Result<discover_support::Response> {
+    let support = &app.config.support;
+    let mut contacts = Vec::new();
+    if let Some(email) = &support.email {
+        contacts.push(Contact::with_email_address(ContactRole::Admin, email.clone()));
+    }
+    if let Some(id) = &support.matrix_id {
+        contacts.push(Contact::with_matrix_id(ContactRole::Admin, id.clone()));
+    }
+    if contacts.is_empty() && support.page.is_none() {
+        return Err(Error::not_found("this server does not say whom to turn to"));
+    }
+    let mut response = discover_support::Response::with_contacts(contacts);
+    response.support_page = support.page.clone();
+    Ok(response)
 }

@@ -47,7 +47,7 @@ use crate::{
 /// All endpoints that clients use.
 pub fn routes() -> Router {
     let mut router = Router::default();
-    router.route(discovery::versions).route(discovery::well_known_client);
+    router.route(discovery::versions).route(discovery::well_known_client).route(discovery::well_known_support);
     account_routes(&mut router);
     personal_routes(&mut router);
     room_routes(&mut router);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use read::Reader;
-use ruma::{OwnedServerName, ServerName, server_name};
+use ruma::{OwnedServerName, OwnedUserId, ServerName, server_name};
 
 use crate::base::address::Permitted;
 
@@ -77,6 +77,17 @@ impl Default for Federation {
     }
 }
 
+/// Whom people elsewhere turn to about this server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Support {
+    /// A page that says so.
+    pub page: Option<String>,
+    /// The administrator's mail address.
+    pub email: Option<String>,
+    /// Their Matrix account.
+    pub matrix_id: Option<OwnedUserId>,
+}
+
 /// The server's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -116,6 +127,8 @@ pub struct Config {
     pub log: String,
     /// Other servers.
     pub federation: Federation,
+    /// Whom to turn to.
+    pub support: Support,
 }
 
 impl Default for Config {
@@ -139,6 +152,7 @@ impl Default for Config {
             min_free_disk: 64 * MIB,
             log: "info".into(),
             federation: Federation::default(),
+            support: Support::default(),
         }
     }
 }
@@ -276,6 +290,7 @@ fn read(file: &mut Reader) -> Config {
         min_free_disk: file.value("min_free_disk", values::size(0)).unwrap_or(default.min_free_disk),
         log: file.value("log", values::log_filter).unwrap_or(default.log),
         federation: federation(file),
+        support: support(file),
         tls: tls(file),
     };
     let registration = file.value("registration", values::registration);
@@ -298,6 +313,14 @@ fn federation(file: &mut Reader) -> Federation {
         notaries: file.value("federation.notaries", values::server_names).unwrap_or(default.notaries),
         presence: file.value("federation.presence", values::boolean).unwrap_or(default.presence),
         address: file.value("federation.address", values::server_name),
+    }
+}
+
+fn support(file: &mut Reader) -> Support {
+    Support {
+        page: file.value("support.page", values::page),
+        email: file.value("support.email", values::email),
+        matrix_id: file.value("support.matrix_id", values::user),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
-use ruma::{OwnedServerName, ServerName};
+use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
@@ -73,6 +73,26 @@ pub fn url(value: &DeValue) -> Parsed<String> {
     };
     let parsed = text.parse::<http::Uri>().ok().and_then(base);
     parsed.ok_or_else(|| format!("{text:?} is not the address of a site, such as \"https://chat.example.org\""))
+}
+
+/// The address of a page.
+pub fn page(value: &DeValue) -> Parsed<String> {
+    let text = text(value, "\"https://example.org/help\"")?;
+    let page = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str().is_some_and(|scheme| scheme == "https"));
+    page.map(|_| text.to_owned()).ok_or_else(|| format!("{text:?} is not a page, such as \"https://example.org/help\""))
+}
+
+pub fn email(value: &DeValue) -> Parsed<String> {
+    let text = text(value, "\"admin@example.org\"")?;
+    match text.split_once('@') {
+        Some((name, domain)) if !name.is_empty() && !domain.is_empty() => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is not a mail address, such as \"admin@example.org\"")),
+    }
+}
+
+pub fn user(value: &DeValue) -> Parsed<OwnedUserId> {
+    let text = text(value, "\"@admin:example.org\"")?;
+    UserId::parse(text).map_err(|_| format!("{text:?} is not a user ID, such as \"@admin:example.org\""))
 }
 
 pub fn path(value: &DeValue) -> Parsed<PathBuf> {
