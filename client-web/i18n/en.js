@@ -113,7 +113,7 @@ export default {
   'message.encrypted': 'This message is end-to-end encrypted, and this client can’t read it yet.',
   'message.unknown': 'Something that can’t be shown here',
   'message.inReply': 'In reply to a message',
-  'message.reaction': '{key}: {names}',
+  'message.reaction': '{key} {count}: {names}',
   'message.readBy': 'Read by {names}',
   'message.spoiler': 'Show what is hidden',
   'file.m.image': 'Picture',

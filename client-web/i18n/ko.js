@@ -113,7 +113,7 @@ export default {
   'message.encrypted': '종단 간 암호화된 메시지라서 이 클라이언트에서는 아직 읽을 수 없습니다.',
   'message.unknown': '여기에서 보여 줄 수 없는 내용',
   'message.inReply': '메시지에 대한 답장',
-  'message.reaction': '{key}: {names}',
+  'message.reaction': '{key} {count}: {names}',
   'message.readBy': '{names}님이 읽음',
   'message.spoiler': '숨긴 내용 보기',
   'file.m.image': '사진',

@@ -22,7 +22,7 @@ export function reactions(talk, entry) {
     { class: 'reactions', role: 'list' },
     found.slice(0, MOST).map(({ key, senders }) => {
       const mine = senders.includes(room.me);
-      const label = t('message.reaction', { key: key.slice(0, 40), names: list(senders.slice(0, NAMED).map((id) => room.nameOf(id))) });
+      const label = t('message.reaction', { key: key.slice(0, 40), count: senders.length, names: list(senders.slice(0, NAMED).map((id) => room.nameOf(id))) });
       return h.li(
         h.button(
           { type: 'button', class: `reaction ${mine ? 'mine' : ''}`, 'aria-pressed': String(mine), 'aria-label': label, title: label, 'aria-disabled': room.maySend('m.reaction') ? null : 'true', onclick: () => react(talk, entry, key) },

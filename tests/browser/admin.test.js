@@ -13,7 +13,7 @@ let browser, server, ada, bob;
 
 before(async () => {
   if (skip) return;
-  [browser, server] = await Promise.all([startBrowser(), Server.start()]);
+  [browser, server] = await Promise.all([startBrowser(), Server.start('', { isNew: true })]);
   ada = await Person.at(browser, 'ada', { server: server.url });
   bob = await Person.at(browser, 'bob', { server: server.url });
 });

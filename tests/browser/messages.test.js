@@ -122,7 +122,7 @@ test('an answer shows what it answers, and leads there', async () => {
 test('reactions are given, counted and taken back', async () => {
   await bob.act(bob.message('See you at seven'), 'React');
   await bob.page.getByRole('dialog', { name: 'Choose an emoji' }).getByRole('button', { name: '+1' }).first().click();
-  const given = alice.message('See you at seven').getByRole('button', { name: `👍: ${bob.user}` });
+  const given = alice.message('See you at seven').getByRole('button', { name: `👍 1: ${bob.user}` });
   await given.waitFor();
   await given.click();
   await until(async () => (await bob.message('See you at seven').locator('.reaction-count').textContent()) === '2', 'both');

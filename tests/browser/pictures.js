@@ -5,6 +5,9 @@
 import { mkdirSync } from 'node:fs';
 import { Person, freshName, send, startBrowser, until } from './support.js';
 
+/** Faces: a few shapes on a colour, drawn here. */
+const FACES = { mina: ['#f2c9a8', '#3b2a20', '#c2542d'], jonas: ['#e9b48f', '#8a5a2b', '#3f6b8a'], ada: ['#8d5a3b', '#1d1512', '#4b7a4f'] };
+
 const FOLDER = new URL('../../client-web/screenshots/', import.meta.url).pathname;
 mkdirSync(FOLDER, { recursive: true });
 const browser = await startBrowser();
@@ -14,7 +17,38 @@ async function settle(name, display) {
   await person.register();
   const { userId } = await person.session();
   await person.call('PUT', `/profile/${encodeURIComponent(userId)}/displayname`, { displayname: display });
+  const { content_uri: url } = await upload(person, await drawn(person, FACES[name]));
+  await person.call('PUT', `/profile/${encodeURIComponent(userId)}/avatar_url`, { avatar_url: url });
   return person;
+}
+
+/** @returns {Promise<Buffer>} a PNG */
+async function drawn(person, [skin, hair, shirt]) {
+  const data = await person.page.evaluate(async ([face, top, body]) => {
+    const canvas = new OffscreenCanvas(256, 256);
+    const to = canvas.getContext('2d');
+    const round = (colour, x, y, width, height) => {
+      to.fillStyle = colour;
+      to.beginPath();
+      to.ellipse(x, y, width, height, 0, 0, 2 * Math.PI);
+      to.fill();
+    };
+    to.fillStyle = '#efe3d3';
+    to.fillRect(0, 0, 256, 256);
+    round(body, 128, 268, 104, 84);
+    round(top, 128, 104, 74, 78);
+    round(face, 128, 118, 56, 64);
+    round(top, 128, 66, 64, 32);
+    const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+    return btoa(String.fromCharCode(...bytes));
+  }, [skin, hair, shirt]);
+  return Buffer.from(data, 'base64');
+}
+
+async function upload(person, body) {
+  const { base, token } = await person.session();
+  const answer = await fetch(`${base}/_matrix/media/v3/upload`, { method: 'POST', headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'image/png' }, body });
+  return answer.json();
 }
 
 const mina = await settle('mina', 'Mina Park');
@@ -49,6 +83,17 @@ await react(jonas, garden, 3, '👍');
 const { userId: minaId } = await mina.session();
 await send(ada, choir.id, { msgtype: 'm.text', body: 'Mina, do you still have the key?', 'm.mentions': { user_ids: [minaId] } });
 
+// Jonas is a friend, Ada asks to be one; the choir is dear.
+const [{ userId: jonasId }, { userId: mine }] = [await jonas.session(), await mina.session()];
+const { room_id: chat } = await mina.call('POST', '/createRoom', { is_direct: true, preset: 'trusted_private_chat', invite: [jonasId] });
+await jonas.call('POST', `/join/${encodeURIComponent(chat)}`, {});
+await mina.call('PUT', `/user/${encodeURIComponent(mine)}/account_data/m.direct`, { [jonasId]: [chat] });
+await send(jonas, chat, { msgtype: 'm.text', body: 'The shed key is under the pot.' });
+await ada.call('POST', '/createRoom', { is_direct: true, preset: 'trusted_private_chat', invite: [mine] });
+await mina.call('PUT', `/user/${encodeURIComponent(mine)}/rooms/${encodeURIComponent(choir.id)}/tags/m.favourite`, {});
+await mina.page.evaluate(() => localStorage.setItem('hearth.desktop', 'later'));
+await mina.page.reload();
+
 for (const person of [jonas, ada]) await person.page.goto(`${new URL(person.page.url()).origin}/#/room/${garden.id}`);
 await mina.roomRow('Neighbourhood garden').click();
 await mina.sees('You are wonderful.');
@@ -76,5 +121,9 @@ phone.user = ada.user;
 await phone.open(`#/room/${garden.id}`);
 await phone.signIn();
 await phone.sees('You are wonderful.');
+// Nothing is under the finger any more.
+await phone.page.reload();
+await phone.sees('You are wonderful.');
+await phone.page.locator('.readers img').first().waitFor();
 await shoot(phone, 'phone-dark');
 await browser.close();

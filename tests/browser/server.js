@@ -3,12 +3,12 @@
  *
  * HEARTH_BIN  the server's binary, if it isn't the one that was just built
  */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { until } from './support.js';
+import { takeFirst, until } from './support.js';
 
 const ROOT = new URL('../../', import.meta.url).pathname;
 const BINARY = process.env.HEARTH_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'debug/hearth');
@@ -19,16 +19,22 @@ export const noServer = existsSync(BINARY) ? false : `no server at ${BINARY}`;
 export class Server {
   /**
    * @param {string} [more] lines of its configuration
-   * @param {{ embedded?: boolean }} [how] `embedded`: the client as it is in the binary, not as it is in the folder
+   * @param {{ embedded?: boolean, isNew?: boolean, certificates?: string }} [how] `embedded`: the client as it is in the
+   *   binary, not as it is in the folder; `isNew`: nobody has an account yet; `certificates`: a folder of them, with
+   *   which it federates with other such servers
    */
-  static async start(more = '', { embedded = false } = {}) {
+  static async start(more = '', { embedded = false, isNew = false, certificates } = {}) {
     const it = new Server();
     it.home = mkdtempSync(join(tmpdir(), 'hearth-browser-'));
     it.port = await freePort();
     it.url = `http://127.0.0.1:${it.port}`;
-    const lines = ['server_name = "localhost"', `listen = ["127.0.0.1:${it.port}"]`, `data_dir = "${it.home}/data"`, 'registration = "open"', 'rate_limits = false', embedded ? '' : `web_root = "${ROOT}client-web"`, more];
+    const tls = certificates && (await freePort());
+    it.name = tls ? `localhost:${tls}` : 'localhost';
+    const federation = tls ? ['[tls]', `listen = ["127.0.0.1:${tls}"]`, `certificate = "${certificates}/localhost.pem"`, `key = "${certificates}/localhost-key.pem"`, '[federation]', `trust = ["${certificates}/ca.pem"]`, 'allow_private_addresses = true', 'notaries = []', 'presence = true'] : [];
+    const lines = [`server_name = "${it.name}"`, `listen = ["127.0.0.1:${it.port}"]`, `data_dir = "${it.home}/data"`, 'registration = "open"', 'rate_limits = false', embedded ? '' : `web_root = "${ROOT}client-web"`, more, ...federation];
     writeFileSync(`${it.home}/hearth.toml`, lines.join('\n'));
     await it.up();
+    if (!isNew) await takeFirst(it.url);
     return it;
   }
 
@@ -47,6 +53,14 @@ export class Server {
     if (this.process.exitCode === null) await this.down();
     rmSync(this.home, { recursive: true, force: true });
   }
+}
+
+/** Servers that trust each other, and know nothing of each other yet. @param {number} count */
+export async function federate(count) {
+  const certificates = mkdtempSync(join(tmpdir(), 'hearth-certificates-'));
+  execFileSync(BINARY, ['dev-cert', '--dir', certificates, 'localhost']);
+  const servers = await Promise.all(Array.from({ length: count }, () => Server.start('', { certificates })));
+  return { servers, end: async () => (await Promise.all(servers.map((one) => one.end())), rmSync(certificates, { recursive: true, force: true })) };
 }
 
 /** @returns {Promise<number>} */
