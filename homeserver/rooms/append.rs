@@ -71,6 +71,7 @@ pub fn append(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>) -> Result<P
         1 => after,
         _ => resolve::current(tx, room)?,
     };
+    room.note(tx, old, pos, pdu)?;
     // 4. Its place in the timeline.
     let order = i64::try_from(pos).map_err(Error::internal)?;
     tables::TIMELINE.put(tx, (room.num, order), &Place { event: pos, state_after: room.row.state })?;

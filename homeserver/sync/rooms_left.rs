@@ -61,13 +61,14 @@ fn one(
         turn.moves.borrow_mut().exited.push(room.num);
     }
     // A forgotten room's history is nobody's to read: that it is over is all there is to tell.
-    let exit = if mine.forgotten { None } else { exit(turn, mine)? };
+    let exit = if mine.forgotten { None } else { exit(turn, mine.event, |pos| turn.is_new(pos))? };
     let mut view = View::new(tx, room, user, Some(&turn.ask.device))?;
     view.name_room = false;
+    let limit = room::limit(turn);
     let span = match exit {
-        Some(exit) => Span { since: turn.since_order().filter(|_| was_in), upto: order_of(exit) },
+        Some(exit) => Span { since: turn.since_order().filter(|_| was_in), upto: order_of(exit), limit },
         // Whom the client does not know to have been inside is told only that it is over.
-        None => Span { since: Some(order_of(mine.event) - 1), upto: order_of(mine.event) - 1 },
+        None => Span { since: Some(order_of(mine.event) - 1), upto: order_of(mine.event) - 1, limit },
     };
     let last = (exit != Some(mine.event)).then_some(mine.event);
     let mut shown = room::timeline(turn, room, &mut view, &span, last)?;
@@ -85,9 +86,9 @@ fn one(
 /// The event by which the person went out of the room, if the client does not know of it: their last
 /// membership event, or an earlier one if more befell them outside, such as a ban after a kick. What
 /// happened in between is not theirs to know.
-fn exit(turn: &Turn<'_, impl Read>, mine: &Mine) -> Result<Option<Pos>> {
-    let (tx, user, mut at) = (turn.tx, &turn.ask.user, mine.event);
-    while turn.is_new(at) {
+pub fn exit(turn: &Turn<'_, impl Read>, last: Pos, is_new: impl Fn(Pos) -> bool) -> Result<Option<Pos>> {
+    let (tx, user, mut at) = (turn.tx, &turn.ask.user, last);
+    while is_new(at) {
         let before = event::row(tx, at)?.state_before;
         let Some(earlier) = state::event(tx, before, &StateEventType::RoomMember, user.as_str())? else { break };
         if Pdu::at(tx, earlier)?.membership().as_deref() == Some("join") {
