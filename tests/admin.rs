@@ -375,3 +375,14 @@ async fn notices_of_the_server_arrive_and_cannot_be_declined() {
     alice.put(&in_room(&room, "send/m.room.message/1"), json!({"body": "no"})).await.fails(403, "M_FORBIDDEN");
     root.post(&path, json!({"user_id": "@nobody:localhost", "content": {}})).await.fails(404, "M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn a_server_that_is_alone_has_no_others_to_show() {
+    let (_server, root, alice) = governed().await;
+    let all = format!("{SYNAPSE}/v1/federation/destinations");
+    assert_eq!(root.get(&all).await.ok(), json!({"destinations": [], "total": 0}));
+    root.get(&format!("{all}/elsewhere.example")).await.fails(404, "M_NOT_FOUND");
+    root.post(&format!("{all}/elsewhere.example/reset_connection"), json!({})).await.fails(404, "M_NOT_FOUND");
+    root.get(&format!("{all}/%20/rooms")).await.fails(400, "M_INVALID_PARAM");
+    alice.get(&all).await.fails(403, "M_FORBIDDEN");
+}

@@ -141,9 +141,21 @@ impl Outbox {
         Ok(())
     }
 
-    /// Servers that can't be reached, and since how many attempts.
-    pub fn unreachable(&self) -> Vec<(OwnedServerName, u32)> {
-        self.peers().failing()
+    /// Tries a server that could not be reached now, and not when its time has come.
+    pub fn try_now(&self, server: &ServerName) {
+        if self.peers().try_now(server, clock::now_ms()) {
+            self.0.bell.notify_one();
+        }
+    }
+
+    /// How it stands with a server: how far it was told, and since when it can't be. None if there never was
+    /// anything to tell it.
+    pub fn destination(&self, server: &ServerName) -> Result<Option<DestinationRow>> {
+        let present = self.peers().destination(server);
+        match present {
+            Some(row) => Ok(Some(row)),
+            None => self.0.store.read(|tx| tables::DESTINATIONS.get(tx, server.as_str())),
+        }
     }
 
     fn peers(&self) -> MutexGuard<'_, Peers> {

@@ -56,6 +56,7 @@ struct Peer {
     /// Its row says that it is behind.
     marked: bool,
     failures: u32,
+    failing_since: u64,
     retry_at: u64,
     tried_at: u64,
     trying: Pos,
@@ -98,12 +99,14 @@ impl Peer {
             acked: self.cursor,
             behind: self.upto > self.cursor || self.more,
             failures: self.failures,
+            failing_since: self.failing_since,
             retry_at: self.retry_at,
             trying: self.trying,
         }
     }
 
     fn failed(&mut self, now: u64, at_least: u64) {
+        self.failing_since = if self.failures == 0 { now } else { self.failing_since };
         self.failures = self.failures.saturating_add(1);
         self.retry_at = now + wait_after(self.failures).max(at_least);
         (self.running, self.tried_at) = (false, now);
@@ -124,13 +127,14 @@ impl Peers {
     pub fn load(&mut self, seen: Pos, behind: Vec<(OwnedServerName, DestinationRow)>) {
         (self.seen, self.kept) = (seen, seen);
         for (server, row) in behind {
-            let DestinationRow { acked, failures, retry_at, trying, .. } = row;
+            let DestinationRow { acked, failures, failing_since, retry_at, trying, .. } = row;
             let peer = Peer {
                 cursor: acked,
                 upto: acked,
                 more: true,
                 marked: true,
                 failures,
+                failing_since,
                 retry_at,
                 trying,
                 ..Peer::default()
@@ -216,6 +220,14 @@ impl Peers {
         if peer.failures == 0 || peer.running || now.saturating_sub(peer.tried_at) < gap {
             return false;
         }
+        self.try_now(server, now)
+    }
+
+    /// Tries a server that failed now, and not when its time has come. True if there was one to try.
+    pub fn try_now(&mut self, server: &ServerName, now: u64) -> bool {
+        let Some(peer) = self.known.get_mut(server).filter(|peer| peer.failures > 0 && !peer.running) else {
+            return false;
+        };
         self.due.remove(&(peer.retry_at, server.to_owned()));
         peer.retry_at = now;
         self.due.insert((now, server.to_owned()))
@@ -239,7 +251,7 @@ impl Peers {
         advance(peer, batch);
         let settled = peer.marked && !peer.wants();
         if settled {
-            (peer.marked, peer.failures, peer.retry_at) = (false, 0, 0);
+            (peer.marked, peer.failures, peer.failing_since, peer.retry_at) = (false, 0, 0, 0);
         }
         settled.then(|| peer.row())
     }
@@ -257,7 +269,7 @@ impl Peers {
         let peer = self.known.get_mut(server)?;
         advance(peer, batch);
         let was_marked = peer.marked;
-        (peer.failures, peer.retry_at, peer.narrow) = (0, 0, false);
+        (peer.failures, peer.failing_since, peer.retry_at, peer.narrow) = (0, 0, 0, false);
         let row = peer.row();
         peer.marked = row.behind;
         (was_marked || !batch.is_empty()).then_some(row)
@@ -329,10 +341,9 @@ impl Peers {
         self.known.values().filter(|peer| peer.row().behind).map(|peer| peer.cursor).fold(self.kept, Pos::min)
     }
 
-    /// Who can't be reached, and how often in a row.
-    pub fn failing(&self) -> Vec<(OwnedServerName, u32)> {
-        let failing = self.known.iter().filter(|(_, peer)| peer.failures > 0);
-        failing.map(|(server, peer)| (server.clone(), peer.failures)).collect()
+    /// How it stands with a server that there is something for.
+    pub fn destination(&self, server: &ServerName) -> Option<DestinationRow> {
+        self.known.get(server).map(Peer::row)
     }
 }
 

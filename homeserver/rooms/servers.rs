@@ -105,6 +105,24 @@ pub fn rooms_of(tx: &impl Read, server: &ServerName) -> Result<Vec<RoomNum>> {
     tables::SERVER_ROOMS.collect(tx, (server, 0)..=(server, RoomNum::MAX), |(_, room), ()| room)
 }
 
+/// Other servers that are in any room of ours, from a name on.
+pub fn known(tx: &impl Read, me: &ServerName, from: &str, limit: usize) -> Result<Vec<OwnedServerName>> {
+    let mut out: Vec<OwnedServerName> = Vec::new();
+    let mut after = (from.to_owned(), 0);
+    while out.len() < limit {
+        // The first room of the next server: the other rooms of one are passed over.
+        let mut next = None;
+        tables::SERVER_ROOMS.scan(tx, (after.0.as_str(), after.1)..=(LAST, RoomNum::MAX), |(server, _), ()| {
+            next = Some(server.to_owned());
+            Ok(Flow::Stop)
+        })?;
+        let Some(server) = next else { break };
+        out.extend(ServerName::parse(&server).ok().filter(|name| name != me));
+        after = (format!("{server}\0"), 0);
+    }
+    Ok(out)
+}
+
 /// Whether a server is in a room that somebody is in.
 pub fn shares_room(tx: &impl Read, server: &ServerName, user: &UserId) -> Result<bool> {
     for room in members::joined_rooms(tx, user)? {

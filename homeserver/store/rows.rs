@@ -379,6 +379,9 @@ pub struct DestinationRow {
     /// How often in a row it could not be told.
     #[serde(default)]
     pub failures: u32,
+    /// When the first of those failures was, milliseconds, or 0.
+    #[serde(default)]
+    pub failing_since: u64,
     /// When it is tried again, milliseconds.
     #[serde(default)]
     pub retry_at: u64,

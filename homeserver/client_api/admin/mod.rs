@@ -3,6 +3,7 @@
 //! administrators; what they change is logged.
 
 mod accounts;
+mod federation;
 mod moderation;
 mod notices;
 mod removal;
@@ -39,6 +40,7 @@ pub fn routes(router: &mut Router) {
     removal::routes(router);
     reports::routes(router);
     notices::routes(router);
+    federation::routes(router);
     server::routes(router);
 }
 

@@ -1,0 +1,108 @@
+//! The other servers: with whom rooms are shared, since when one can't be reached, and trying it now.
+
+use std::sync::Arc;
+
+use http::Method;
+use ruma::{OwnedServerName, ServerName};
+use serde_json::{Value, json};
+
+use super::{look, part, route};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    http::{Asked, Reply, Router, reply},
+    rooms::{Room, servers},
+    store::rows::DestinationRow,
+};
+
+const ALL: &str = "/_synapse/admin/v1/federation/destinations";
+const ONE: &str = "/_synapse/admin/v1/federation/destinations/{destination}";
+/// Servers that are looked at for a list at most.
+const MAX_SERVERS: usize = 20_000;
+
+pub(super) fn routes(router: &mut Router) {
+    route(router, Method::GET, ALL, list);
+    route(router, Method::GET, ONE, get);
+    route(router, Method::GET, "/_synapse/admin/v1/federation/destinations/{destination}/rooms", rooms);
+    route(router, Method::POST, "/_synapse/admin/v1/federation/destinations/{destination}/reset_connection", reset);
+}
+
+fn shown(server: &ServerName, row: Option<DestinationRow>) -> Value {
+    let row = row.unwrap_or_default();
+    let failing = row.failures > 0;
+    json!({
+        "destination": server,
+        // Since when it is tried in vain, and how long after that the next try is.
+        "failure_ts": failing.then_some(row.failing_since),
+        "retry_last_ts": if failing { row.failing_since } else { 0 },
+        "retry_interval": if failing { row.retry_at.saturating_sub(row.failing_since) } else { 0 },
+        "last_successful_stream_ordering": (row.acked > 0).then_some(row.acked),
+    })
+}
+
+/// `GET /_synapse/admin/v1/federation/destinations`
+async fn list(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    let (from, limit) = part(&asked)?;
+    let wanted = asked.query("destination").unwrap_or_default().to_lowercase();
+    let mut all = look(app.clone(), |app, tx| servers::known(tx, &app.me.name, "", MAX_SERVERS)).await?;
+    all.retain(|server| server.as_str().contains(&wanted));
+    let total = all.len();
+    let page = all.into_iter().skip(from).take(limit);
+    let page: Vec<Value> = page
+        .map(|server| app.federation.outbox.destination(&server).map(|row| shown(&server, row)))
+        .collect::<Result<_>>()?;
+    let next = from + page.len();
+    let mut answer = json!({ "destinations": page, "total": total });
+    if next < total {
+        answer["next_token"] = next.to_string().into();
+    }
+    reply::json(&answer)
+}
+
+/// The server that a path names. 404 if no room is shared with it and there never was anything to tell it.
+fn named(app: &App, asked: &Asked) -> Result<(OwnedServerName, Option<DestinationRow>)> {
+    let server: OwnedServerName = asked.path(0)?;
+    let row = app.federation.outbox.destination(&server)?;
+    let shares = app.store.read(|tx| Ok(!servers::rooms_of(tx, &server)?.is_empty()))?;
+    match (shares || row.is_some()) && server != app.me.name {
+        true => Ok((server, row)),
+        false => Err(Error::not_found("this server has nothing to do with that one")),
+    }
+}
+
+/// `GET /_synapse/admin/v1/federation/destinations/{destination}`
+async fn get(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    let (server, row) = named(&app, &asked)?;
+    reply::json(&shown(&server, row))
+}
+
+/// `GET /_synapse/admin/v1/federation/destinations/{destination}/rooms`
+async fn rooms(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    let (from, limit) = part(&asked)?;
+    let (server, row) = named(&app, &asked)?;
+    let acked = row.map_or(0, |row| row.acked);
+    let (total, page) = look(app, move |_, tx| {
+        let all = servers::rooms_of(tx, &server)?;
+        let page =
+            all.iter().skip(from).take(limit).map(|num| Ok(Room::at(tx, *num)?.row.id)).collect::<Result<Vec<_>>>()?;
+        Ok((all.len(), page))
+    })
+    .await?;
+    let next = from + page.len();
+    let page: Vec<Value> = page.into_iter().map(|id| json!({ "room_id": id, "stream_ordering": acked })).collect();
+    let mut answer = json!({ "rooms": page, "total": total });
+    if next < total {
+        answer["next_token"] = next.to_string().into();
+    }
+    reply::json(&answer)
+}
+
+/// `POST /_synapse/admin/v1/federation/destinations/{destination}/reset_connection`
+async fn reset(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    let (server, row) = named(&app, &asked)?;
+    if row.is_none_or(|row| row.failures == 0) {
+        return Err(Error::unknown("that server is not tried in vain"));
+    }
+    app.federation.outbox.try_now(&server);
+    reply::json(&json!({}))
+}
