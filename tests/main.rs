@@ -9,6 +9,7 @@ mod admin;
 mod architecture;
 mod cli;
 mod encryption;
+mod federation_asking;
 mod federation_outbox;
 mod federation_talk;
 mod federation_wire;
