@@ -225,4 +225,5 @@ export default {
   'error.locked': 'This account is locked. Ask whoever runs the server.',
   'error.suspended': 'This account may only read for now.',
   'error.deactivated': 'This account has been deactivated.',
+  'join.asked': 'You have asked to be let in',
 };

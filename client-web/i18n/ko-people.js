@@ -225,4 +225,5 @@ export default {
   'error.locked': '잠긴 계정입니다. 서버 운영자에게 문의하세요.',
   'error.suspended': '지금은 읽기만 할 수 있는 계정입니다.',
   'error.deactivated': '비활성화된 계정입니다.',
+  'join.asked': '참여를 요청했습니다',
 };

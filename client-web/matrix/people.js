@@ -40,9 +40,17 @@ export class People {
     this.me = me;
   }
 
-  /** Somebody's profile: what is known of it at once, and what the server says when it has answered. @param {string} id */
-  profile(id) {
-    const shown = this.#known.get(id) ?? signal(profile(id, null));
+  /**
+   * Somebody's profile: what is known of it at once, and what the server says when it has answered.
+   * @param {string} id
+   * @param {Profile} [met] as they are known from a room: then nobody is asked
+   */
+  profile(id, met) {
+    const shown = this.#known.get(id) ?? signal(met ?? profile(id, null));
+    if (met) {
+      if (shown.peek().name !== met.name || shown.peek().avatar !== met.avatar) shown.value = met;
+      this.#asked.set(id, Date.now());
+    }
     this.#known.set(id, shown);
     for (const old of this.#known.keys()) {
       if (this.#known.size <= MOST) break;

@@ -4,7 +4,9 @@
 import { h } from '../kit/dom.js';
 import { openDialog } from '../kit/dialog.js';
 import { signal } from '../kit/signal.js';
+import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
+import { ApiError } from '../matrix/api.js';
 import { roomTarget } from '../matrix/ids.js';
 import { attempt } from './errors.js';
 import { field, form } from './form.js';
@@ -23,21 +25,37 @@ const cancel = (close) => () => h.button({ type: 'button', class: 'button', oncl
 export function joinDialog(app, given = '') {
   return openDialog(
     t('join.title'),
-    (close) =>
-      form(
+    (close) => {
+      /** The room that let nobody in just like that. @type {import('../kit/signal.js').Signal<ReturnType<typeof roomTarget>>} */
+      const refused = signal(/** @type {ReturnType<typeof roomTarget>} */ (null));
+      const knock = async () => {
+        const room = refused.peek();
+        if (!room || !(await attempt(app.client.rooms.knock(room.id, { via: room.via })))) return;
+        close();
+        toast(t('join.asked'));
+      };
+      return form(
         {
           submit: () => t('join.submit'),
           cancel: cancel(close),
           send: async ({ target }) => {
             const room = roomTarget(target, app.client.server);
             if (!room) return t('join.invalid');
-            const id = await app.client.join(room.id, room.via);
-            close();
-            app.go('room', id);
+            refused.value = null;
+            try {
+              const id = await app.client.join(room.id, room.via);
+              close();
+              app.go('room', id);
+            } catch (error) {
+              if (error instanceof ApiError && error.code === 'M_FORBIDDEN') refused.value = room;
+              throw error;
+            }
           },
         },
         field({ name: 'target', label: () => t('join.target'), hint: () => t('join.hint'), required: true, autofocus: true, value: given, spellcheck: 'false', autocapitalize: 'none' }),
-      ),
+        () => (refused.value ? h.button({ type: 'button', class: 'button', onclick: knock }, t('explore.knock')) : null),
+      );
+    },
     labels(),
   );
 }

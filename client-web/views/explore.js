@@ -4,6 +4,7 @@
 import { h } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { onStop, signal } from '../kit/signal.js';
+import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
 import { attempt, words } from './errors.js';
 import { icon } from './icons.js';
@@ -80,9 +81,12 @@ function row(app, room, server) {
   const via = [server, room.room_id.split(':').slice(1).join(':')].filter(Boolean).slice(0, MOST_VIA);
   const enter = async () => {
     busy.value = true;
-    const id = await attempt(room.join_rule === 'knock' ? app.client.rooms.knock(target, { via }) : app.client.join(target, via));
+    const knocks = room.join_rule === 'knock';
+    const id = await attempt(knocks ? app.client.rooms.knock(target, { via }) : app.client.join(target, via));
     busy.value = false;
-    if (id) app.go('room', id);
+    if (!id) return;
+    if (knocks) toast(t('join.asked'));
+    else app.go('room', id);
   };
   const isIn = () => app.client.store.room(room.room_id)?.membership.value === 'join';
   return h.li(

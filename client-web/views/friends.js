@@ -35,7 +35,7 @@ export function friendsPage(app) {
 function friendList(app) {
   const { client } = app;
   const here = (/** @type {string} */ user) => ['online', 'unavailable'].indexOf(client.store.presence(user)?.state ?? '') >= 0;
-  const all = () => client.friends.with('friend').sort((a, b) => Number(here(b.user)) - Number(here(a.user)) || client.people.profile(a.user).value.name.localeCompare(client.people.profile(b.user).value.name));
+  const all = () => client.friends.with('friend').sort((a, b) => Number(here(b.user)) - Number(here(a.user)) || a.room.member(a.user).name.localeCompare(b.room.member(b.user).name));
   return () => {
     const friends = all();
     if (!friends.length) return empty('people', () => t('friends.none'), () => t('friends.noneHint'), h.a({ class: 'button primary', href: link('friends', 'add') }, () => t('friends.add')));

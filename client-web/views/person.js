@@ -25,13 +25,21 @@ import { empty, page, section } from './page.js';
  * @param {{ note?: () => string, actions?: any }} more
  */
 export function personRow(app, id, { note, actions }) {
-  const profile = app.client.people.profile(id);
+  const profile = app.client.people.profile(id, met(app, id));
   return h.li(
     { class: 'row' },
     withPresence(app.client.store, () => id, avatar(id, () => profile.value.name, 'medium', 'person', () => profile.value.avatar)),
     h.div({ class: 'row-text' }, h.a({ class: 'row-title row-link', href: link('user', id), dir: 'auto' }, () => profile.value.name), () => (note?.() ? h.span({ class: 'row-note wraps clamp', dir: 'auto' }, note()) : null)),
     h.div({ class: 'row-actions' }, actions),
   );
+}
+
+/** A friend as the chat with them has them, which saves asking. @param {App} app @param {string} id */
+function met(app, id) {
+  const room = app.client.friends.ties.peek().get(id)?.room;
+  if (!room?.members.get(id)?.content.displayname) return undefined;
+  const { name, avatar: picture } = room.member(id);
+  return { id, name, avatar: picture };
 }
 
 /** Whether somebody is there, and what they say about it. @param {import('../matrix/store.js').Store} store @param {string} id */

@@ -24,7 +24,8 @@ const FOLDED = 'hearth.folded';
 /** @typedef {import('../matrix/room.js').Room} Room */
 /** @typedef {import('./app.js').App} App */
 /** @typedef {import('../matrix/sections.js').SectionName} SectionName */
-/** @typedef {{ section: SectionName, count: number, unread: number } | { room: Room }} Line */
+/** @typedef {{ section: SectionName, count: number, unread: number }} Heading */
+/** @typedef {Heading | { room: Room }} Line */
 
 const tellings = later(async () => (await import('./notifier.js')).notifier);
 
@@ -38,6 +39,8 @@ export function roomList(app) {
     localStorage.setItem(FOLDED, [...folded.peek()].join(' '));
   };
   const lines = computed(() => (typed.value.trim() ? matching(store.rooms.value, typed.value) : sectioned(store.rooms.value, store.direct.value, folded.value)));
+  /** The counts of a section as they are now: its row stays, and so does the focus in it. @type {(line: Heading) => Heading} */
+  const figures = (line) => /** @type {Heading} */ (lines.value.find((one) => 'section' in one && one.section === line.section) ?? line);
   const state = computed(() => {
     if (lines.value.length) return 'rooms';
     if (typed.value) return 'noMatch';
@@ -54,8 +57,8 @@ export function roomList(app) {
         if (now === 'rooms') {
           return longList({
             items: () => lines.value,
-            key: (line) => ('room' in line ? line.room.id : `${line.section} ${line.count} ${line.unread}`),
-            render: (line) => ('room' in line ? roomRow(app, line.room) : sectionRow(line, () => folded.value.has(line.section), () => fold(line.section))),
+            key: (line) => ('room' in line ? line.room.id : line.section),
+            render: (line) => ('room' in line ? roomRow(app, line.room) : sectionRow(line, figures, () => folded.value.has(line.section), () => fold(line.section))),
             height: (line) => ('room' in line ? ROW : SECTION_ROW),
           });
         }
@@ -108,16 +111,15 @@ function prepare(rooms, from = 0) {
   if (at < rooms.length) setTimeout(() => prepare(rooms, at));
 }
 
-/** @param {Exclude<Line, { room: Room }>} line @param {() => boolean} folded @param {() => void} fold */
-function sectionRow({ section, count, unread }, folded, fold) {
+/** @param {Heading} line @param {(line: Heading) => Heading} figures @param {() => boolean} folded @param {() => void} fold */
+function sectionRow(line, figures, folded, fold) {
+  const badge = () => {
+    const { count, unread } = figures(line);
+    return unread ? h.span({ class: 'badge' }, number(unread)) : h.span({ class: 'badge quiet' }, number(count));
+  };
   return h.li(
     { class: 'room-section' },
-    h.button(
-      { type: 'button', 'aria-expanded': () => String(!folded()), onclick: fold },
-      icon('fold'),
-      h.span({ class: 'room-section-name' }, () => t(`section.${section}`)),
-      unread ? h.span({ class: 'badge' }, () => number(unread)) : h.span({ class: 'badge quiet' }, () => number(count)),
-    ),
+    h.button({ type: 'button', 'aria-expanded': () => String(!folded()), onclick: fold }, icon('fold'), h.span({ class: 'room-section-name' }, () => t(`section.${line.section}`)), badge),
   );
 }
 
@@ -183,9 +185,10 @@ function filter(app, typed, lines) {
     (event) => {
       if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || event.key.toLowerCase() !== 'k') return;
       event.preventDefault();
+      if (input.checkVisibility()) return input.focus();
       // On a small screen the list has to come into sight first.
-      if (!input.checkVisibility()) app.go('home');
-      requestAnimationFrame(() => input.focus());
+      app.go('home');
+      requestAnimationFrame(() => requestAnimationFrame(() => input.focus()));
     },
     { signal: shortcut.signal },
   );

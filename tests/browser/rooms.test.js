@@ -54,10 +54,12 @@ test('another finds it by exploring and joins, but can’t write there', async (
 });
 
 test('a server that can’t be asked for its rooms is told of', async () => {
+  bob.expectsTrouble = true;
   await bob.page.getByRole('link', { name: 'Explore' }).click();
   await bob.page.getByLabel('Server to look on').fill('nowhere.invalid');
   await bob.page.getByRole('button', { name: 'Show' }).click();
   await bob.page.getByRole('button', { name: 'Try again' }).waitFor();
+  bob.expectsTrouble = false;
 });
 
 test('rooms stand in sections that can be folded, by activity and by what they are tagged', async () => {
@@ -153,7 +155,8 @@ test('a room that people ask to join: one knocks, and is let in', async () => {
   await alice.sees(shop);
   await bob.page.getByRole('link', { name: 'Explore' }).click();
   await bob.page.getByRole('searchbox', { name: 'Search public rooms' }).fill(shop);
-  await bob.page.getByRole('button', { name: /^Ask to join/ }).first().click();
+  await bob.page.getByRole('button', { name: `Ask to join: ${shop}` }).click();
+  await bob.page.getByText('You have asked to be let in').waitFor();
   await alice.page.getByRole('link', { name: 'Members' }).click();
   await alice.page.getByRole('complementary', { name: 'Members' }).getByRole('link', { name: bob.user }).click();
   await alice.page.getByRole('button', { name: 'Let in' }).click();
