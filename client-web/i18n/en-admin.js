@@ -74,4 +74,5 @@ export default {
   'reports.reason': '“{text}”',
   'reports.by': 'Reported by {name}, {when}',
   'reports.dismiss': 'Dismiss',
+  'health.retry': 'Try now',
 };

@@ -74,4 +74,5 @@ export default {
   'reports.reason': '“{text}”',
   'reports.by': '{name} 님이 신고, {when}',
   'reports.dismiss': '닫기',
+  'health.retry': '지금 시도',
 };

@@ -118,6 +118,11 @@ export class Admin {
     return { version: `Hearth ${own.version}`, uptime: own.uptime_ms, memory: own.memory?.resident_bytes, database: own.database?.bytes, disk: own.database?.free_disk_bytes, accounts: own.accounts, rooms: own.rooms };
   }
 
+  /** Tries a server now, which would otherwise be tried later. @param {string} server */
+  retry(server) {
+    return this.api.post(path`/v1/federation/destinations/${server}/reset_connection`);
+  }
+
   /** The servers this one talks to, or null where it doesn't say. @returns {Promise<Peer[] | null>} */
   async peers() {
     const answer = await this.api.get(path`/v1/federation/destinations`, { query: { limit: PAGE } }).catch(absent);

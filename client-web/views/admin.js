@@ -9,6 +9,7 @@ import { Admin } from '../matrix/admin.js';
 import { invitationsPart } from './admin-invitations.js';
 import { reportsPart, roomsPart } from './admin-rooms.js';
 import { usersPart } from './admin-users.js';
+import { attempt } from './errors.js';
 import { empty, fetched, page, section } from './page.js';
 
 /** @typedef {import('./app.js').App} App */
@@ -59,14 +60,18 @@ function healthPart(app, admin) {
       () => t('health.peersHint'),
       fetched(
         () => admin.peers(),
-        (peers) => {
+        (peers, again) => {
           if (!peers) return h.p({ class: 'hint' }, () => t('health.noFederation'));
           if (!peers.length) return h.p({ class: 'hint' }, () => t('health.noPeers'));
           return h.ul({ class: 'card flush', role: 'list' }, peers.map(({ server, failing, retryAt }) =>
             h.li(
               { class: 'row' },
               h.div({ class: 'row-text' }, h.bdi({ class: 'row-title' }, server), failing > 0 && h.span({ class: 'row-note', title: () => exact(failing) }, () => t('health.failing', { when: ago(failing) }))),
-              failing ? h.span({ class: 'chip warn', title: () => exact(retryAt) }, () => t('health.down')) : h.span({ class: 'chip good' }, () => t('health.up')),
+              h.div(
+                { class: 'row-actions' },
+                failing ? h.span({ class: 'chip warn', title: () => exact(retryAt) }, () => t('health.down')) : h.span({ class: 'chip good' }, () => t('health.up')),
+                failing > 0 && h.button({ type: 'button', class: 'button small', 'aria-label': () => `${t('health.retry')}: ${server}`, onclick: () => attempt(admin.retry(server)).then(again) }, () => t('health.retry')),
+              ),
             )));
         },
       ),
