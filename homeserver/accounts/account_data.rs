@@ -111,16 +111,6 @@ pub fn all(tx: &impl Read, user: &UserId) -> Result<Vec<Entry>> {
     })
 }
 
-/// All entries of one room.
-pub fn of_room(tx: &impl Read, user: &UserId, room: &str) -> Result<Vec<Entry>> {
-    let range = (user.as_str(), room, "")..=(user.as_str(), room, LAST);
-    tables::ACCOUNT_DATA.collect(tx, range, |(_, room, kind), row| Entry {
-        room: room.to_owned(),
-        kind: kind.to_owned(),
-        json: row.json,
-    })
-}
-
 /// The tags of a room, by name.
 pub fn tags(tx: &impl Read, user: &UserId, room: &str) -> Result<Map<String, Value>> {
     Ok(match tag_content(tx, user, room)?.remove("tags") {
@@ -227,7 +217,7 @@ mod tests {
     /// A store in which Alice is in two rooms.
     async fn with_rooms() -> (tempfile::TempDir, Store) {
         let (dir, store) = testing::store();
-        let member = MemberRow { membership: "join".into(), event: 0, forgotten: false };
+        let member = MemberRow { membership: "join".into(), event: 0, at: None, forgotten: false };
         let written = store.write(move |tx| {
             for (num, room) in [(1, "!r:b.c"), (2, "!s:b.c")] {
                 tables::ROOM_NUMS.put(tx, room, &num)?;

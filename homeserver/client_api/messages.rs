@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedEventId, UInt, UserId,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, UInt, UserId,
     api::{
         Direction,
         client::{
             context::get_context,
             message::{get_message_events, send_message_event},
             redact::redact_event,
-            room::get_room_event,
+            room::{get_event_by_timestamp, get_room_event},
         },
     },
     events::TimelineEventType,
@@ -28,8 +28,9 @@ use crate::{
     rooms::{
         Pdu, Room,
         draft::{self, Draft},
-        event,
+        event, gaps,
         history::{self, Wanted, Way},
+        moments::{self, Towards},
         state,
         timeline::{self, View},
     },
@@ -134,16 +135,23 @@ pub async fn messages(
     request: get_message_events::v3::Request,
 ) -> Result<get_message_events::v3::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
+    let way = if request.dir == Direction::Backward { Way::Back } else { Way::Forward };
+    let from = app.store.read(|tx| {
+        let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
+        history::known_state(tx, &room, &session.user)?;
+        match &request.from {
+            Some(token) => timeline::parse_token(token),
+            None if way == Way::Back => Ok(timeline::last(tx, room.num, i64::MAX)?.map_or(0, |(order, _)| order)),
+            None => Ok(i64::MIN),
+        }
+    })?;
+    if way == Way::Back {
+        app.federation.fetch.reach_back(&request.room_id, from, count(request.limit, 10)).await?;
+    }
     let read = move || {
         app.store.read(|tx| {
-            let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
+            let room = Room::named(tx, &request.room_id)?;
             let state = history::known_state(tx, &room, &session.user)?;
-            let way = if request.dir == Direction::Backward { Way::Back } else { Way::Forward };
-            let from = match &request.from {
-                Some(token) => timeline::parse_token(token)?,
-                None if way == Way::Back => timeline::last(tx, room.num, i64::MAX)?.map_or(0, |(order, _)| order),
-                None => i64::MIN,
-            };
             let to = request.to.as_deref().map(timeline::parse_token).transpose()?;
             let wanted = Wanted { way, from, to, limit: count(request.limit, 10), filter: &request.filter };
             let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
@@ -154,13 +162,40 @@ pub async fn messages(
             };
             let mut response = get_message_events::v3::Response::new();
             response.start = timeline::token(from);
-            response.end = page.end.map(timeline::token);
+            // Before what is here there may be more, which nobody could be asked for just now.
+            let beyond = match way == Way::Back && !page.events.is_empty() {
+                true => gaps::first(tx, room.num)?.filter(|gap| gap.row.after.is_none()).map(|gap| gap.before - 1),
+                false => None,
+            };
+            response.end = page.end.or(beyond).map(timeline::token);
             response.chunk = raws(page.events);
             response.state = raws(members);
             Ok(response)
         })
     };
     blocking(read).await
+}
+
+/// `GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event`
+pub async fn event_at_time(
+    app: Arc<App>,
+    session: Session,
+    request: get_event_by_timestamp::v1::Request,
+) -> Result<get_event_by_timestamp::v1::Response> {
+    app.limits.take(Bucket::Costly, &session.user)?;
+    let ts = request.ts.get().into();
+    app.store.read(|tx| Room::of_member(tx, &request.room_id, &session.user))?;
+    app.federation.fetch.reach_time(&request.room_id, ts).await?;
+    let found = app.store.read(|tx| {
+        let room = Room::of_member(tx, &request.room_id, &session.user)?;
+        let mut view = View::new(tx, &room, &session.user, None)?;
+        let towards = Towards::from(request.dir);
+        moments::nearest_that(tx, &room, ts, towards, |place| Ok(view.see(tx, place.event)?.is_some()))
+    })?;
+    let (_, id, sent) = found.ok_or_else(|| Error::not_found("there is no event at that time that you may see"))?;
+    let sent = MilliSecondsSinceUnixEpoch(UInt::try_from(sent).map_err(Error::internal)?);
+    let id = OwnedEventId::try_from(id).map_err(Error::internal)?;
+    Ok(get_event_by_timestamp::v1::Response::new(id, sent))
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/context/{eventId}`

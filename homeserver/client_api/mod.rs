@@ -5,13 +5,11 @@ pub mod absent;
 pub mod account;
 pub mod account_data;
 pub mod admin;
-pub mod dehydrated;
 pub mod devices;
 pub mod directory;
 pub mod discovery;
 pub mod filters;
 pub mod friends;
-pub mod key_backup;
 pub mod keys;
 pub mod media;
 pub mod membership;
@@ -28,7 +26,6 @@ pub mod reporting;
 pub mod rooms;
 pub mod search;
 pub mod session;
-pub mod sliding;
 pub mod state;
 pub mod sync;
 pub mod to_device;
@@ -59,7 +56,6 @@ pub fn routes() -> Router {
     friends::routes(&mut router);
     search::routes(&mut router);
     admin::routes(&mut router);
-    sliding::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router
@@ -141,6 +137,7 @@ fn room_routes(router: &mut Router) {
         .route(messages::messages)
         .route(messages::context)
         .route(search::people)
+        .route(messages::event_at_time)
         .route(reporting::event)
         .route(reporting::room)
         .route(reporting::user)
@@ -176,24 +173,7 @@ fn key_routes(router: &mut Router) {
         .route(keys::changes)
         .route(keys::upload_cross_signing)
         .route(keys::sign)
-        .route_raw(key_backup::latest)
-        .route_raw(key_backup::version)
-        .route(key_backup::create)
-        .route(key_backup::update)
-        .route(key_backup::delete)
-        .route_raw(key_backup::put_all)
-        .route_raw(key_backup::put_of_room)
-        .route_raw(key_backup::put_one)
-        .route_raw(key_backup::all)
-        .route_raw(key_backup::of_room)
-        .route_raw(key_backup::one)
-        .route_raw(key_backup::remove_all)
-        .route_raw(key_backup::remove_of_room)
-        .route_raw(key_backup::remove_one)
-        .route(dehydrated::put)
-        .route_raw(dehydrated::device)
-        .route(dehydrated::remove)
-        .route_raw(dehydrated::events)
+        .route(keys::backup_version)
         .route(to_device::send);
 }
 

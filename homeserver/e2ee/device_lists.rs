@@ -248,7 +248,7 @@ mod tests {
 
     /// Sets a membership at the next position.
     fn member(tx: &WriteTx, room: RoomNum, user: &UserId, membership: &str) -> Result<()> {
-        let row = MemberRow { membership: membership.into(), event: tx.next_pos(), forgotten: false };
+        let row = MemberRow { membership: membership.into(), event: tx.next_pos(), at: None, forgotten: false };
         tables::MEMBERS.put(tx, (room, user.as_str()), &row)?;
         tables::USER_ROOMS.put(tx, (user.as_str(), room), &row)
     }

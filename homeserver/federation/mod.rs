@@ -2,10 +2,14 @@
 //! without holding a transaction, what `rooms` then decides. Gets its resources when it is made, and never
 //! sees who uses it.
 
+mod backfill;
+pub mod checking;
 pub mod discovery;
 pub mod edus;
+pub mod fetch;
 pub mod fleeting;
 mod flights;
+pub mod inbound;
 pub mod keyring;
 pub mod keys;
 pub mod outbox;
@@ -20,7 +24,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use checking::Checker;
+pub use fetch::Fetch;
 pub use flights::{Flights, Place};
+pub use inbound::Inbound;
 pub use keyring::{At, Keyring, Keys, Wanted};
 pub use outbox::Outbox;
 pub use remote::{Bounds, Failure, Incoming, Remote};
@@ -50,6 +57,12 @@ pub struct Federation {
     pub edus: Edus,
     /// Keys of their people's devices.
     pub keys: RemoteKeys,
+    /// Events that came from them, checked.
+    pub checker: Checker,
+    /// Events that are lacking, fetched.
+    pub fetch: Fetch,
+    /// The transactions that they send.
+    pub arrivals: Inbound,
     /// Their requests to us that are under way.
     pub inbound: Flights,
 }
@@ -86,7 +99,11 @@ impl Federation {
             presence: settings.presence.then(|| live.presence.clone()),
             keys: keys.clone(),
         };
-        Ok(Self { me, store, remote, keyring, outbox, edus, keys, inbound: Flights::new(MAX_FROM_SERVER) })
+        let checker = Checker::new(keyring.clone());
+        let fetch = Fetch::new(me.clone(), store.clone(), remote.clone(), checker.clone());
+        let arrivals = Inbound::new(me.clone(), store.clone(), checker.clone(), fetch.clone());
+        let inbound = Flights::new(MAX_FROM_SERVER);
+        Ok(Self { me, store, remote, keyring, outbox, edus, keys, checker, fetch, arrivals, inbound })
     }
 }
 

@@ -1,10 +1,12 @@
 //! The server-server API: one file per chapter of the spec. A handler is three moves: parse, one call,
 //! answer. This file is the list of routes.
 
+pub mod events;
 pub mod keys;
 pub mod media;
 pub mod public_rooms;
 pub mod queries;
+pub mod transactions;
 pub mod user_keys;
 pub mod version;
 
@@ -17,6 +19,8 @@ use crate::{
 pub fn routes(router: &mut Router) {
     key_routes(router);
     people_routes(router);
+    event_routes(router);
+    router.route(transactions::send);
     router.route(version::version).route(version::well_known_server).route(version::query);
 }
 
@@ -32,6 +36,17 @@ fn people_routes(router: &mut Router) {
         .route(public_rooms::search_public_rooms)
         .route_raw(media::download)
         .route_raw(media::thumbnail);
+}
+
+fn event_routes(router: &mut Router) {
+    router
+        .route(events::event)
+        .route(events::state)
+        .route(events::state_ids)
+        .route(events::event_auth)
+        .route(events::backfill)
+        .route(events::missing_events)
+        .route(events::by_timestamp);
 }
 
 fn key_routes(router: &mut Router) {

@@ -19,7 +19,7 @@ fn user(n: usize) -> OwnedUserId {
 }
 
 fn put_member(tx: &WriteTx, user: &UserId, room: RoomNum, membership: &str) -> Result<()> {
-    let row = MemberRow { membership: membership.into(), event: tx.next_pos(), forgotten: false };
+    let row = MemberRow { membership: membership.into(), event: tx.next_pos(), at: None, forgotten: false };
     tables::USER_ROOMS.put(tx, (user.as_str(), room), &row)?;
     tx.wake(|wake| {
         wake.users.insert(user.to_owned());

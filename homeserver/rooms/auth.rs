@@ -2,7 +2,7 @@
 //! spec: server-server-api#authorization-rules, rooms/v12#authorization-rules
 
 use ruma::{
-    OwnedEventId, UserId,
+    EventId, OwnedEventId, RoomId, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::AuthorizationRules,
     state_res::{auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules},
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     event::Pdu,
-    state::{self, StateId},
+    state::{Overlay, StateId},
 };
 use crate::{
     error::{Error, Result},
@@ -44,6 +44,11 @@ impl Authority {
 
     /// Chooses them. spec: server-server-api#auth-events-selection
     pub fn choose(tx: &impl Read, rules: &AuthorizationRules, state: StateId, wanted: &Wanted<'_>) -> Result<Self> {
+        Self::choose_in(tx, rules, &Overlay::of(state), wanted)
+    }
+
+    /// Chooses them in a state that need not be stored.
+    pub fn choose_in(tx: &impl Read, rules: &AuthorizationRules, state: &Overlay, wanted: &Wanted<'_>) -> Result<Self> {
         let Wanted { kind, sender, state_key, content } = *wanted;
         let keys = auth_types_for_event(kind, sender, state_key, content, rules).map_err(Error::bad_json)?;
         let create_is_cited = keys.iter().any(|(kind, _)| *kind == StateEventType::RoomCreate);
@@ -81,9 +86,28 @@ impl Authority {
     }
 }
 
-fn push(tx: &impl Read, state: StateId, kind: &StateEventType, key: &str, events: &mut Vec<Pdu>) -> Result<()> {
-    if let Some(pos) = state::event(tx, state, kind, key)? {
+fn push(tx: &impl Read, state: &Overlay, kind: &StateEventType, key: &str, events: &mut Vec<Pdu>) -> Result<()> {
+    if let Some(pos) = state.event(tx, &kind.to_string(), key)? {
         events.push(Pdu::at(tx, pos)?);
     }
     Ok(())
+}
+
+/// The create event of a room that is called like it, from room version 12 on.
+pub fn create_of(room: &RoomId) -> Option<OwnedEventId> {
+    EventId::parse(format!("${}", room.strip_sigil())).ok()
+}
+
+/// What some events in a row say of an event of another server: the events that it cites itself, which
+/// have to be the right ones, of its room and not rejected, and have to allow it. Every one of them has
+/// to be known. The reason if they don't.
+/// spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4)
+pub fn check_cited(rules: &AuthorizationRules, pdu: &Pdu, cited: &[Pdu]) -> Result<(), String> {
+    let find = |id: &EventId| cited.iter().find(|event| event.id == id);
+    check_state_independent_auth_rules(rules, pdu, find)?;
+    let fetch = |kind: &StateEventType, key: &str| {
+        let kind = TimelineEventType::from(kind.to_string());
+        cited.iter().find(|event| event.is_state(&kind, key))
+    };
+    check_state_dependent_auth_rules(rules, pdu, fetch)
 }

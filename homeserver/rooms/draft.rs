@@ -26,8 +26,6 @@ use crate::{
 
 /// The JSON of an event at most. spec: client-server-api#size-limits
 const MAX_EVENT: usize = 65_536;
-/// Events before an event that it names at most; with more, the room's others wait for the next one.
-const MAX_PREV: usize = 10;
 /// IDs, types and state keys at most.
 const MAX_KEY: usize = 255;
 
@@ -88,7 +86,7 @@ pub fn post(tx: &WriteTx, room: &mut Room, signed: Signed, sent_by: Option<(Stri
     let incoming = Incoming {
         pdu: &signed.pdu,
         json: signed.json,
-        state_before: room.row.state,
+        state_before: append::before_next(tx, room)?.store(tx, room.row.state)?,
         standing: Standing::Accepted,
         sent_by,
         outgoing: true,
@@ -106,8 +104,8 @@ pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: 
     let draft = &aimed(tx, room, sender, draft)?;
     let rules = room.rules();
     let wanted = Wanted { kind: &draft.kind, sender, state_key: draft.state_key.as_deref(), content: &draft.content };
-    let authority = Authority::choose(tx, &rules.authorization, room.row.state, &wanted)?;
-    let prev: Vec<_> = room.row.extremities.iter().take(MAX_PREV).map(|(_, id)| id.as_str().into()).collect();
+    let authority = Authority::choose_in(tx, &rules.authorization, &append::before_next(tx, room)?, &wanted)?;
+    let prev: Vec<_> = room.row.extremities.iter().take(append::MAX_PREV).map(|(_, id)| id.as_str().into()).collect();
     let auth = authority.cited().into_iter().map(|id| CanonicalJsonValue::String(id.into())).collect();
     let mut object = body(sender, draft, &rules, clock::now_ms())?;
     object.insert("room_id".into(), room.row.id.as_str().into());

@@ -7,6 +7,7 @@ use ruma::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::state::Overlay;
 use crate::{
     base::{Pos, RoomNum},
     error::{Error, Result},
@@ -125,6 +126,22 @@ pub fn position(tx: &impl Read, id: &EventId) -> Result<Option<Pos>> {
     tables::EVENT_IDS.get(tx, id.as_str())
 }
 
+/// The room's state after an event that has been judged over the state before it.
+pub fn state_after(tx: &impl Read, pos: Pos) -> Result<Overlay> {
+    let row = row(tx, pos)?;
+    if row.state_after != 0 {
+        return Ok(Overlay::of(row.state_after));
+    }
+    let mut after = Overlay::of(row.state_before);
+    let pdu = Pdu::parse(parse_id(&row.id)?, &row.pdu)?;
+    if let Some(state_key) = pdu.state_key.filter(|_| row.standing != Standing::Rejected)
+        && let Some(key) = super::state::key(tx, &pdu.name, &state_key)?
+    {
+        after.set(tx, key, pos)?;
+    }
+    Ok(after)
+}
+
 /// The position and row of an event of a room by its ID, if it may be shown at all.
 pub fn shown(tx: &impl Read, room: RoomNum, id: &EventId) -> Result<Option<(Pos, EventRow)>> {
     let Some(pos) = tables::EVENT_IDS.get(tx, id.as_str())? else {
@@ -193,9 +210,14 @@ pub struct Slices<'a> {
     pub content: &'a RawValue,
     /// When it was sent.
     pub origin_server_ts: u64,
-    /// What it redacts, in old room versions.
-    #[serde(borrow)]
-    pub redacts: Option<std::borrow::Cow<'a, str>>,
+    /// What it redacts, in old room versions. In later ones it may be anything.
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    pub redacts: Option<String>,
+}
+
+fn text_or_nothing<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let value = Option::<&RawValue>::deserialize(value)?;
+    Ok(value.and_then(|text| serde_json::from_str(text.get()).ok()))
 }
 
 impl<'a> Slices<'a> {

@@ -26,6 +26,9 @@ pub const MAX_PAGE: usize = 1000;
 /// Events that one answer looks at, seen or not: the rest is for the next page.
 const MAX_LOOK: usize = 4000;
 
+/// Changes of somebody's membership that are followed back to when they left.
+const MAX_MOVES: usize = 100;
+
 /// Which way a page goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -102,12 +105,13 @@ fn places(tx: &impl Read, room: &Room, wanted: &Wanted<'_>, at: i64, limit: usiz
 /// The state of a room that somebody may know: the present one for its members (and for everybody if
 /// the room is readable by the world), the one in which they left for those who left. 403 for others.
 pub fn known_state(tx: &impl Read, room: &Room, user: &UserId) -> Result<StateId> {
-    let row = members::of(tx, room.num, user)?.filter(|row| !row.forgotten);
+    let row = members::of(tx, room.num, user)?.filter(|row| !row.forgotten && row.event != 0);
     match row {
         Some(row) if row.membership == "join" => return Ok(room.row.state),
         Some(row) => {
             if let Some(left) = last_leaving(tx, user, row.event)? {
-                return timeline::state_at(tx, room.num, timeline::order_of(left));
+                let order = timeline::order(tx, left)?.unwrap_or_else(|| timeline::order_of(row.since()));
+                return timeline::state_at(tx, room.num, order);
             }
         }
         None => {}
@@ -121,7 +125,8 @@ pub fn known_state(tx: &impl Read, room: &Room, user: &UserId) -> Result<StateId
 /// Where somebody last went out of a room that they were in, going back from their membership event at
 /// `at`. None if they never were in it.
 fn last_leaving(tx: &impl Read, user: &UserId, mut at: Pos) -> Result<Option<Pos>> {
-    loop {
+    // What other servers say of their pasts may go in circles.
+    for _ in 0..MAX_MOVES {
         let before = event::row(tx, at)?.state_before;
         let Some(earlier) = state::event(tx, before, &StateEventType::RoomMember, user.as_str())? else {
             return Ok(None);
@@ -129,12 +134,9 @@ fn last_leaving(tx: &impl Read, user: &UserId, mut at: Pos) -> Result<Option<Pos
         if membership(tx, earlier)? == "join" {
             return Ok(Some(at));
         }
-        // Positions fall from step to step, so this ends.
-        if earlier >= at {
-            return Ok(None);
-        }
         at = earlier;
     }
+    Ok(None)
 }
 
 /// Whether everybody may read the room.
@@ -196,7 +198,7 @@ pub fn context(
     let unknown = || Error::not_found("there is no such event, or you may not see it");
     let (pos, row) = event::shown(tx, room.num, id)?.ok_or_else(unknown)?;
     let event = view.see_row(tx, pos, &row)?.ok_or_else(unknown)?;
-    let order = timeline::order_of(pos);
+    let order = row.place(pos).ok_or_else(unknown)?;
     let half = limit.min(MAX_PAGE) / 2;
     let around = |way, from, limit| Wanted { way, from, to: None, limit, filter };
     let none = || Page { events: Vec::new(), senders: Vec::new(), end: None };

@@ -17,13 +17,14 @@ use super::{
 };
 use crate::{
     accounts::profile,
-    base::{RoomNum, signing::Identity},
+    base::{Pos, RoomNum, signing::Identity},
     error::{Error, Result},
     store::{Flow, LAST, Read, WriteTx, rows::MemberRow, tables},
 };
 
-/// Brings the index in step with a room whose current state was `old`.
-pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId) -> Result<()> {
+/// Brings the index in step with a room whose current state was `old`, and is another since the position
+/// `now`.
+pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId, now: Pos) -> Result<()> {
     for (key, pos) in state::diff(tx, old, room.row.state)? {
         if !state::is_member(key) {
             continue;
@@ -34,7 +35,8 @@ pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId) -> Result<()> 
             0 => "leave".to_owned(),
             pos => Pdu::at(tx, pos)?.membership().unwrap_or_else(|| "leave".to_owned()),
         };
-        set(tx, room, &user, MemberRow { membership, event: pos, forgotten: false })?;
+        let at = Some(now).filter(|now| *now != pos);
+        set(tx, room, &user, MemberRow { membership, event: pos, at, forgotten: false })?;
     }
     Ok(())
 }

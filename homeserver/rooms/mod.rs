@@ -5,6 +5,7 @@
 //! In the order in which an event meets them: `draft` (wanted → signed) → `auth` → `append` (the only
 //! function that writes an event) → `state` → `timeline`, `members`, `relations`, `redact`.
 
+pub mod accept;
 pub mod acl;
 pub mod admins;
 pub mod aggregations;
@@ -19,9 +20,13 @@ pub mod event;
 pub mod filter;
 pub mod finding;
 pub mod friends;
+pub mod gaps;
+pub mod given;
 pub mod history;
 pub mod members;
+pub mod moments;
 pub mod outgoing;
+pub mod outliers;
 pub mod pdu;
 pub mod people;
 pub mod power;
@@ -34,6 +39,7 @@ pub mod resolve;
 mod restricted;
 pub mod room;
 pub mod search;
+pub mod served;
 pub mod servers;
 pub mod state;
 pub mod threads;

@@ -16,7 +16,11 @@ use ruma::{
 };
 use serde_json::{Map, Value};
 
-use super::room::Room;
+use super::{
+    event::Pdu,
+    room::Room,
+    state::{self, StateId},
+};
 use crate::{
     error::{Error, Result},
     store::Read,
@@ -43,11 +47,21 @@ pub struct Powers {
 impl Powers {
     /// The powers in a room.
     pub fn of(tx: &impl Read, room: &Room) -> Result<Self> {
+        Self::at(tx, room, room.row.state)
+    }
+
+    /// The powers in a state of a room.
+    pub fn at(tx: &impl Read, room: &Room, state: StateId) -> Result<Self> {
         let rules = room.rules().authorization;
-        let create = room.state_event(tx, &StateEventType::RoomCreate, "")?;
-        let create = create.ok_or_else(|| Error::internal("a room without a create event"))?;
+        let event = |kind: StateEventType| match state::event(tx, state, &kind, "")? {
+            Some(pos) => Pdu::at(tx, pos).map(Some),
+            None => Ok::<_, Error>(None),
+        };
+        let create =
+            event(StateEventType::RoomCreate)?.ok_or_else(|| Error::internal("a room without a create event"))?;
         let creators = RoomCreateEvent::new(create).creators(&rules).map_err(Error::internal)?;
-        Ok(Self { creators, levels: room.state_content(tx, &StateEventType::RoomPowerLevels)?, rules })
+        let levels = event(StateEventType::RoomPowerLevels)?.and_then(|event| event.content_as());
+        Ok(Self { creators, levels, rules })
     }
 
     /// Somebody's level; the greatest there is for privileged creators.

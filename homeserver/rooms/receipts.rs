@@ -12,7 +12,7 @@ use super::{
     outgoing::{self, Outgoing},
     room::Room,
     threads,
-    timeline::{View, order_of},
+    timeline::{self, View},
 };
 use crate::{
     accounts::account_data,
@@ -73,7 +73,7 @@ pub fn place(tx: &impl Read, room: &Room, user: &UserId, id: &EventId, thread: &
         thread => threads::of(tx, room.num, &slices)?.as_deref().unwrap_or(MAIN) == thread,
     };
     match fits {
-        true => Ok(order_of(pos)),
+        true => row.place(pos).ok_or_else(unknown),
         false => Err(Error::invalid_param("the event is not in this thread")),
     }
 }
@@ -141,7 +141,7 @@ pub fn set_fully_read(tx: &WriteTx, room: &Room, user: &UserId, id: &EventId) ->
     let old = account_data::get(tx, user, &room.row.id, FULLY_READ)?;
     if let Some(Content { event_id }) = old.and_then(|json| serde_json::from_str(&json).ok())
         && let Some(pos) = tables::EVENT_IDS.get(tx, event_id.as_str())?
-        && order_of(pos) >= order
+        && timeline::order(tx, pos)?.is_some_and(|old| old >= order)
     {
         return Ok(());
     }
@@ -194,24 +194,6 @@ pub struct Event {
     content: Content,
     #[serde(rename = "type")]
     kind: &'static str,
-}
-
-impl Event {
-    /// Several events as one, for answers that have room for one alone: of a person's receipts for one
-    /// event in two threads only one is in it.
-    pub fn merged(events: Vec<Self>) -> Option<Self> {
-        let mut events = events.into_iter();
-        let mut all = events.next()?;
-        for event in events {
-            for (id, kinds) in event.content {
-                let known = all.content.entry(id).or_default();
-                for (kind, people) in kinds {
-                    known.entry(kind).or_default().extend(people);
-                }
-            }
-        }
-        Some(all)
-    }
 }
 
 /// Receipts that somebody is to be shown.

@@ -12,7 +12,6 @@ use super::{
     relations,
     room::Room,
     search,
-    timeline::order_of,
 };
 use crate::{
     base::Pos,
@@ -35,36 +34,43 @@ pub fn target(room: &Room, pdu: &Pdu) -> Option<OwnedEventId> {
     }
 }
 
-/// Empties what the event at `pos` redacts, or the event itself if a redaction of it came first.
-pub(super) fn apply(tx: &WriteTx, room: &Room, pos: Pos, pdu: &Pdu) -> Result<()> {
-    let waiting = tables::REDACTIONS_AHEAD.get(tx, pdu.id.as_str())?;
-    if let Some(redaction) = waiting {
-        tables::REDACTIONS_AHEAD.remove(tx, pdu.id.as_str())?;
-        let by = Pdu::at(tx, redaction)?;
-        if may(tx, room, &by.sender, &pdu.sender)? {
+/// Empties the event at `pos` if redactions of it came first. Whatever comes first, the outcome is the same:
+/// a redaction may do what its sender might where it was sent.
+pub(super) fn meet(tx: &WriteTx, room: &Room, pos: Pos, pdu: &Pdu) -> Result<()> {
+    let id = pdu.id.as_str();
+    let waiting = tables::REDACTIONS_WAITING.collect(tx, (id, 0)..=(id, Pos::MAX), |(_, redaction), ()| redaction)?;
+    for redaction in waiting {
+        tables::REDACTIONS_WAITING.remove(tx, (id, redaction))?;
+        if may(tx, room, redaction, &pdu.sender)? {
             empty(tx, room, pos, redaction)?;
         }
     }
+    Ok(())
+}
+
+/// Empties what the event at `pos` redacts, now or when it comes.
+pub(super) fn apply(tx: &WriteTx, room: &Room, pos: Pos, pdu: &Pdu) -> Result<()> {
     let Some(target) = target(room, pdu) else {
         return Ok(());
     };
     match tables::EVENT_IDS.get(tx, target.as_str())? {
         Some(found) => {
-            let victim = Pdu::at(tx, found)?;
-            let same_room = event::row(tx, found)?.room == room.num;
-            if same_room && may(tx, room, &pdu.sender, &victim.sender)? {
+            let row = event::row(tx, found)?;
+            if row.room == room.num && may(tx, room, pos, &Pdu::at(tx, found)?.sender)? {
                 empty(tx, room, found, pos)?;
             }
             Ok(())
         }
-        None => tables::REDACTIONS_AHEAD.put(tx, target.as_str(), &pos),
+        None => tables::REDACTIONS_WAITING.put(tx, (target.as_str(), pos), &()),
     }
 }
 
-/// Whether somebody may redact what somebody else sent: by power, or because it came from the same
-/// server, which answers for it. spec: rooms/v3#handling-redactions
-fn may(tx: &impl Read, room: &Room, by: &UserId, whose: &UserId) -> Result<bool> {
-    Ok(by.server_name() == whose.server_name() || Powers::of(tx, room)?.may(by, Action::Redact))
+/// Whether a redaction may empty what somebody sent: by power, or because it came from the same server,
+/// which answers for it. spec: rooms/v3#handling-redactions
+fn may(tx: &impl Read, room: &Room, redaction: Pos, whose: &UserId) -> Result<bool> {
+    let by = Pdu::at(tx, redaction)?.sender;
+    let before = event::row(tx, redaction)?.state_before;
+    Ok(by.server_name() == whose.server_name() || Powers::at(tx, room, before)?.may(&by, Action::Redact))
 }
 
 /// Whether one of our users may redact an event: their own, or by power. 403 if not, 404 if there is
@@ -84,7 +90,9 @@ fn empty(tx: &WriteTx, room: &Room, pos: Pos, by: Pos) -> Result<()> {
         return Ok(());
     }
     search::forget(tx, pos)?;
-    relations::forget(tx, room.num, order_of(pos), &Pdu::at(tx, pos)?)?;
+    if let Some(order) = row.place(pos) {
+        relations::forget(tx, room.num, order, &Pdu::at(tx, pos)?)?;
+    }
     row = emptied(room, &row)?;
     row.redacted_by = by;
     tables::EVENTS.put(tx, pos, &row)

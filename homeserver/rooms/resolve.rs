@@ -1,150 +1,375 @@
 //! State resolution: one state out of several, where a room's history has forked.
 //! spec: rooms/v2#state-resolution, rooms/v12#state-resolution
+//!
+//! The algorithm itself is ruma's. What is done here keeps it cheap: only keys on which the states differ
+//! are resolved, and of the auth chains only what can matter is looked at. Whatever would look at more
+//! events than a budget allows is not done: in the writer the budget is small, and what is too heavy for it
+//! is worked out over a snapshot before, and remembered (see `accept.rs`).
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
+use ring::digest::{SHA256, digest};
 use ruma::{
     EventId, OwnedEventId,
     events::StateEventType,
-    state_res::{self, StateMap},
+    room_version_rules::RoomVersionRules,
+    state_res::{self, StateMap, auth_types_for_event, utils::event_id_set::EventIdSet},
 };
 
 use super::{
-    event::{self, Pdu},
-    room::Room,
-    state::{self, StateId},
+    event::Pdu,
+    state::{self, Overlay},
 };
 use crate::{
     base::Pos,
     error::{Error, Result},
-    store::{Read, WriteTx, tables},
+    store::{Read, tables},
 };
 
-/// Events that one resolution may look at: a bound against rooms that were built to be expensive.
-const MAX_EVENTS: usize = 200_000;
+/// Events that a resolution in the writer may look at.
+pub const IN_WRITER: usize = 1_000;
+/// Events that a resolution over a snapshot may look at: a bound against rooms that were built to be
+/// expensive. What needs more is not accepted.
+pub const OUTSIDE: usize = 200_000;
+/// Conflicting events that are sorted and checked at most.
+const MAX_CONFLICTED: usize = 10_000;
 
-/// The state that a room's forward extremities agree on.
-pub fn current(tx: &WriteTx, room: &Room) -> Result<StateId> {
-    let mut states = Vec::new();
-    for (pos, _) in &room.row.extremities {
-        states.push(after(tx, *pos)?);
-    }
-    resolve(tx, room, &states)
+/// The position that an event has while it has none.
+pub const NEW: Pos = Pos::MAX;
+
+/// An event that is being judged and is not stored, at [`NEW`], and the number of its state key.
+#[derive(Clone)]
+pub struct Newcomer {
+    /// The event.
+    pub pdu: Arc<Pdu>,
+    /// Its state key's number, or one that no key has.
+    pub key: u64,
 }
 
-/// The state after an event.
-pub fn after(tx: &WriteTx, pos: Pos) -> Result<StateId> {
-    let row = event::row(tx, pos)?;
-    let pdu = Pdu::at(tx, pos)?;
-    let Some(key) = &pdu.state_key else {
-        return Ok(row.state_before);
-    };
-    let key = state::key_or_new(tx, &pdu.name, key)?;
-    state::with(tx, row.state_before, &BTreeMap::from([(key, pos)]))
+impl Newcomer {
+    /// A state event that is not stored yet.
+    pub fn of(tx: &impl Read, pdu: &Pdu) -> Result<Option<Self>> {
+        let Some(state_key) = &pdu.state_key else { return Ok(None) };
+        let known = state::key(tx, &pdu.name, state_key)?;
+        let unknown = if pdu.name == "m.room.member" { u64::MAX } else { u64::MAX >> 1 };
+        Ok(Some(Self { pdu: Arc::new(pdu.clone()), key: known.unwrap_or(unknown) }))
+    }
+}
+
+/// What came of an attempt to resolve.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The one state.
+    Resolved(Overlay),
+    /// It would have meant looking at more events than allowed.
+    TooHeavy,
 }
 
 /// The one state that several resolve to.
-pub fn resolve(tx: &WriteTx, room: &Room, states: &[StateId]) -> Result<StateId> {
-    let mut distinct = states.to_vec();
+///
+/// 1. States that are the same, or that have been resolved before, cost nothing.
+/// 2. The contested keys, and the events at them: the conflicted state set.
+/// 3. What else makes the states differ: the auth difference, and from room version 12 on the conflicted
+///    state subgraph.
+/// 4. ruma resolves what is contested, over what the events there may be allowed by.
+pub fn resolve(
+    tx: &impl Read,
+    rules: &RoomVersionRules,
+    states: &[Overlay],
+    newcomer: Option<&Newcomer>,
+    budget: usize,
+) -> Result<Outcome> {
+    // 1.
+    let mut distinct: Vec<&Overlay> = states.iter().collect();
     distinct.sort_unstable();
     distinct.dedup();
-    let [first, others @ ..] = &distinct[..] else {
-        return Ok(0);
+    let first = match &distinct[..] {
+        [] => return Ok(Outcome::Resolved(Overlay::of(0))),
+        [only] => return Ok(Outcome::Resolved((*only).clone())),
+        [first, ..] => *first,
     };
-    if others.is_empty() {
-        return Ok(*first);
+    let memo = memo_key(&distinct, newcomer);
+    if let Some(changes) = tx.resolved(&memo) {
+        return Ok(Outcome::Resolved(Overlay { base: first.base, changes: (*changes).clone() }));
     }
-    // Keys on which all agree can't change by resolution: only the others are looked at.
-    let mut contested = HashSet::new();
-    for other in others {
-        contested.extend(state::diff(tx, *first, *other)?.into_iter().map(|(key, _)| key));
+    let events = Events { tx, newcomer, by_pos: RefCell::default(), by_id: RefCell::default(), left: budget.into() };
+    let resolved = resolve_distinct(&events, rules, &distinct);
+    if events.left.get() == 0 {
+        return Ok(Outcome::TooHeavy);
     }
-    let rules = room.rules();
+    let resolved = resolved?;
+    let newest = distinct.iter().map(|state| state.base).max().unwrap_or(0);
+    tx.note_resolved(memo, newest, Arc::new(resolved.changes.clone()));
+    Ok(Outcome::Resolved(resolved))
+}
+
+fn memo_key(states: &[&Overlay], newcomer: Option<&Newcomer>) -> [u8; 32] {
+    let mut text = format!("{}\n", newcomer.map_or("", |newcomer| newcomer.pdu.id.as_str()));
+    for state in states {
+        text += &format!("{} {:?}\n", state.base, state.changes);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    out
+}
+
+/// A contested key, and what stands at it in each state: 0 where nothing does.
+type Contested = BTreeMap<u64, Vec<Pos>>;
+
+fn resolve_distinct(events: &Events<'_, impl Read>, rules: &RoomVersionRules, states: &[&Overlay]) -> Result<Overlay> {
     let v2 = rules.state_res.v2_rules().ok_or_else(|| Error::internal("this room version resolves otherwise"))?;
-    let mut maps = Vec::new();
-    for state in &distinct {
-        maps.push(map(tx, *state)?);
+    // 2.
+    let contested = contested(events.tx, states)?;
+    let conflicted: BTreeSet<Pos> = contested.values().flatten().copied().filter(|pos| *pos != 0).collect();
+    // 3.
+    let mut chains = Vec::with_capacity(states.len());
+    for index in 0..states.len() {
+        chains.push(events.chain(contested.values().map(|there| there[index]).filter(|pos| *pos != 0))?);
     }
-    let mut chains = Vec::new();
-    for map in &maps {
-        chains.push(auth_chain(tx, map.values().cloned())?.into_iter().collect());
+    let difference = difference(events, states[0], (&contested, &conflicted), &chains)?;
+    let subgraph = match v2.consider_conflicted_state_subgraph {
+        true => subgraph(events, &conflicted, &chains)?,
+        false => HashSet::new(),
+    };
+    let full: BTreeSet<Pos> =
+        conflicted.iter().chain(&difference).chain(&subgraph).copied().filter(|pos| *pos != 0).collect();
+    if full.len() > MAX_CONFLICTED {
+        events.left.set(0);
+        return Err(Error::internal("too many events are in conflict"));
     }
+    // 4.
+    let maps = maps(events, rules, states, (&contested, &full))?;
+    let ids = |set: &HashSet<Pos>| -> Result<EventIdSet<OwnedEventId>> {
+        set.iter().map(|pos| Ok(events.at(*pos)?.id.clone())).collect()
+    };
+    let (difference, subgraph) = (ids(&difference)?, ids(&subgraph)?);
     let resolved = state_res::resolve(
         &rules.authorization,
         v2,
         &maps,
-        chains,
-        |id| Pdu::find(tx, id).ok().flatten(),
-        |conflicted| subgraph(tx, conflicted).ok(),
-    )
-    .map_err(Error::internal)?;
-    let mut changes = BTreeMap::new();
-    for key in contested {
-        let (kind, state_key) = state::key_name(tx, key)?;
-        let pos = match resolved.get(&(StateEventType::from(kind), state_key)) {
-            Some(id) => position(tx, id)?,
-            None => 0,
-        };
-        changes.insert(key, pos);
+        // What is in one of two chains is in the difference.
+        vec![difference, EventIdSet::new()],
+        |id| events.find(id).ok().flatten(),
+        |_| Some(subgraph.clone()),
+    );
+    let resolved = resolved.map_err(|error| Error::internal(format!("a room's state can't be resolved: {error}")))?;
+    let mut out = states[0].clone();
+    for key in contested.keys() {
+        out.set(events.tx, *key, 0)?;
     }
-    state::with(tx, *first, &changes)
-}
-
-fn map(tx: &impl Read, state: StateId) -> Result<StateMap<OwnedEventId>> {
-    let mut out = StateMap::new();
-    for (key, pos) in state::all(tx, state)? {
-        let (kind, state_key) = state::key_name(tx, key)?;
-        out.insert((StateEventType::from(kind), state_key), event::parse_id(&event::row(tx, pos)?.id)?);
+    // Events of the auth difference can stand where in no state anything stood.
+    for pos in full {
+        let pdu = events.at(pos)?;
+        if resolved.get(&map_key(&pdu)) == Some(&pdu.id)
+            && let Some(key) = events.key(pos, &pdu)?
+        {
+            out.set(events.tx, key, pos)?;
+        }
     }
     Ok(out)
 }
 
-fn position(tx: &impl Read, id: &EventId) -> Result<Pos> {
-    tables::EVENT_IDS.get(tx, id.as_str())?.ok_or_else(|| Error::internal(format!("event {id} is missing")))
+fn map_key(pdu: &Pdu) -> (StateEventType, String) {
+    (StateEventType::from(pdu.name.as_str()), pdu.state_key.clone().unwrap_or_default())
 }
 
-/// Every event that some events build their permission on, with themselves.
-pub fn auth_chain(tx: &impl Read, from: impl IntoIterator<Item = OwnedEventId>) -> Result<HashSet<OwnedEventId>> {
-    let mut waiting: Vec<_> = from.into_iter().collect();
-    let mut seen = HashSet::new();
-    while let Some(id) = waiting.pop() {
-        if seen.contains(&id) {
-            continue;
-        }
-        if seen.len() >= MAX_EVENTS {
-            return Err(Error::internal("an auth chain is too long to resolve"));
-        }
-        if let Some(pdu) = Pdu::find(tx, &id)? {
-            waiting.extend(pdu.auth_events);
-        }
-        seen.insert(id);
+fn contested(tx: &impl Read, states: &[&Overlay]) -> Result<Contested> {
+    let mut keys = BTreeSet::new();
+    for other in &states[1..] {
+        keys.extend(states[0].keys_apart(tx, other)?);
     }
-    Ok(seen)
+    let mut out = Contested::new();
+    for key in keys {
+        let mut there = Vec::with_capacity(states.len());
+        for state in states {
+            there.push(state.at(tx, key)?.unwrap_or(0));
+        }
+        if there.iter().any(|pos| *pos != there[0]) {
+            out.insert(key, there);
+        }
+    }
+    Ok(out)
 }
 
-/// The events that lie on a path between two conflicted events, with those: what each can reach
-/// backwards along auth events and what can be reached from there to another one.
+/// The auth difference without the conflicted events: what is in the auth chain of one state and not of
+/// another. All states have the chains of what they agree on, so what lies in those is left out; and
+/// that is looked for only as far as there is something that could.
+fn difference(
+    events: &Events<'_, impl Read>,
+    first: &Overlay,
+    (contested, conflicted): (&Contested, &BTreeSet<Pos>),
+    chains: &[HashSet<Pos>],
+) -> Result<HashSet<Pos>> {
+    let mut candidates: HashSet<Pos> = chains.iter().flatten().copied().collect();
+    candidates.retain(|pos| !conflicted.contains(pos) && !chains.iter().all(|chain| chain.contains(pos)));
+    // Those that all states hold, and their chains.
+    let mut agreed = Vec::new();
+    for pos in &candidates {
+        let pdu = events.at(*pos)?;
+        let Some(key) = events.key(*pos, &pdu)? else { continue };
+        if !contested.contains_key(&key) && first.at(events.tx, key)? == Some(*pos) {
+            agreed.push(*pos);
+        }
+    }
+    for pos in events.chain(agreed)? {
+        candidates.remove(&pos);
+    }
+    if candidates.is_empty() {
+        return Ok(candidates);
+    }
+    // The rest may be behind anything that all states hold.
+    let all = first.all(events.tx)?.into_iter().filter(|(key, _)| !contested.contains_key(key));
+    for pos in events.chain(all.map(|(_, pos)| pos))? {
+        candidates.remove(&pos);
+    }
+    Ok(candidates)
+}
+
+/// The events that lie on a path along auth events from one conflicted event to another, with those.
 /// spec: rooms/v12#state-resolution (conflicted state subgraph)
 fn subgraph(
-    tx: &impl Read,
-    conflicted: &StateMap<Vec<OwnedEventId>>,
-) -> Result<state_res::utils::event_id_set::EventIdSet<OwnedEventId>> {
-    let ends: HashSet<OwnedEventId> = conflicted.values().flatten().cloned().collect();
-    // 1. Everything below the conflicted events, and who stands directly above each.
-    let mut above: BTreeMap<OwnedEventId, Vec<OwnedEventId>> = BTreeMap::new();
-    for id in auth_chain(tx, ends.iter().cloned())? {
-        let Some(pdu) = Pdu::find(tx, &id)? else { continue };
-        for cited in pdu.auth_events {
-            above.entry(cited).or_default().push(id.clone());
+    events: &Events<'_, impl Read>,
+    conflicted: &BTreeSet<Pos>,
+    chains: &[HashSet<Pos>],
+) -> Result<HashSet<Pos>> {
+    // Who stands directly above each event below the conflicted ones.
+    let mut above: HashMap<Pos, Vec<Pos>> = HashMap::new();
+    for pos in chains.iter().flatten().collect::<BTreeSet<_>>() {
+        for cited in events.cited(*pos)?.iter() {
+            above.entry(*cited).or_default().push(*pos);
         }
     }
-    // 2. From each conflicted event upwards: what is met lies above one and below another.
-    let mut out: HashSet<OwnedEventId> = HashSet::new();
-    let mut waiting: Vec<OwnedEventId> = ends.into_iter().collect();
-    while let Some(id) = waiting.pop() {
-        if out.insert(id.clone()) {
-            waiting.extend(above.get(&id).into_iter().flatten().cloned());
+    // From each conflicted event upwards: what is met lies above one and below another.
+    let mut out = HashSet::new();
+    let mut waiting: Vec<Pos> = conflicted.iter().copied().collect();
+    while let Some(pos) = waiting.pop() {
+        if out.insert(pos) {
+            waiting.extend(above.get(&pos).into_iter().flatten());
         }
     }
-    Ok(out.into_iter().collect())
+    Ok(out)
+}
+
+/// The states as ruma wants them, reduced to what is contested and what may be asked for on the way.
+fn maps(
+    events: &Events<'_, impl Read>,
+    rules: &RoomVersionRules,
+    states: &[&Overlay],
+    (contested, full): (&Contested, &BTreeSet<Pos>),
+) -> Result<Vec<StateMap<OwnedEventId>>> {
+    let mut agreed = StateMap::new();
+    for pos in full {
+        let pdu = events.at(*pos)?;
+        let wanted =
+            auth_types_for_event(&pdu.kind, &pdu.sender, pdu.state_key.as_deref(), &pdu.content, &rules.authorization);
+        let keys = wanted.into_iter().flatten().map(|(kind, key)| (kind.to_string(), key));
+        let own = (pdu.name.clone(), pdu.state_key.clone().unwrap_or_default());
+        for (kind, key) in keys.chain([own]) {
+            let Some(number) = state::key(events.tx, &kind, &key)? else { continue };
+            if !contested.contains_key(&number)
+                && let Some(pos) = states[0].at(events.tx, number)?
+            {
+                agreed.insert((StateEventType::from(kind), key), events.at(pos)?.id.clone());
+            }
+        }
+    }
+    let mut out = vec![agreed; states.len()];
+    for there in contested.values() {
+        for (map, pos) in out.iter_mut().zip(there).filter(|(_, pos)| **pos != 0) {
+            let pdu = events.at(*pos)?;
+            map.insert(map_key(&pdu), pdu.id.clone());
+        }
+    }
+    Ok(out)
+}
+
+/// An event that was read, and where the events that allow it are, once somebody has asked.
+type Looked = (Arc<Pdu>, Option<Arc<[Pos]>>);
+
+/// Events on the way through one resolution, each read once, and counted.
+struct Events<'a, R: Read> {
+    tx: &'a R,
+    newcomer: Option<&'a Newcomer>,
+    by_pos: RefCell<HashMap<Pos, Looked>>,
+    by_id: RefCell<HashMap<OwnedEventId, Pos>>,
+    left: Cell<usize>,
+}
+
+impl<R: Read> Events<'_, R> {
+    fn at(&self, pos: Pos) -> Result<Arc<Pdu>> {
+        if let Some((pdu, _)) = self.by_pos.borrow().get(&pos) {
+            return Ok(pdu.clone());
+        }
+        let pdu = match self.newcomer {
+            Some(newcomer) if pos == NEW => newcomer.pdu.clone(),
+            _ => {
+                self.left.set(self.left.get().saturating_sub(1));
+                if self.left.get() == 0 {
+                    return Err(Error::internal("a resolution looks at too many events"));
+                }
+                Arc::new(Pdu::at(self.tx, pos)?)
+            }
+        };
+        self.by_id.borrow_mut().insert(pdu.id.clone(), pos);
+        self.by_pos.borrow_mut().insert(pos, (pdu.clone(), None));
+        Ok(pdu)
+    }
+
+    fn find(&self, id: &EventId) -> Result<Option<Arc<Pdu>>> {
+        match self.position(id)? {
+            Some(pos) => self.at(pos).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn position(&self, id: &EventId) -> Result<Option<Pos>> {
+        if let Some(pos) = self.by_id.borrow().get(id) {
+            return Ok(Some(*pos));
+        }
+        match self.newcomer {
+            Some(newcomer) if newcomer.pdu.id == id => Ok(Some(NEW)),
+            _ => tables::EVENT_IDS.get(self.tx, id.as_str()),
+        }
+    }
+
+    /// Where the events that allow an event are.
+    fn cited(&self, pos: Pos) -> Result<Arc<[Pos]>> {
+        let pdu = self.at(pos)?;
+        if let Some((_, Some(cited))) = self.by_pos.borrow().get(&pos) {
+            return Ok(cited.clone());
+        }
+        let mut cited = Vec::with_capacity(pdu.auth_events.len());
+        for id in &pdu.auth_events {
+            cited.extend(self.position(id)?);
+        }
+        let cited: Arc<[Pos]> = cited.into();
+        if let Some((_, slot)) = self.by_pos.borrow_mut().get_mut(&pos) {
+            *slot = Some(cited.clone());
+        }
+        Ok(cited)
+    }
+
+    /// Every event that some events build their permission on, with themselves.
+    fn chain(&self, from: impl IntoIterator<Item = Pos>) -> Result<HashSet<Pos>> {
+        let mut waiting: Vec<Pos> = from.into_iter().collect();
+        let mut seen = HashSet::new();
+        while let Some(pos) = waiting.pop() {
+            if seen.insert(pos) {
+                waiting.extend(self.cited(pos)?.iter());
+            }
+        }
+        Ok(seen)
+    }
+
+    /// The number of an event's state key.
+    fn key(&self, pos: Pos, pdu: &Pdu) -> Result<Option<u64>> {
+        match self.newcomer {
+            Some(newcomer) if pos == NEW => Ok(Some(newcomer.key)),
+            _ => state::key(self.tx, &pdu.name, pdu.state_key.as_deref().unwrap_or_default()),
+        }
+    }
 }

@@ -94,6 +94,11 @@ pub fn joined(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<u64>
     Ok(tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.map_or(0, |row| row.joined))
 }
 
+/// Whether a server is or was in a room.
+pub fn was_ever_in(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<bool> {
+    tables::ROOM_SERVERS.has(tx, (room, server.as_str()))
+}
+
 /// Whether a server was in a room when something was written at a position.
 pub fn was_in(tx: &impl Read, room: RoomNum, server: &ServerName, pos: Pos) -> Result<bool> {
     Ok(tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.is_some_and(|row| row.was_there(pos)))

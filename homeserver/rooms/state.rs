@@ -42,7 +42,12 @@ pub fn key_or_new(tx: &WriteTx, kind: &str, key: &str) -> Result<u64> {
     }
     let number = tx.next_pos() | if kind == "m.room.member" { MEMBER } else { 0 };
     tables::STATE_KEYS.put(tx, (kind, key), &number)?;
-    tables::STATE_KEY_NAMES.put(tx, number, &format!("{kind}\n{key}"))?;
+    // A type may hold line feeds too: then its length comes first.
+    let name = match kind.contains('\n') || kind.is_empty() {
+        true => format!("\n{}\n{kind}\n{key}", kind.len()),
+        false => format!("{kind}\n{key}"),
+    };
+    tables::STATE_KEY_NAMES.put(tx, number, &name)?;
     Ok(number)
 }
 
@@ -50,8 +55,15 @@ pub fn key_or_new(tx: &WriteTx, kind: &str, key: &str) -> Result<u64> {
 pub fn key_name(tx: &impl Read, number: u64) -> Result<(String, String)> {
     let name = tables::STATE_KEY_NAMES.get(tx, number)?;
     let missing = || Error::internal(format!("state key {number} is missing"));
-    let name = name.ok_or_else(missing)?;
-    let (kind, key) = name.split_once('\n').ok_or_else(missing)?;
+    let name: String = name.ok_or_else(missing)?;
+    let (kind, key) = match name.strip_prefix('\n').and_then(|rest| rest.split_once('\n')) {
+        Some((length, rest)) => {
+            let length = length.parse().map_err(|_| missing())?;
+            let (kind, key) = rest.split_at_checked(length).ok_or_else(missing)?;
+            (kind, key.strip_prefix('\n').ok_or_else(missing)?)
+        }
+        None => name.split_once('\n').ok_or_else(missing)?,
+    };
     Ok((kind.to_owned(), key.to_owned()))
 }
 
@@ -117,6 +129,87 @@ fn merge(lower: &[(u64, Pos)], upper: &[(u64, Pos)]) -> Vec<(u64, Pos)> {
     }
     out.extend_from_slice(rest);
     out
+}
+
+/// A state that need not be stored: a stored one, and what is different from it (0: not set).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Overlay {
+    /// The stored one.
+    pub base: StateId,
+    /// Key number to position.
+    pub changes: BTreeMap<u64, Pos>,
+}
+
+impl Overlay {
+    /// A stored state as it is.
+    pub fn of(base: StateId) -> Self {
+        Self { base, changes: BTreeMap::new() }
+    }
+
+    /// The position of the event that stands at a key number.
+    pub fn at(&self, tx: &impl Read, key: u64) -> Result<Option<Pos>> {
+        match self.changes.get(&key) {
+            Some(pos) => Ok(Some(*pos).filter(|pos| *pos != 0)),
+            None => at(tx, self.base, key),
+        }
+    }
+
+    /// The position of the event that stands at a key.
+    pub fn event(&self, tx: &impl Read, kind: &str, state_key: &str) -> Result<Option<Pos>> {
+        match key(tx, kind, state_key)? {
+            Some(number) => self.at(tx, number),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts an event at a key number, or with 0 none.
+    pub fn set(&mut self, tx: &impl Read, key: u64, pos: Pos) -> Result<()> {
+        match at(tx, self.base, key)?.unwrap_or(0) == pos {
+            true => drop(self.changes.remove(&key)),
+            false => drop(self.changes.insert(key, pos)),
+        }
+        Ok(())
+    }
+
+    /// Gives an event that was not stored yet its place: its key's number and its position, for those that
+    /// stood for them.
+    pub fn settle(&mut self, (stood_for_key, stood_for): (u64, Pos), (key, pos): (u64, Pos)) {
+        if let Some(found) = self.changes.remove(&stood_for_key) {
+            self.changes.insert(key, if found == stood_for { pos } else { found });
+        }
+    }
+
+    /// Key numbers at which it may be different from another.
+    pub fn keys_apart(&self, tx: &impl Read, other: &Self) -> Result<std::collections::BTreeSet<u64>> {
+        let stored = diff(tx, self.base, other.base)?.into_iter().map(|(key, _)| key);
+        Ok(stored.chain(self.changes.keys().copied()).chain(other.changes.keys().copied()).collect())
+    }
+
+    /// Whether it is the same as a stored one.
+    pub fn is(&self, tx: &impl Read, other: StateId) -> Result<bool> {
+        for key in self.keys_apart(tx, &Self::of(other))? {
+            if self.at(tx, key)? != at(tx, other, key)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Every (key number, position) that is set.
+    pub fn all(&self, tx: &impl Read) -> Result<Vec<(u64, Pos)>> {
+        let changes: Vec<_> = self.changes.iter().map(|(key, pos)| (*key, *pos)).collect();
+        let mut out = merge(&all(tx, self.base)?, &changes);
+        out.retain(|(_, pos)| *pos != 0);
+        Ok(out)
+    }
+
+    /// Stores it. `near` is a state that it may be the same as: equal states should have one ID.
+    pub fn store(&self, tx: &WriteTx, near: StateId) -> Result<StateId> {
+        match near != self.base && self.is(tx, near)? {
+            true => Ok(near),
+            false => with(tx, self.base, &self.changes),
+        }
+    }
 }
 
 /// Every (key number, position) of a state, by key number: members come last.

@@ -28,9 +28,14 @@ use crate::{
     },
 };
 
-/// The order of an event that came in at a position.
+/// The place in timelines where this server was at a position: what came in later stands behind it.
 pub fn order_of(pos: Pos) -> i64 {
     i64::try_from(pos).unwrap_or(i64::MAX)
+}
+
+/// Where the event at `pos` stands in its room's timeline, if it stands there at all.
+pub fn order(tx: &impl Read, pos: Pos) -> Result<Option<i64>> {
+    Ok(event::row(tx, pos)?.place(pos))
 }
 
 /// Writes a timeline token.

@@ -187,9 +187,13 @@ impl Unread {
             return Ok(Memo { row, unsaved: 0 });
         }
         let read = receipts::read_upto(tx, room.num, reader.user)?.get("").copied();
-        let joined = members::of(tx, room.num, reader.user)?.map_or(0, |row| row.event);
-        let fresh = joined != 0 && !was_joined(tx, event::row(tx, joined)?.state_before, reader.user)?;
-        let counted = read.max(fresh.then(|| order_of(joined))).unwrap_or(i64::MIN);
+        let member = members::of(tx, room.num, reader.user)?.filter(|row| row.event != 0);
+        let fresh = match &member {
+            Some(row) => !was_joined(tx, event::row(tx, row.event)?.state_before, reader.user)?,
+            None => false,
+        };
+        let joined = member.filter(|_| fresh).map(|row| order_of(row.since()));
+        let counted = read.max(joined).unwrap_or(i64::MIN);
         Ok(Memo { row: UnreadRow { counted, threads: BTreeMap::new() }, unsaved: 0 })
     }
 
@@ -256,8 +260,9 @@ fn judge<'c>(
     }
     if let Some(redacted) = &event.redacts
         && let Some(pos) = tables::EVENT_IDS.get(tx, redacted.as_str())?
+        && let Some(redacted) = timeline::order(tx, pos)?
     {
-        row.threads.values_mut().for_each(|events| events.retain(|(order, _)| *order != order_of(pos)));
+        row.threads.values_mut().for_each(|events| events.retain(|(order, _)| *order != redacted));
         row.threads.retain(|_, events| !events.is_empty());
     }
     if event.sender == reader.user.as_str() {

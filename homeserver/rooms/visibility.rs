@@ -11,6 +11,7 @@ use super::{
     members,
     room::Room,
     state::{self, StateId},
+    timeline::{order, order_of},
 };
 use crate::{
     base::Pos,
@@ -18,14 +19,17 @@ use crate::{
     store::{Read, rows::EventRow},
 };
 
+/// Changes of somebody's membership that are followed back.
+const MAX_MOVES: usize = 100;
+
 /// One person's view of one room's history. Remembers what it has found out: neighbouring events have
 /// the same state.
 pub struct Sight<'a> {
     user: &'a UserId,
     member_key: Option<u64>,
     visibility_key: Option<u64>,
-    /// What the person is to the room now, and by which event.
-    now: (String, Pos),
+    /// What the person is to the room now, by which event, and since which place in the timeline.
+    now: (String, Pos, i64),
     /// The person has forgotten the room, and is to it as one who was never there.
     forgotten: bool,
     states: HashMap<StateId, (String, Visibility)>,
@@ -48,7 +52,13 @@ impl<'a> Sight<'a> {
             user,
             member_key: state::key(tx, "m.room.member", user.as_str())?,
             visibility_key: state::key(tx, &StateEventType::RoomHistoryVisibility.to_string(), "")?,
-            now: now.map_or_else(|| ("leave".to_owned(), 0), |row| (row.membership, row.event)),
+            now: now.map_or_else(
+                || ("leave".to_owned(), 0, i64::MIN),
+                |row| {
+                    let since = order_of(row.since());
+                    (row.membership, row.event, since)
+                },
+            ),
             states: HashMap::new(),
         })
     }
@@ -84,7 +94,7 @@ impl<'a> Sight<'a> {
             return Ok(true);
         }
         match visibility {
-            Visibility::Shared => self.joined_after(tx, pos),
+            Visibility::Shared => self.joined_after(tx, row.place(pos).unwrap_or(i64::MAX)),
             _ => Ok(false),
         }
     }
@@ -92,42 +102,39 @@ impl<'a> Sight<'a> {
     /// Whether the person surely may see all that came after a position: they were in the room then and have
     /// been ever since.
     pub fn sees_all_after(&self, pos: Pos) -> bool {
-        self.now.0 == "join" && self.now.1 <= pos && !self.forgotten
+        self.now.0 == "join" && self.now.2 <= order_of(pos) && !self.forgotten
     }
 
     /// Whether the person was in the room at any time up to a position.
     pub fn was_in_before(&self, tx: &impl Read, pos: Pos) -> Result<bool> {
-        let (mut membership, mut at) = self.now.clone();
-        loop {
-            if membership == "join" && at <= pos {
+        let (mut membership, mut at, mut since) = self.now.clone();
+        // What other servers say of their pasts may go in circles.
+        for _ in 0..MAX_MOVES {
+            if membership == "join" && since <= order_of(pos) {
                 return Ok(true);
             }
             let Some(key) = self.member_key.filter(|_| at != 0) else { return Ok(false) };
             let Some(earlier) = state::at(tx, event::row(tx, at)?.state_before, key)? else { return Ok(false) };
-            // Positions fall from step to step, so this ends.
-            if earlier >= at {
-                return Ok(false);
-            }
             membership = Pdu::at(tx, earlier)?.membership().unwrap_or_default();
             at = earlier;
+            since = order(tx, at)?.unwrap_or(i64::MIN);
         }
+        Ok(false)
     }
 
-    /// Whether the person was in the room at any time after a position.
-    fn joined_after(&self, tx: &impl Read, pos: Pos) -> Result<bool> {
-        let (mut membership, mut at) = self.now.clone();
-        while at > pos {
-            if membership == "join" {
-                return Ok(true);
+    /// Whether the person was in the room at any time after a place in its timeline.
+    fn joined_after(&self, tx: &impl Read, place: i64) -> Result<bool> {
+        let (mut membership, mut at, mut since) = self.now.clone();
+        // What other servers say of their pasts may go in circles.
+        for _ in 0..MAX_MOVES {
+            if membership == "join" || since <= place || at == 0 {
+                break;
             }
             let Some(key) = self.member_key else { break };
             let Some(earlier) = state::at(tx, event::row(tx, at)?.state_before, key)? else { break };
-            // Positions fall from step to step, so this ends.
-            if earlier >= at {
-                break;
-            }
             membership = Pdu::at(tx, earlier)?.membership().unwrap_or_default();
             at = earlier;
+            since = order(tx, at)?.unwrap_or(i64::MIN);
         }
         Ok(membership == "join")
     }

@@ -116,6 +116,7 @@ impl Engine {
         *database = None;
         // What was cached under positions of a commit that may not have come about is not to be trusted.
         self.caches.layers.clear();
+        self.caches.resolved.clear();
         match open_database(&self.path, self.options) {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the database can't be opened"),

@@ -25,12 +25,15 @@ use crate::error::{Error, Result};
 /// Immutable things that are worth keeping in memory, each cache bounded by bytes.
 pub(crate) struct Caches {
     layers: quick_cache::sync::Cache<u64, Arc<rows::Layer>, rows::LayerWeight>,
+    /// What states were resolved to: a hash of what they were, to what is different from the first.
+    resolved: quick_cache::sync::Cache<[u8; 32], tx::Changes, rows::ChangesWeight>,
 }
 
 impl Caches {
     fn new(bytes: u64) -> Arc<Self> {
         let layers = quick_cache::sync::Cache::with_weighter(1024, bytes, rows::LayerWeight);
-        Arc::new(Self { layers })
+        let resolved = quick_cache::sync::Cache::with_weighter(256, bytes / 8, rows::ChangesWeight);
+        Arc::new(Self { layers, resolved })
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod accounts;
 mod admin;
-pub mod client;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -15,6 +14,10 @@ use crate::{
     base::{Pos, RoomNum},
     error::{Error, Result},
 };
+
+mod events;
+
+pub use events::{ChildRow, EventRow, Place, Standing};
 
 /// A value that can be stored.
 pub trait Row: Sized {
@@ -91,125 +94,6 @@ impl Row for Dated {
     }
 }
 
-/// An event as it is kept: what we decided about it, and its JSON as it federates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRow {
-    /// The room it belongs to.
-    pub room: RoomNum,
-    /// The room's state before it.
-    pub state_before: u64,
-    /// What became of it; see [`Standing`].
-    pub standing: Standing,
-    /// The position of the redaction that emptied it, or 0.
-    pub redacted_by: Pos,
-    /// The local device that sent it and its transaction ID, which only that device is shown.
-    pub sent_by: Option<(String, String)>,
-    /// The event's ID.
-    pub id: String,
-    /// The PDU as JSON.
-    pub pdu: String,
-}
-
-/// What became of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Part of the room.
-    Accepted,
-    /// Kept for the events that build on it, never shown.
-    SoftFailed,
-    /// Kept so that what depends on it is rejected too, never shown.
-    Rejected,
-    /// Known only as part of somebody's state or auth chain.
-    Outlier,
-}
-
-impl Row for EventRow {
-    fn encode(&self) -> Result<Cow<'_, [u8]>> {
-        let mut out = Vec::with_capacity(self.pdu.len() + self.id.len() + 96);
-        out.extend(self.room.to_le_bytes());
-        out.extend(self.state_before.to_le_bytes());
-        out.push(match self.standing {
-            Standing::Accepted => 0,
-            Standing::SoftFailed => 1,
-            Standing::Rejected => 2,
-            Standing::Outlier => 3,
-        });
-        out.extend(self.redacted_by.to_le_bytes());
-        let (device, txn) = self.sent_by.as_ref().map_or(("", ""), |(device, txn)| (device, txn));
-        for text in [device, txn, &self.id] {
-            let length = u16::try_from(text.len()).map_err(Error::internal)?;
-            out.extend(length.to_le_bytes());
-            out.extend(text.as_bytes());
-        }
-        out.extend(self.pdu.as_bytes());
-        Ok(Cow::Owned(out))
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader(bytes);
-        let (room, state_before) = (reader.u64()?, reader.u64()?);
-        let standing = match reader.take(1)? {
-            [0] => Standing::Accepted,
-            [1] => Standing::SoftFailed,
-            [2] => Standing::Rejected,
-            [3] => Standing::Outlier,
-            _ => return Err(damaged()),
-        };
-        let redacted_by = reader.u64()?;
-        let (device, txn, id) = (reader.text()?, reader.text()?, reader.text()?);
-        let sent_by = (!device.is_empty()).then_some((device, txn));
-        Ok(Self { room, state_before, standing, redacted_by, sent_by, id, pdu: reader.rest()? })
-    }
-}
-
-/// A place in a room's timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The event's position, where its row is.
-    pub event: Pos,
-    /// The room's current state once the event was in.
-    pub state_after: u64,
-}
-
-impl Row for Place {
-    fn encode(&self) -> Result<Cow<'_, [u8]>> {
-        Ok(Cow::Owned([self.event.to_le_bytes(), self.state_after.to_le_bytes()].concat()))
-    }
-    fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader(bytes);
-        Ok(Self { event: reader.u64()?, state_after: reader.u64()? })
-    }
-}
-
-/// An event that relates to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildRow {
-    /// Where it is.
-    pub event: Pos,
-    /// By how many relations: 1 if it names the other itself.
-    pub depth: u64,
-    /// How it relates to what it names.
-    pub rel_type: String,
-    /// Its type.
-    pub kind: String,
-}
-
-impl Row for ChildRow {
-    fn encode(&self) -> Result<Cow<'_, [u8]>> {
-        let mut out = Vec::with_capacity(18 + self.rel_type.len() + self.kind.len());
-        out.extend(self.event.to_le_bytes());
-        out.extend(self.depth.to_le_bytes());
-        out.extend(u16::try_from(self.rel_type.len()).map_err(Error::internal)?.to_le_bytes());
-        out.extend(self.rel_type.as_bytes());
-        out.extend(self.kind.as_bytes());
-        Ok(Cow::Owned(out))
-    }
-    fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader(bytes);
-        Ok(Self { event: reader.u64()?, depth: reader.u64()?, rel_type: reader.text()?, kind: reader.rest()? })
-    }
-}
-
 /// A layer of room state: what differs from the layer below. Entries are sorted by key number; an
 /// event position of 0 says that the key is not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,6 +132,16 @@ pub struct LayerWeight;
 impl quick_cache::Weighter<u64, std::sync::Arc<Layer>> for LayerWeight {
     fn weight(&self, _: &u64, layer: &std::sync::Arc<Layer>) -> u64 {
         64 + 16 * layer.entries.len() as u64
+    }
+}
+
+/// The weight of remembered changes of state is their size in memory.
+#[derive(Clone)]
+pub struct ChangesWeight;
+
+impl quick_cache::Weighter<[u8; 32], std::sync::Arc<BTreeMap<u64, Pos>>> for ChangesWeight {
+    fn weight(&self, _: &[u8; 32], changes: &std::sync::Arc<BTreeMap<u64, Pos>>) -> u64 {
+        128 + 24 * changes.len() as u64
     }
 }
 
@@ -301,33 +195,51 @@ pub struct RoomRow {
     /// The position of the last event that was for us to tell other servers.
     #[serde(default)]
     pub told: Pos,
-    /// The newest event, by which lists of rooms are sorted.
-    #[serde(default)]
-    pub latest: Pos,
-    /// The newest event of those that people take for something new.
-    #[serde(default)]
-    pub bump: Pos,
-    /// The room's type, such as `m.space`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Whether it is encrypted.
-    #[serde(default)]
-    pub encrypted: bool,
 }
 impl JsonRow for RoomRow {}
+
+/// An event of another server that is still to be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrivedRow {
+    /// The server that sent it.
+    pub origin: String,
+    /// Its JSON.
+    pub event: String,
+}
+impl JsonRow for ArrivedRow {}
+
+/// History that is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapRow {
+    /// The events that stand just behind the gap's end, as far as they are known to be missing.
+    pub missing: Vec<String>,
+    /// The last place before the gap: what is fetched goes between. None where nothing stands before.
+    pub after: Option<i64>,
+}
+impl JsonRow for GapRow {}
 
 /// Somebody's membership, where it stands now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {
     /// `join`, `invite`, `knock`, `leave` or `ban`.
     pub membership: String,
-    /// The membership event's position, which is also when it changed.
+    /// The membership event's position.
     pub event: Pos,
+    /// When it came to be so here, in the server's order, if that is not the event's position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Pos>,
     /// The person has forgotten the room.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forgotten: bool,
 }
 impl JsonRow for MemberRow {}
+
+impl MemberRow {
+    /// When it came to be so here.
+    pub fn since(&self) -> Pos {
+        self.at.unwrap_or(self.event)
+    }
+}
 
 /// Something that other servers are to be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 //! together lies together. Only the module that owns a concept uses its tables.
 
 use super::{
-    rows::client,
     rows::{
-        AliasRow, ApplicationRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow, Layer,
-        MediaRow, MemberRow, Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow,
-        RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow,
+        GapRow, Layer, MediaRow, MemberRow, Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow,
+        RemoteMediaRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow,
+        UserRow,
     },
     table::Table,
 };
@@ -120,8 +120,12 @@ tables! {
     THREAD_SENDERS: (RoomNum, Str, Str) => u64;
     /// Where events are that have a term, in pieces: (room, term, first place of the piece).
     POSTINGS: (RoomNum, Str, i64) => Vec<u8>;
-    /// Redactions of events that have not come yet: event ID to the redaction's position.
-    REDACTIONS_AHEAD: Str => Pos;
+    /// Redactions of events that have not come yet: (event ID, the redaction's position).
+    REDACTIONS_WAITING: (Str, Pos) => ();
+    /// Events of other servers that were taken in and are still to be judged, in the order of their coming.
+    ARRIVED: Pos => ArrivedRow;
+    /// Where a room's timeline has a gap: (room, order of the place after it).
+    GAPS: (RoomNum, i64) => GapRow;
     /// Read receipts: (room, user ID, receipt type, thread or "").
     RECEIPTS: (RoomNum, Str, Str, Str) => ReceiptRow;
     /// When receipts changed: (room, position) to user ID, receipt type and thread, with line feeds.
@@ -179,13 +183,6 @@ tables! {
     SERVER_KEYS: (Str, Str) => ServerKeyRow;
     /// What other servers say of their keys, with their signatures, and until when that is good.
     SERVER_KEYS_SAID: Str => Dated;
-
-    /// Backups of room keys: (user ID, version), a version being the position at which it was made.
-    BACKUPS: (Str, Pos) => client::BackupRow;
-    /// Keys in them as JSON: (user ID, version, room ID, session ID).
-    BACKUP_KEYS: (Str, Pos, Str, Str) => String;
-    /// Devices that sleep on the server: user ID.
-    DEHYDRATED: Str => client::DehydratedRow;
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;

@@ -36,7 +36,17 @@ pub trait Read {
 
     /// A layer of room state, from the shared cache if it is there.
     fn layer(&self, id: u64) -> Result<Arc<Layer>>;
+
+    /// What some states were resolved to, if that is remembered.
+    fn resolved(&self, key: &[u8; 32]) -> Option<Changes>;
+
+    /// Remembers what some states were resolved to, of which `newest` is the newest: not if that may yet
+    /// be undone.
+    fn note_resolved(&self, key: [u8; 32], newest: u64, changes: Changes);
 }
+
+/// What is different between two states: key number to position.
+pub type Changes = Arc<BTreeMap<u64, Pos>>;
 
 /// A snapshot. Many readers share one: it is that of the last commit.
 pub struct ReadTx {
@@ -119,6 +129,14 @@ impl Read for ReadTx {
     fn layer(&self, id: u64) -> Result<Arc<Layer>> {
         self.caches.layers.get_or_insert_with(&id, || read_layer(self, id))
     }
+
+    fn resolved(&self, key: &[u8; 32]) -> Option<Changes> {
+        self.caches.resolved.get(key)
+    }
+
+    fn note_resolved(&self, key: [u8; 32], _: u64, changes: Changes) {
+        self.caches.resolved.insert(key, changes);
+    }
 }
 
 impl Read for WriteTx {
@@ -138,6 +156,17 @@ impl Read for WriteTx {
         }
         read_layer(self, id)
     }
+
+    fn resolved(&self, key: &[u8; 32]) -> Option<Changes> {
+        self.caches.resolved.get(key)
+    }
+
+    fn note_resolved(&self, key: [u8; 32], newest: u64, changes: Changes) {
+        // Positions of events are given anew too when a batch is undone.
+        if newest.max(changes.values().copied().filter(|pos| *pos != Pos::MAX).max().unwrap_or(0)) <= self.committed {
+            self.caches.resolved.insert(key, changes);
+        }
+    }
 }
 
 fn read_layer(tx: &impl Read, id: u64) -> Result<Arc<Layer>> {
@@ -151,6 +180,12 @@ impl WriteTx {
         self.dirty.set(true);
         self.pos.set(self.pos.get() + 1);
         self.pos.get()
+    }
+
+    /// Leaves out positions, for what belongs before the next one and will come later.
+    pub fn skip_positions(&self, count: u64) {
+        self.dirty.set(true);
+        self.pos.set(self.pos.get() + count);
     }
 
     /// Adds to what waiters are told after the commit.

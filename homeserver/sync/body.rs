@@ -222,8 +222,7 @@ pub struct DeviceLists {
 }
 
 impl DeviceLists {
-    /// Whether there is nothing to tell.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.left.is_empty()
     }
 }

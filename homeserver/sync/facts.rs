@@ -31,8 +31,10 @@ pub enum Membership {
 pub struct Mine {
     pub room: RoomNum,
     pub membership: Membership,
-    /// The membership event.
+    /// The membership event; 0 for somebody whose membership is gone without one.
     pub event: Pos,
+    /// When it came to be so here.
+    pub at: Pos,
     /// They have forgotten it: only a client that knows it from before is told that they left.
     pub forgotten: bool,
 }
@@ -58,6 +60,7 @@ impl Facts {
                 _ => Membership::Out,
             },
             event: row.event,
+            at: row.since(),
             forgotten: row.forgotten,
         });
         Ok(Self { rooms: rooms.collect(), ignored: account_data::ignored(tx, user)?, rules: push_rules::of(tx, user)? })

@@ -6,11 +6,10 @@ use serde_json::value::RawValue;
 
 use super::{
     body::{Events, Invited, Knocked},
-    facts::Membership,
+    facts::{Membership, Mine},
     turn::{ById, Turn},
 };
 use crate::{
-    base::RoomNum,
     error::{Error, Result},
     rooms::{
         Room,
@@ -36,7 +35,7 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
     let (mut invites, mut knocks) = (ById::new(), ById::new());
     for mine in &turn.facts.rooms {
         let outside = matches!(mine.membership, Membership::Invite | Membership::Knock);
-        if !outside || !(turn.is_new(mine.event) || turn.ask.full_state) {
+        if !outside || !(turn.is_new(mine.at) || turn.ask.full_state) {
             continue;
         }
         let room = Room::at(turn.tx, mine.room)?;
@@ -48,7 +47,7 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
         if mine.membership == Membership::Invite && turn.facts.ignores(&Slices::of(&row)?.sender) {
             continue;
         }
-        let events = stripped(turn, mine.room, &row)?;
+        let events = stripped(turn, mine, &row)?;
         match mine.membership {
             Membership::Invite => drop(invites.insert(room.row.id, Invited { invite_state: Events { events } })),
             _ => drop(knocks.insert(room.row.id, Knocked { knock_state: Events { events } })),
@@ -58,9 +57,9 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
 }
 
 /// What the inviting server gave, or for rooms that this server is in, the state at the invite.
-pub fn stripped(turn: &Turn<'_, impl Read>, room: RoomNum, own: &EventRow) -> Result<Vec<Box<RawValue>>> {
+fn stripped(turn: &Turn<'_, impl Read>, mine: &Mine, own: &EventRow) -> Result<Vec<Box<RawValue>>> {
     let (tx, user) = (turn.tx, &turn.ask.user);
-    if let Some(json) = tables::STRIPPED.get(tx, (user.as_str(), room))? {
+    if let Some(json) = tables::STRIPPED.get(tx, (user.as_str(), mine.room))? {
         return serde_json::from_str(&json).map_err(Error::internal);
     }
     let mut out = Vec::new();

@@ -27,6 +27,7 @@ use crate::{
         Room,
         event::{self, Slices},
         filter::passes,
+        gaps,
         state::{self, StateId},
         timeline::{self, View},
     },
@@ -49,8 +50,6 @@ pub struct Span {
     pub since: Option<i64>,
     /// Up to and with which place.
     pub upto: i64,
-    /// Events at most.
-    pub limit: usize,
 }
 
 /// Events that are shown.
@@ -75,16 +74,6 @@ impl Shown {
             Some(known) => state::diff(tx, known, self.end),
             None => state::all(tx, self.end),
         }
-    }
-
-    /// Who sent what is shown.
-    pub fn senders(&self) -> impl Iterator<Item = &str> {
-        self.senders.iter().map(String::as_str)
-    }
-
-    /// How many of the events came after a position.
-    pub fn live(&self, since: Pos) -> usize {
-        self.positions.iter().filter(|pos| **pos > since).count()
     }
 
     /// The state that the client knows already.
@@ -138,11 +127,14 @@ pub fn timeline(
     last: Option<Pos>,
 ) -> Result<Shown> {
     let tx = turn.tx;
+    // What lies before a gap is not what comes before what lies after it.
     let after = span.since.unwrap_or(i64::MIN);
+    let gap = gaps::last(tx, room.num, span.upto)?.map(|gap| gap.before).filter(|before| *before > after);
+    let after = gap.map_or(after, |before| before.saturating_sub(1));
     let mut collector = Collector {
         turn,
         room,
-        limit: span.limit,
+        limit: limit(&turn.ask.filter.room.timeline),
         looked: 0,
         events: Vec::new(),
         senders: BTreeSet::new(),
@@ -164,12 +156,10 @@ pub fn timeline(
             _ => break,
         }
     }
-    collector.finish(span, newest)
+    collector.finish(span, newest, gap)
 }
 
-/// Events that a client wants of a timeline.
-pub fn limit(turn: &Turn<'_, impl Read>) -> usize {
-    let filter = &turn.ask.filter.room.timeline;
+fn limit(filter: &RoomEventFilter) -> usize {
     filter.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT)).min(MAX_LIMIT)
 }
 
@@ -223,7 +213,7 @@ impl<R: Read> Collector<'_, '_, R> {
         !ignored && filter_passes(&self.turn.ask.filter.room.timeline, self.room, event)
     }
 
-    fn finish(mut self, span: &Span, newest: Option<Place>) -> Result<Shown> {
+    fn finish(mut self, span: &Span, newest: Option<Place>, gap: Option<i64>) -> Result<Shown> {
         let (tx, room) = (self.turn.tx, self.room.num);
         let known = match span.since {
             Some(since) => Some(timeline::state_at(tx, room, since)?),
@@ -233,7 +223,8 @@ impl<R: Read> Collector<'_, '_, R> {
             Some(place) => place.state_after,
             None => timeline::state_at(tx, room, span.upto)?,
         };
-        let before = self.first.unwrap_or(span.upto.saturating_add(1)).saturating_sub(1);
+        self.limited |= gap.is_some();
+        let before = self.first.or(gap).unwrap_or(span.upto.saturating_add(1)).saturating_sub(1);
         let start = match (self.limited, known) {
             // Nothing was left out, so the timeline begins where the client's knowledge ends.
             (false, Some(known)) => known,
@@ -344,7 +335,7 @@ fn add_members(
 }
 
 /// An event in the form that the filter asks for.
-pub fn format(turn: &Turn<'_, impl Read>, row: &EventRow, event: Box<RawValue>) -> Result<Box<RawValue>> {
+fn format(turn: &Turn<'_, impl Read>, row: &EventRow, event: Box<RawValue>) -> Result<Box<RawValue>> {
     let filter = &turn.ask.filter;
     let event = match filter.event_format {
         EventFormat::Federation => json::raw(row.pdu.clone())?,

@@ -21,6 +21,9 @@ use crate::{
     store::Read,
 };
 
+/// Changes of somebody's membership that are followed back to when they left.
+const MAX_MOVES: usize = 100;
+
 /// The section: rooms that were left since the client's token; for a first sync all, if the client
 /// wants them.
 pub fn build(turn: &Turn<'_, impl Read>, data: &mut ByRoom) -> Result<ById<Left>> {
@@ -29,7 +32,7 @@ pub fn build(turn: &Turn<'_, impl Read>, data: &mut ByRoom) -> Result<ById<Left>
         return Ok(out);
     }
     for mine in &turn.facts.rooms {
-        let concerns_it = turn.is_new(mine.event) && (turn.since.is_some() || !mine.forgotten);
+        let concerns_it = turn.is_new(mine.at) && (turn.since.is_some() || !mine.forgotten);
         if mine.membership != Membership::Out || !concerns_it {
             continue;
         }
@@ -61,21 +64,26 @@ fn one(
         turn.moves.borrow_mut().exited.push(room.num);
     }
     // A forgotten room's history is nobody's to read: that it is over is all there is to tell.
-    let exit = if mine.forgotten { None } else { exit(turn, mine.event, |pos| turn.is_new(pos))? };
+    let exit = if mine.forgotten { None } else { exit(turn, mine)? };
     let mut view = View::new(tx, room, user, Some(&turn.ask.device))?;
     view.name_room = false;
-    let limit = room::limit(turn);
     let span = match exit {
-        Some(exit) => Span { since: turn.since_order().filter(|_| was_in), upto: order_of(exit), limit },
+        // An exit that is in no timeline was told to this server with the room's state.
+        Some(exit) => Span {
+            since: turn.since_order().filter(|_| was_in),
+            upto: timeline::order(tx, exit)?.unwrap_or_else(|| order_of(mine.at)),
+        },
         // Whom the client does not know to have been inside is told only that it is over.
-        None => Span { since: Some(order_of(mine.event) - 1), upto: order_of(mine.event) - 1, limit },
+        None => Span { since: Some(order_of(mine.at) - 1), upto: order_of(mine.at) - 1 },
     };
-    let last = (exit != Some(mine.event)).then_some(mine.event);
+    let last = (exit != Some(mine.event) && mine.event != 0).then_some(mine.event);
     let mut shown = room::timeline(turn, room, &mut view, &span, last)?;
     if exit.is_none() {
         shown.know_all();
     }
-    shown.tell(mine.event);
+    if mine.event != 0 {
+        shown.tell(mine.event);
+    }
     let state = room::state(turn, room, &mut view, &shown, &[])?;
     let account_data = account_data::of_room(turn, entries)?;
     let quiet = shown.timeline.events.is_empty() && state.events().is_empty();
@@ -86,17 +94,21 @@ fn one(
 /// The event by which the person went out of the room, if the client does not know of it: their last
 /// membership event, or an earlier one if more befell them outside, such as a ban after a kick. What
 /// happened in between is not theirs to know.
-pub fn exit(turn: &Turn<'_, impl Read>, last: Pos, is_new: impl Fn(Pos) -> bool) -> Result<Option<Pos>> {
-    let (tx, user, mut at) = (turn.tx, &turn.ask.user, last);
-    while is_new(at) {
+fn exit(turn: &Turn<'_, impl Read>, mine: &Mine) -> Result<Option<Pos>> {
+    let (tx, user, mut at) = (turn.tx, &turn.ask.user, mine.event);
+    // What other servers say of their pasts may go in circles.
+    for _ in 0..MAX_MOVES {
+        let is_new = match at == mine.event {
+            true => turn.is_new(mine.at),
+            false => timeline::order(tx, at)?.is_some_and(|order| turn.since_order().is_none_or(|since| order > since)),
+        };
+        if !is_new || at == 0 {
+            break;
+        }
         let before = event::row(tx, at)?.state_before;
         let Some(earlier) = state::event(tx, before, &StateEventType::RoomMember, user.as_str())? else { break };
         if Pdu::at(tx, earlier)?.membership().as_deref() == Some("join") {
             return Ok(Some(at));
-        }
-        // Positions fall from step to step, so this ends.
-        if earlier >= at {
-            break;
         }
         at = earlier;
     }

@@ -62,7 +62,7 @@ fn is_named(tx: &impl Read, room: &Room) -> Result<bool> {
 }
 
 /// The first people in or invited; if there are none, the first who are not any more.
-pub fn heroes(tx: &impl Read, room: &Room, user: &UserId) -> Result<Vec<OwnedUserId>> {
+fn heroes(tx: &impl Read, room: &Room, user: &UserId) -> Result<Vec<OwnedUserId>> {
     let (mut here, mut gone, mut looked) = (Vec::new(), Vec::new(), 0);
     members::each(tx, room.num, |other, row| {
         looked += 1;

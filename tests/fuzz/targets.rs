@@ -247,6 +247,8 @@ fn row(text: &str) -> Option<EventRow> {
         state_before: 2,
         standing: Standing::Accepted,
         redacted_by: 0,
+        order: 0,
+        state_after: 0,
         sent_by: Some(("D".into(), "t1".into())),
         id: "$event".into(),
         pdu,

@@ -1,0 +1,343 @@
+//! Transactions of other servers: their events, checked, judged in their rooms, each room by itself and in
+//! order.
+//!
+//! ```text
+//!  origin ─► transaction ─► format, ACL ─► signatures, all at once ─┬─► room: queue ─► settle, one by one
+//!                                                                  └─► room: queue ─► settle, one by one
+//! ```
+//!
+//! A room that takes long (it lacks much, or is hostile) holds up itself and who waits for it, and nobody
+//! else. How much may wait is bounded by origin and in all.
+//! spec: server-server-api#transactions
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use quick_cache::sync::Cache;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomVersionId, ServerName};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{OnceCell, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::{checking::Checker, fetch::Fetch};
+use crate::{
+    base::{Pos, json, signing::Identity},
+    error::{Error, Result},
+    rooms::{
+        Room, acl,
+        pdu::{self, Checked, Parsed},
+        servers,
+    },
+    store::{
+        ReadTx, Store, WriteTx,
+        rows::{ArrivedRow, Standing},
+        tables,
+    },
+};
+
+/// Events in one transaction at most. spec: server-server-api#transactions
+const MAX_PDUS: usize = 50;
+/// Events of one server, and of all, that wait to be judged.
+const MAX_OF_ORIGIN: usize = 200;
+const MAX_WAITING: usize = 20_000;
+/// Transactions whose answers are remembered, for when they are sent again.
+const REMEMBERED: usize = 4_000;
+/// How long a server waits for the verdicts on its events. What takes longer is written down and judged
+/// later, so that it holds up nothing else of what the server has to tell.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long one event may take, with all that has to be fetched for it.
+const MAX_TIME: Duration = Duration::from_secs(10 * 60);
+
+/// What became of each event of a transaction: an error only where it is not kept.
+pub type Results = BTreeMap<OwnedEventId, Result<(), String>>;
+
+/// What comes in. Clones share it.
+#[derive(Clone)]
+pub struct Inbound(Arc<Inner>);
+
+struct Inner {
+    me: Arc<Identity>,
+    store: Store,
+    checker: Checker,
+    fetch: Fetch,
+    queues: Mutex<Queues>,
+    answers: Cache<(OwnedServerName, String), Arc<OnceCell<Results>>>,
+}
+
+#[derive(Default)]
+struct Queues {
+    rooms: HashMap<OwnedRoomId, VecDeque<Job>>,
+    origins: HashMap<OwnedServerName, usize>,
+    waiting: usize,
+}
+
+struct Job {
+    event: Arc<Checked>,
+    origin: OwnedServerName,
+    done: oneshot::Sender<Result<Standing>>,
+}
+
+/// An event whose verdict somebody waits for.
+struct Waiting {
+    event: Arc<Checked>,
+    done: oneshot::Receiver<Result<Standing>>,
+}
+
+impl Inbound {
+    /// What comes in is judged by `fetch`.
+    pub fn new(me: Arc<Identity>, store: Store, checker: Checker, fetch: Fetch) -> Self {
+        let answers = Cache::new(REMEMBERED);
+        Self(Arc::new(Inner { me, store, checker, fetch, queues: Mutex::default(), answers }))
+    }
+
+    /// Does what a transaction wants, once: a transaction that was taken in before gets the same answer.
+    pub async fn once<F>(&self, origin: &ServerName, transaction: &str, work: impl FnOnce() -> F) -> Result<Results>
+    where
+        F: Future<Output = Result<Results>>,
+    {
+        let key = (origin.to_owned(), transaction.to_owned());
+        let cell = self.0.answers.get_or_insert_with(&key, || Ok::<_, Error>(Arc::default()))?;
+        cell.get_or_try_init(work).await.cloned()
+    }
+
+    /// Takes in a transaction's events, and returns when all have been judged or written down.
+    ///
+    /// 1. What is no event, of no room that we are in, or of a server that the room shuts out, is refused.
+    /// 2. What is not signed is refused.
+    /// 3. The rest is judged, room by room.
+    pub async fn events(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Result<Results> {
+        if pdus.len() > MAX_PDUS {
+            return Err(Error::bad_json(format!("a transaction has {MAX_PDUS} events at most")));
+        }
+        let (mut results, mut waiting) = (Results::new(), Vec::new());
+        // 1.
+        let mut by_version: BTreeMap<RoomVersionId, Vec<Parsed>> = BTreeMap::new();
+        for raw in &pdus {
+            match self.0.store.read(|tx| self.admit(tx, origin, raw))? {
+                Some((version, parsed, None)) => by_version.entry(version).or_default().push(parsed),
+                Some((_, parsed, Some(why))) => drop(results.insert(parsed.id().to_owned(), Err(why))),
+                None => {}
+            }
+        }
+        // 2.
+        for (version, events) in by_version {
+            let rules = crate::rooms::room::rules(&version)?;
+            let ids: Vec<OwnedEventId> = events.iter().map(|event| event.id().to_owned()).collect();
+            for (id, checked) in ids.into_iter().zip(self.0.checker.verify(events, &rules).await?) {
+                match checked {
+                    Ok(checked) => waiting.push((id, self.queue(origin, checked)?)),
+                    Err(error) if error.cause().is_some() => return Err(error),
+                    Err(error) => drop(results.insert(id, Err(error.message().to_owned()))),
+                }
+            }
+        }
+        // 3.
+        let until = Instant::now() + PATIENCE;
+        let mut late = Vec::new();
+        for (id, mut wait) in waiting {
+            let outcome = match timeout_at(until, &mut wait.done).await {
+                Ok(outcome) => outcome.map_err(Error::internal)?,
+                Err(_) => {
+                    results.insert(id, Ok(()));
+                    late.push(wait);
+                    continue;
+                }
+            };
+            let outcome = match outcome {
+                // A rejected event is no error. spec: server-server-api#rejection
+                Ok(_) => Ok(()),
+                // Ours to mend, and theirs to send again.
+                Err(error) if error.cause().is_some() => return Err(error),
+                Err(error) => Err(error.message().to_owned()),
+            };
+            results.insert(id, outcome);
+        }
+        self.keep_late(origin, late).await?;
+        Ok(results)
+    }
+
+    /// Writes down what will be judged later: it is ours from now on.
+    async fn keep_late(&self, origin: &ServerName, late: Vec<Waiting>) -> Result<()> {
+        if late.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(%origin, events = late.len(), "events from {origin} take long and are judged later");
+        let rows: Vec<ArrivedRow> = late.iter().map(|wait| arrived(origin, &wait.event)).collect();
+        let write = move |tx: &WriteTx| {
+            let mut out = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let pos = tx.next_pos();
+                tables::ARRIVED.put(tx, pos, row)?;
+                out.push(pos);
+            }
+            Ok(out)
+        };
+        for (pos, wait) in self.0.store.write(write).await?.into_iter().zip(late) {
+            tokio::spawn(self.clone().forget(pos, wait));
+        }
+        Ok(())
+    }
+
+    /// Forgets an event that was written down, once it has been judged.
+    async fn forget(self, pos: Pos, wait: Waiting) {
+        let is_ours_to_mend = |error: &Error| error.cause().is_some();
+        match wait.done.await {
+            Ok(outcome) if !outcome.as_ref().is_err_and(is_ours_to_mend) => {}
+            _ => return,
+        }
+        if let Err(error) = self.0.store.write(move |tx| tables::ARRIVED.remove(tx, pos)).await {
+            tracing::warn!(%error, "an event that came in can't be forgotten: it will be judged again at the next start");
+        }
+    }
+
+    /// Goes on with what was written down before the server last stopped.
+    pub async fn resume(&self) -> Result<()> {
+        let rows = self.0.store.read(|tx| tables::ARRIVED.collect(tx, 0.., |pos, row| (pos, row)))?;
+        for (pos, row) in rows {
+            let raw = json::raw(row.event)?;
+            let rules =
+                pdu::room_of(&raw).map(|id| self.0.store.read(|tx| Ok(Room::find(tx, &id)?.map(|room| room.rules()))));
+            let checked = match rules.transpose()?.flatten() {
+                Some(rules) => self.0.checker.check(vec![raw], &rules).await?.pop(),
+                None => None,
+            };
+            match (checked, ServerName::parse(&row.origin)) {
+                (Some(event), Ok(origin)) => {
+                    let wait = self.queue(&origin, event)?;
+                    tokio::spawn(self.clone().forget(pos, wait));
+                }
+                _ => drop(self.0.store.write(move |tx| tables::ARRIVED.remove(tx, pos)).await?),
+            }
+        }
+        Ok(())
+    }
+
+    /// An event in the format of its room, and why it is refused if it is. None for what has not even an ID.
+    fn admit(
+        &self,
+        tx: &ReadTx,
+        origin: &ServerName,
+        raw: &RawValue,
+    ) -> Result<Option<(RoomVersionId, Parsed, Option<String>)>> {
+        let Some(id) = pdu::room_of(raw) else { return Ok(None) };
+        let Some(room) = Room::find(tx, &id)? else { return Ok(None) };
+        let parsed = match pdu::parse(raw, &room.rules()) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                tracing::debug!(%origin, room = %id, %error, "{origin} sent what is no event");
+                return Ok(None);
+            }
+        };
+        let refused = match () {
+            () if !servers::is_in(tx, room.num, &self.0.me.name)? => Some("this server is not in the room".to_owned()),
+            () if !servers::was_ever_in(tx, room.num, origin)? => {
+                tracing::info!(%origin, room = %id, "{origin} sends to a room that it is not in");
+                Some("your server is not in the room".to_owned())
+            }
+            () => acl::check(tx, &room, origin).err().map(|error| error.message().to_owned()),
+        };
+        Ok(Some((room.version(), parsed, refused)))
+    }
+
+    /// Lets an event wait in the queue of its room. 429 if too many wait.
+    fn queue(&self, origin: &ServerName, event: Checked) -> Result<Waiting> {
+        let (done, receiver) = oneshot::channel();
+        let event = Arc::new(event);
+        let waiting = Waiting { event: event.clone(), done: receiver };
+        let room = event.room_id().to_owned();
+        let mut queues = self.0.lock();
+        let of_origin = queues.origins.get(origin).copied().unwrap_or(0);
+        if of_origin >= MAX_OF_ORIGIN || queues.waiting >= MAX_WAITING {
+            return Err(Error::limited(Duration::from_secs(10)));
+        }
+        queues.origins.insert(origin.to_owned(), of_origin + 1);
+        queues.waiting += 1;
+        let is_idle = !queues.rooms.contains_key(&room);
+        let job = Job { event, origin: origin.to_owned(), done };
+        queues.rooms.entry(room.clone()).or_default().push_back(job);
+        if is_idle {
+            tokio::spawn(self.clone().work(room));
+        }
+        Ok(waiting)
+    }
+
+    /// Judges what waits in a room, until nothing does: as much as there is in one go, and what lacks
+    /// something one by one.
+    async fn work(self, room: OwnedRoomId) {
+        loop {
+            let jobs = self.0.next(&room);
+            if jobs.is_empty() {
+                return;
+            }
+            let events = jobs.iter().map(|job| job.event.clone()).collect();
+            let judged = self.0.fetch.judge_all(events).await;
+            let mut judged = judged.unwrap_or_default().into_iter();
+            for job in jobs {
+                let outcome = match judged.next() {
+                    Some(Ok(Some(standing))) => Ok(standing),
+                    Some(Err(error)) => Err(error),
+                    Some(Ok(None)) | None => self.settle(&job).await,
+                };
+                if let Err(error) = &outcome {
+                    let (event, origin) = (job.event.id(), &job.origin);
+                    tracing::warn!(%event, %room, %origin, %error, "an event from {origin} in {room} can't be judged");
+                }
+                self.0.lock().leave(&job.origin);
+                // Whoever asked may have gone.
+                let _ = job.done.send(outcome);
+            }
+        }
+    }
+
+    /// Judges one event in a task of its own: whatever happens in it, the room goes on.
+    async fn settle(&self, job: &Job) -> Result<Standing> {
+        let (fetch, event, origin) = (self.0.fetch.clone(), job.event.clone(), job.origin.clone());
+        let settling = tokio::spawn(async move { tokio::time::timeout(MAX_TIME, fetch.settle(&event, &origin)).await });
+        match settling.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Error::unknown("it takes too long to judge the event")),
+            Err(error) => Err(Error::internal(error)),
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next jobs of a room; forgets a room that has none.
+    fn next(&self, room: &OwnedRoomId) -> Vec<Job> {
+        let mut queues = self.lock();
+        let jobs: Vec<Job> = match queues.rooms.get_mut(room) {
+            Some(waiting) => waiting.drain(..waiting.len().min(MAX_PDUS)).collect(),
+            None => Vec::new(),
+        };
+        if jobs.is_empty() {
+            queues.rooms.remove(room);
+        }
+        jobs
+    }
+}
+
+impl Queues {
+    fn leave(&mut self, origin: &OwnedServerName) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if let Some(count) = self.origins.get_mut(origin) {
+            *count -= 1;
+            if *count == 0 {
+                self.origins.remove(origin);
+            }
+        }
+    }
+}
+
+fn arrived(origin: &ServerName, event: &Checked) -> ArrivedRow {
+    ArrivedRow { origin: origin.to_string(), event: event.json().to_owned() }
+}

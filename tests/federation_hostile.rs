@@ -1,0 +1,235 @@
+//! A server in the room that says what it likes: nothing is taken that shouldn't be, each thing costs
+//! little, and the room goes on. Beside each refusal stands what passes.
+
+use reqwest::Method;
+use ruma::{CanonicalJsonObject, RoomVersionId, signatures::hash_and_sign_event};
+use serde_json::{Value, json};
+
+use crate::common::{Answer, Peer, Says, Server, User, encode, federate, in_room, transaction, until};
+
+/// A server of the test's own, of which mallory is in a room of alice's.
+struct Guest {
+    peer: Peer,
+    room: String,
+    mallory: String,
+    /// The events that allow what mallory says: create, power levels, membership.
+    auth: Vec<String>,
+    /// The newest event that the guest knows, and its depth.
+    end: String,
+    depth: u64,
+}
+
+const VERSION: RoomVersionId = RoomVersionId::V11;
+
+async fn party() -> (Server, User, Guest) {
+    let [server] = federate().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({"preset": "public_chat", "room_version": VERSION.as_str()})).await;
+    let peer = Peer::start().await;
+    let mallory = format!("@mallory:{}", peer.name());
+    let path = format!("/_matrix/federation/v1/make_join/{}/{}?ver=11", encode(&room), encode(&mallory));
+    let template = peer.ask(&server, Method::GET, &path, None).await.ok()["event"].clone();
+    let (id, join) = seal(&peer, template);
+    let path = format!("/_matrix/federation/v2/send_join/{}/{}", encode(&room), encode(&id));
+    let answer = peer.ask(&server, Method::PUT, &path, Some(join.clone())).await.ok();
+    let rules = VERSION.rules().expect("known");
+    let find = |kind: &str| {
+        let state = answer["state"].as_array().expect("a state");
+        let event = state.iter().find(|event| event["type"] == kind).expect("it is there");
+        let object: CanonicalJsonObject = serde_json::from_value(event.clone()).expect("canonical");
+        format!("${}", ruma::signatures::reference_hash(&object, &rules).expect("a hash"))
+    };
+    let auth = vec![find("m.room.create"), find("m.room.power_levels"), id.clone()];
+    let depth = join["depth"].as_u64().expect("a depth");
+    (server, alice, Guest { peer, room, mallory, auth, end: id, depth })
+}
+
+/// Hashes and signs an event; its ID, and it.
+fn seal(peer: &Peer, event: Value) -> (String, Value) {
+    let rules = VERSION.rules().expect("known");
+    let mut object: CanonicalJsonObject = serde_json::from_value(event).expect("canonical");
+    hash_and_sign_event(peer.name(), &peer.me.key, &mut object, &rules.redaction).expect("signs");
+    let id = format!("${}", ruma::signatures::reference_hash(&object, &rules).expect("a hash"));
+    (id, serde_json::to_value(object).expect("JSON"))
+}
+
+impl Guest {
+    /// A message of mallory's after the newest, with what is different from a good one.
+    fn draft(&self, body: &str, more: Value) -> Value {
+        let mut event = json!({
+            "type": "m.room.message", "sender": self.mallory, "room_id": self.room,
+            "content": {"msgtype": "m.text", "body": body}, "depth": self.depth + 1,
+            "origin_server_ts": hearth::base::clock::now_ms(),
+            "prev_events": [self.end], "auth_events": self.auth,
+        });
+        for (name, value) in more.as_object().expect("an object") {
+            event[name] = value.clone();
+        }
+        event
+    }
+
+    fn message(&self, body: &str, more: Value) -> (String, Value) {
+        seal(&self.peer, self.draft(body, more))
+    }
+
+    async fn send(&self, server: &Server, pdus: &[Value]) -> Answer {
+        self.send_as(server, self.peer.name(), &transaction(), pdus).await
+    }
+
+    async fn send_as(&self, server: &Server, origin: &str, id: &str, pdus: &[Value]) -> Answer {
+        let body = json!({"origin": origin, "origin_server_ts": 1, "pdus": pdus});
+        self.peer.ask(server, Method::PUT, &format!("/_matrix/federation/v1/send/{id}"), Some(body)).await
+    }
+
+    /// What came of one event.
+    async fn outcome(&self, server: &Server, (id, event): (String, Value)) -> Value {
+        self.send(server, &[event]).await.ok()["pdus"][&id].clone()
+    }
+}
+
+async fn bodies(user: &User, room: &str) -> Vec<String> {
+    let page = user.get(&in_room(room, "messages?dir=b&limit=100")).await.ok();
+    let chunk = page["chunk"].as_array().expect("a page");
+    chunk.iter().filter_map(|event| event["content"]["body"].as_str()).map(str::to_owned).collect()
+}
+
+async fn hears(user: &User, room: &str, text: &str) {
+    until(text, async || bodies(user, room).await.contains(&text.to_owned()).then_some(())).await;
+}
+
+#[tokio::test]
+#[ignore = "wants people who join rooms of other servers"]
+async fn only_what_is_signed_and_whole_is_believed() {
+    let (server, alice, guest) = party().await;
+    assert_eq!(guest.outcome(&server, guest.message("good", json!({}))).await, json!({}));
+    hears(&alice, &guest.room, "good").await;
+    // Signed by nobody, by somebody else, and changed afterwards.
+    let (id, mut event) = guest.message("unsigned", json!({}));
+    event["signatures"] = json!({});
+    assert!(guest.outcome(&server, (id, event)).await["error"].is_string());
+    let stranger = Peer::start().await;
+    let (id, event) = seal(&stranger, guest.draft("forged", json!({})));
+    assert!(guest.outcome(&server, (id, event)).await["error"].is_string());
+    let (id, mut event) = guest.message("bent", json!({}));
+    let signature = &mut event["signatures"][guest.peer.name()][guest.peer.me.key.id().to_string()];
+    *signature = json!("A".repeat(86));
+    assert!(guest.outcome(&server, (id, event)).await["error"].is_string());
+    // A content that is not the one that was signed is taken away, and the event stays.
+    let (id, mut event) = guest.message("signed", json!({}));
+    event["content"]["body"] = json!("changed");
+    assert_eq!(guest.outcome(&server, (id.clone(), event)).await, json!({}));
+    let shown = alice.get(&in_room(&guest.room, &format!("event/{}", encode(&id)))).await.ok();
+    assert_eq!(shown["content"], json!({}));
+    let heard = bodies(&alice, &guest.room).await;
+    assert!(
+        ["unsigned", "forged", "bent", "changed"].iter().all(|body| !heard.contains(&(*body).to_owned())),
+        "{heard:?}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "wants people who join rooms of other servers"]
+async fn a_server_speaks_for_itself_and_where_it_is() {
+    let (server, alice, guest) = party().await;
+    // For another server, or with more than a transaction holds.
+    guest.send_as(&server, "elsewhere.test", "t1", &[]).await.fails(403, "M_FORBIDDEN");
+    let many: Vec<Value> = (0..51).map(|n| guest.message(&n.to_string(), json!({})).1).collect();
+    guest.send(&server, &many).await.fails(400, "M_BAD_JSON");
+    // In rooms that it is not in, and in none.
+    let other = alice.create_room(json!({"preset": "public_chat", "room_version": VERSION.as_str()})).await;
+    let outcome = guest.outcome(&server, guest.message("intruder", json!({"room_id": other}))).await;
+    assert!(outcome["error"].is_string(), "{outcome}");
+    let none =
+        guest.send(&server, &[guest.message("x", json!({"room_id": "!none:localhost"})).1, json!(7), json!({})]).await;
+    assert_eq!(none.ok()["pdus"], json!({}));
+    assert!(!bodies(&alice, &other).await.contains(&"intruder".to_owned()));
+    // As somebody who is of another server, or in the room of whom nobody knows.
+    let outcome = guest.outcome(&server, guest.message("as alice", json!({"sender": alice.id}))).await;
+    assert!(outcome["error"].is_string(), "{outcome}");
+    let eve = format!("@eve:{}", guest.peer.name());
+    assert_eq!(guest.outcome(&server, guest.message("as eve", json!({"sender": eve}))).await, json!({}));
+    let heard = bodies(&alice, &guest.room).await;
+    assert!(!heard.iter().any(|body| body.starts_with("as ")), "{heard:?}");
+    // The same transaction again is the same transaction.
+    let (id, event) = guest.message("once", json!({}));
+    for _ in 0..2 {
+        let answer = guest.send_as(&server, guest.peer.name(), "again", std::slice::from_ref(&event)).await.ok();
+        assert_eq!(answer["pdus"][&id], json!({}));
+    }
+    assert_eq!(bodies(&alice, &guest.room).await.iter().filter(|body| *body == "once").count(), 1);
+    // Whom the room shuts out is not listened to.
+    let list = json!({"allow": ["*"], "deny": ["localhost"]});
+    alice.set_state(&guest.room, "m.room.server_acl", "", list).await;
+    let outcome = guest.outcome(&server, guest.message("shut out", json!({}))).await;
+    assert!(outcome["error"].is_string(), "{outcome}");
+}
+
+#[tokio::test]
+#[ignore = "wants people who join rooms of other servers"]
+async fn what_the_room_forbids_is_shown_to_nobody() {
+    let (server, alice, guest) = party().await;
+    let state = |kind: &str, key: &str, content: Value| {
+        guest.message("", json!({"type": kind, "state_key": key, "content": content}))
+    };
+    let levels = alice.get(&in_room(&guest.room, "state/m.room.power_levels/")).await.ok();
+    let mut mine = levels.clone();
+    mine["users"][&guest.mallory] = json!(100);
+    let (grab, event) = state("m.room.power_levels", "", mine);
+    assert_eq!(guest.outcome(&server, (grab.clone(), event)).await, json!({}), "a rejected event is no error");
+    // What builds on it falls with it.
+    let mut auth = guest.auth.clone();
+    auth[1] = grab.clone();
+    let (id, event) = guest.message(
+        "",
+        json!({"type": "m.room.topic", "state_key": "", "content": {"topic": "mine"},
+        "auth_events": auth, "prev_events": [grab]}),
+    );
+    assert_eq!(guest.outcome(&server, (id, event)).await, json!({}));
+    assert_eq!(alice.get(&in_room(&guest.room, "state/m.room.power_levels/")).await.ok(), levels);
+    assert_eq!(alice.get(&in_room(&guest.room, "state/m.room.topic/")).await.status, 404);
+    // Who was banned speaks from before the ban, and is heard by nobody.
+    alice.post(&in_room(&guest.room, "ban"), json!({"user_id": guest.mallory})).await.ok();
+    assert_eq!(guest.outcome(&server, guest.message("from the past", json!({}))).await, json!({}));
+    alice.say(&guest.room, "gone").await;
+    let heard = bodies(&alice, &guest.room).await;
+    assert!(heard[0] == "gone" && !heard.contains(&"from the past".to_owned()), "{heard:?}");
+}
+
+#[tokio::test]
+#[ignore = "wants people who join rooms of other servers"]
+async fn a_past_that_nobody_can_tell_stops_nobody() {
+    let (server, alice, guest) = party().await;
+    let begin = std::time::Instant::now();
+    let garbage =
+        |path: &str, body: Value| guest.peer.says(&format!("/_matrix/federation/v1/{path}"), Says::Json(200, body));
+    garbage("get_missing_events", json!({"events": [7, {}, guest.draft("unsigned", json!({}))]}));
+    garbage("state_ids", json!({"pdu_ids": ["$a", "$b"], "auth_chain_ids": ["$c"]}));
+    garbage("event_auth", json!({"auth_chain": [{}]}));
+    garbage("event/", json!({"origin": "x", "origin_server_ts": 1, "pdus": [{}]}));
+    let unknown = guest.message("from nowhere", json!({"prev_events": ["$nowhere"]}));
+    assert!(guest.outcome(&server, unknown).await["error"].is_string());
+    let mut auth = guest.auth.clone();
+    auth[1] = "$nothing".to_owned();
+    let unknown = guest.message("by nothing", json!({"auth_events": auth}));
+    assert!(guest.outcome(&server, unknown).await["error"].is_string());
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+    alice.say(&guest.room, "all is well").await;
+    assert_eq!(bodies(&alice, &guest.room).await[0], "all is well");
+}
+
+#[tokio::test]
+#[ignore = "wants people who join rooms of other servers"]
+async fn very_many_ends_are_brought_together() {
+    let (server, alice, guest) = party().await;
+    for batch in 0..6 {
+        let events: Vec<Value> = (0..50).map(|n| guest.message(&format!("{batch}/{n}"), json!({})).1).collect();
+        let answer = guest.send(&server, &events).await.ok();
+        assert!(answer["pdus"].as_object().expect("results").values().all(|outcome| *outcome == json!({})));
+    }
+    for n in 0..4 {
+        alice.say(&guest.room, &format!("calm {n}")).await;
+    }
+    let template = format!("/_matrix/federation/v1/make_leave/{}/{}", encode(&guest.room), encode(&guest.mallory));
+    let event = guest.peer.ask(&server, Method::GET, &template, None).await.ok()["event"].clone();
+    assert_eq!(event["prev_events"].as_array().map(Vec::len), Some(1), "{event}");
+}
