@@ -123,6 +123,31 @@ async fn what_is_not_signed_as_it_was_sent_is_refused() {
 }
 
 #[tokio::test]
+async fn a_body_is_signed_with_its_request() {
+    let [server] = federate().await;
+    let peer = Peer::start().await;
+    let (uri, body) = ("/_matrix/federation/v1/user/keys/query", json!({"device_keys": {}}));
+    let signed = peer.authorization(&server.name, &Method::POST, uri, Some(&body));
+    ask_as(&server, &signed, Method::POST, uri, Some(body)).await.ok();
+    for other in [Some(json!({"device_keys": {"@a:b.c": []}})), None] {
+        ask_as(&server, &signed, Method::POST, uri, other).await.fails(401, "M_UNAUTHORIZED");
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_body_is_not_read_and_a_servers_only_so_far() {
+    let [server] = federate().await;
+    let (peer, stranger) = (Peer::start().await, Peer::start().await);
+    stranger.says("/_matrix/key/v2/server", Says::Json(404, json!({})));
+    let uri = "/_matrix/federation/v1/user/keys/query";
+    let large = |bytes: usize| Some(json!({"device_keys": {}, "x": "x".repeat(bytes)}));
+    // So small that it is sent before the answer comes, and the connection stays whole.
+    stranger.ask(&server, Method::POST, uri, large(1000)).await.fails(401, "M_UNAUTHORIZED");
+    peer.ask(&server, Method::POST, uri, large(1 << 20)).await.ok();
+    peer.ask(&server, Method::POST, uri, large(14 << 20)).await.fails(413, "M_TOO_LARGE");
+}
+
+#[tokio::test]
 async fn keys_that_prove_nothing_are_refused_whatever_they_have_signed() {
     let [server] = federate().await;
     let other = Peer::start().await;

@@ -53,12 +53,13 @@ pub async fn federated(settings: &str, of_federation: &str) -> Server {
     let settings = format!(
         "server_name = {name:?}\nrate_limits = false\n{open}{settings}\n\
          [tls]\nlisten = [\"{address}\"]\ncertificate = {:?}\nkey = {:?}\n\
-         [federation]\ntrust = [{:?}]\n{}{}{of_federation}\n",
+         [federation]\ntrust = [{:?}]\n{}{}{}{of_federation}\n",
         certificates.join("localhost.pem"),
         certificates.join("localhost-key.pem"),
         certificates.join(dev_cert::AUTHORITY),
         unless(of_federation, "allow_private_addresses", "allow_private_addresses = true\n"),
         unless(of_federation, "notaries", "notaries = []\n"),
+        unless(of_federation, "presence", "presence = true\n"),
     );
     let mut server = Server::start_with(&settings).await;
     server.name = name;
