@@ -69,7 +69,7 @@ async fn pictures_of_other_servers_are_made_smaller_here() {
     let (status, _, body) = download(&bob, &format!("thumbnail/{place}?width=320&height=240")).await;
     assert_eq!(status, 200);
     let small = image::load_from_memory(&body).expect("a picture");
-    assert_eq!((small.width(), small.height()), (480, 240));
+    assert_eq!((small.width(), small.height()), (320, 160));
 }
 
 #[tokio::test]
