@@ -3,7 +3,7 @@
  */
 import { after, before, test } from 'node:test';
 import { clean as cleanFor } from './axe.js';
-import { Person, send, startBrowser } from './support.js';
+import { Person, picture, send, startBrowser } from './support.js';
 
 let browser, alice, bob;
 
@@ -102,4 +102,64 @@ test('exploring, a room’s settings, a member, inviting, all choices for a new 
   await alice.page.getByText('More choices').click();
   await alice.page.getByLabel('Everybody').check();
   await clean('a new room');
+});
+
+test('what opens around a conversation: thread, pins, search, emoji, preview, a picture, a day', async () => {
+  const { page } = alice;
+  await alice.roomRow('In the open').click();
+  await alice.sees('Seen?');
+  const room = alice.roomId();
+  const row = alice.message('Seen?').first();
+  await row.hover();
+  await row.getByRole('toolbar').waitFor();
+  await clean('the tools of a message');
+  await alice.act(row, 'React');
+  await page.getByRole('dialog', { name: 'Choose an emoji' }).getByRole('button', { name: 'grinning', exact: true }).waitFor();
+  await clean('the emoji picker');
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: 'Format and preview' }).click();
+  await alice.box.fill('**bold** and a list\n\n- one');
+  await page.getByRole('region', { name: 'Preview' }).locator('strong').waitFor();
+  await clean('the preview');
+  await page.getByRole('button', { name: 'Format and preview' }).click();
+  await alice.box.fill('');
+  await alice.box.pressSequentially(`@${bob.user.slice(0, 4)}`);
+  await page.getByRole('option', { name: bob.user }).waitFor();
+  await clean('completion');
+  await page.keyboard.press('Escape');
+  await alice.box.fill('');
+  await page.getByRole('main').locator('input[type=file]').setInputFiles([{ name: 'sky.png', mimeType: 'image/png', buffer: await picture(alice, 640, 400) }, { name: 'plan.pdf', mimeType: 'application/pdf', buffer: Buffer.from('plan') }]);
+  await page.getByRole('list', { name: 'Files to be sent' }).getByText('plan.pdf').waitFor();
+  await clean('files to be sent');
+  await page.getByRole('button', { name: 'Send' }).click();
+  await alice.message('plan.pdf').waitFor();
+  await alice.log.getByRole('img', { name: 'sky.png' }).waitFor();
+  await clean('files');
+  await alice.log.getByRole('button', { name: 'Open sky.png' }).click();
+  await page.getByRole('dialog', { name: 'Picture' }).getByRole('img', { name: 'sky.png' }).waitFor();
+  await clean('a picture by itself');
+  await page.keyboard.press('Escape');
+  await alice.act(row, 'Reply in a thread');
+  const thread = page.getByRole('complementary', { name: 'Thread' });
+  await thread.getByRole('textbox').fill('In the thread');
+  await thread.getByRole('textbox').press('Enter');
+  await thread.getByText('In the thread').waitFor();
+  await row.getByRole('link', { name: /1 reply/ }).waitFor();
+  await clean('a thread');
+  await alice.call('PUT', `/rooms/${encodeURIComponent(room)}/state/m.room.pinned_events/`, { pinned: [await row.getAttribute('data-event-id')] });
+  for (const [place, name] of [['threads', 'Threads'], ['pins', 'Pinned messages'], ['search', 'Search in this room']]) {
+    await alice.open(`#/room/${room}/${place}`);
+    await page.getByRole('complementary', { name }).waitFor();
+    await clean(name);
+  }
+  await alice.open('#/search');
+  await page.getByRole('searchbox', { name: 'Search messages' }).fill('thread');
+  await page.locator('mark').first().waitFor();
+  await clean('search');
+  await alice.roomRow('In the open').click();
+  await alice.act(row, 'Reply');
+  await clean('answering');
+  await alice.roomMenu('Jump to a day');
+  await page.getByRole('dialog').waitFor();
+  await clean('jumping to a day');
 });

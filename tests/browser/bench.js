@@ -126,6 +126,25 @@ async function visitor(standIn, place = '') {
   return person;
 }
 
+/**
+ * What the page's own thread worked at a stretch, in its processor time: on a machine that does
+ * other things too, the clock would tell of those.
+ */
+async function working(page, during) {
+  const chrome = await browser.newBrowserCDPSession();
+  const events = [];
+  chrome.on('Tracing.dataCollected', ({ value }) => events.push(...value));
+  await chrome.send('Tracing.start', { traceConfig: { recordMode: 'recordAsMuchAsPossible', includedCategories: ['toplevel', 'blink.user_timing'] } });
+  await page.evaluate(() => performance.mark('bench-page'));
+  await during();
+  const done = new Promise((resolve) => chrome.once('Tracing.tracingComplete', resolve));
+  await chrome.send('Tracing.end');
+  await done;
+  await chrome.detach();
+  const { pid, tid } = events.find(({ name }) => name === 'bench-page') ?? {};
+  return events.filter((one) => one.pid === pid && one.tid === tid && one.ph === 'X' && /RunTask/.test(one.name) && one.tdur).map(({ tdur }) => tdur / 1000);
+}
+
 async function longRoom() {
   const standIn = await StandIn.start();
   standIn.say({ '!long': standIn.room('!long', 'Long', LONG_ROOM) });
@@ -133,9 +152,7 @@ async function longRoom() {
   await log.getByText(`${LONG_ROOM - 1}:`).waitFor();
   await page.evaluate(() => {
     globalThis.frames = [];
-    globalThis.tasks = [];
     globalThis.most = 0;
-    new PerformanceObserver((list) => globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' });
     let last = performance.now();
     requestAnimationFrame(function next(now) {
       globalThis.frames.push(now - last);
@@ -146,18 +163,20 @@ async function longRoom() {
   });
   await log.hover();
   const start = performance.now();
-  await until(
-    async () => {
-      for (let n = 0; n < 12; n++) await page.mouse.wheel(0, -2500);
-      return (await log.getByText('This is where Long begins').count()) > 0;
-    },
-    'the room’s start',
-    600,
-  );
-  const { frames, tasks, most } = await page.evaluate(() => ({ frames: globalThis.frames, tasks: globalThis.tasks, most: globalThis.most }));
-  tell(`scrolling back over ${LONG_ROOM.toLocaleString('en')} messages: longest frame`, Math.max(...frames), 'ms', 50);
-  tell('the same: frames longer than 50 ms, of 1,000', (frames.filter((one) => one > 50).length / frames.length) * 1000, '');
-  tell('the same: longest task of the page itself', Math.max(0, ...tasks), 'ms', 50);
+  const scroll = () =>
+    until(
+      async () => {
+        for (let n = 0; n < 12; n++) await page.mouse.wheel(0, -2500);
+        return (await log.getByText('This is where Long begins').count()) > 0;
+      },
+      'the room’s start',
+      600,
+    );
+  const work = await working(page, scroll);
+  const { frames, most } = await page.evaluate(() => ({ frames: globalThis.frames, most: globalThis.most }));
+  tell(`scrolling back over ${LONG_ROOM.toLocaleString('en')} messages: longest work of the page for a frame`, Math.max(0, ...work), 'ms', 50);
+  tell('the same: 999 of 1,000 are below', share(work.filter((one) => one > 0.5), 0.999), 'ms', 50);
+  tell('the same: frames that came later than 50 ms after the last, of 1,000', (frames.filter((one) => one > 50).length / frames.length) * 1000, '');
   tell('the same: messages in the document at most', most, '', 200);
   tell('the same: from the last to the first message', (performance.now() - start) / 1000, 's');
   await context.close();

@@ -225,6 +225,32 @@ test('from a link deep in the past one reads on to the present', async () => {
   await bob.sees('And now');
 });
 
+test('one jumps to a day', async () => {
+  const { chunk } = await alice.call('GET', `/rooms/${encodeURIComponent(room)}/messages?dir=f&limit=60`);
+  const first = chunk.find(({ content }) => content.body?.startsWith('Line 1.'));
+  let asked;
+  // The day of all these messages is today: the answer is given here, and the question looked at.
+  await bob.page.route('**/timestamp_to_event*', (route) => {
+    asked = new URL(route.request().url()).searchParams;
+    route.fulfill({ json: { event_id: first.event_id, origin_server_ts: first.origin_server_ts } });
+  });
+  await bob.roomMenu('Jump to a day');
+  await bob.page.getByLabel('Day', { exact: true }).fill('2026-01-02');
+  await bob.page.getByRole('dialog').getByRole('button', { name: 'Jump' }).click();
+  await bob.log.locator('.message.sought', { hasText: 'Line 1.' }).waitFor();
+  assert.deepEqual([asked.get('dir'), Number(asked.get('ts'))], ['f', await bob.page.evaluate(() => new Date('2026-01-02T00:00:00').getTime())]);
+  await bob.page.unroute('**/timestamp_to_event*');
+  await bob.page.route('**/timestamp_to_event*', (route) => route.fulfill({ status: 404, json: { errcode: 'M_UNRECOGNIZED', error: '' } }));
+  await bob.roomMenu('Jump to a day');
+  await bob.page.getByLabel('Day', { exact: true }).fill('2026-01-02');
+  await bob.page.getByRole('dialog').getByRole('button', { name: 'Jump' }).click();
+  await bob.page.getByText('This server can’t find messages by their day.').waitFor();
+  await bob.page.keyboard.press('Escape');
+  await bob.page.unroute('**/timestamp_to_event*');
+  await bob.page.getByRole('button', { name: 'To the newest message' }).click();
+  await bob.sees('And now');
+});
+
 test('the first unread message is one click away', async () => {
   await bob.page.getByRole('link', { name: 'Hearth' }).click();
   for (let n = 1; n <= 60; n++) await send(alice, room, { msgtype: 'm.text', body: `News ${n}.` });
