@@ -106,6 +106,8 @@ test('exploring, a room’s settings, a member, inviting, all choices for a new 
 
 test('what opens around a conversation: thread, pins, search, emoji, preview, a picture, a day', async () => {
   const { page } = alice;
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
   await alice.roomRow('In the open').click();
   await alice.sees('Seen?');
   const room = alice.roomId();
