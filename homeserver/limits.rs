@@ -54,6 +54,8 @@ pub enum Bucket {
     CreateRoom,
     /// Inviting, per person.
     Invite,
+    /// Invites that another server brings, per server.
+    InviteFrom,
     /// Making media, per person.
     Media,
     /// Downloading media, per person: a list of people has many faces.
@@ -77,7 +79,7 @@ pub enum Bucket {
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 20] = [
+const KINDS: [(Bucket, f64, u32); 21] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
     (Bucket::Validity, 0.5, 20),
@@ -89,6 +91,7 @@ const KINDS: [(Bucket, f64, u32); 20] = [
     (Bucket::Join, 0.5, 20),
     (Bucket::CreateRoom, 0.1, 15),
     (Bucket::Invite, 0.5, 30),
+    (Bucket::InviteFrom, 2.0, 100),
     (Bucket::Media, 5.0, 50),
     (Bucket::Download, 50.0, 1000),
     (Bucket::Presence, 5.0, 30),

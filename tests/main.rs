@@ -12,6 +12,7 @@ mod encryption;
 mod federation_asking;
 mod federation_forks;
 mod federation_hostile;
+mod federation_joins;
 mod federation_outbox;
 mod federation_talk;
 mod federation_wire;

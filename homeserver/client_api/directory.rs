@@ -28,9 +28,8 @@ use crate::{
 
 /// `GET /_matrix/client/v3/directory/room/{roomAlias}`
 pub async fn alias(app: Arc<App>, _: Caller, request: get_alias::v3::Request) -> Result<get_alias::v3::Response> {
-    let found = app.store.read(|tx| aliases::resolve(tx, &request.room_alias))?;
-    let id = found.ok_or_else(|| Error::not_found("there is no such alias"))?;
-    Ok(get_alias::v3::Response::new(id, vec![app.me.name.clone()]))
+    let (id, servers) = app.federation.resolve(&request.room_alias).await?;
+    Ok(get_alias::v3::Response::new(id, servers))
 }
 
 /// `PUT /_matrix/client/v3/directory/room/{roomAlias}`

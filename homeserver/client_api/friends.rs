@@ -175,7 +175,7 @@ async fn take(app: &App, session: &Session, other: &UserId, ties: &Ties) -> Resu
     let missing = || Error::not_found("this person has not asked to be your friend");
     let id = ties.incoming.first().ok_or_else(missing)?.id().to_owned();
     let named: &RoomOrAliasId = (&*id).into();
-    membership::enter(app, session.clone(), named, (MembershipState::Join, None)).await?;
+    membership::enter(app, session.clone(), named, (Vec::new(), None)).await?;
     let (user, friend, room) = (session.user.clone(), other.to_owned(), id.clone());
     app.store.write(move |tx| friends::set_direct(tx, &user, &friend, &room, true)).await?;
     for room in &ties.outgoing {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
     api::client::{
         knock::knock_room,
         membership::{
@@ -19,13 +19,17 @@ use crate::{
     accounts::users,
     app::App,
     error::{Error, Result},
+    federation::{invite::Invite, join::Wish},
     http::{Bucket, Session},
     rooms::{
-        Room, aliases,
+        Room,
         members::{self, Change},
     },
     store::{Read, WriteTx},
 };
+
+/// Servers that a client names as being in a room at most.
+const MAX_VIA: usize = 20;
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`
 pub async fn join_room(
@@ -33,7 +37,7 @@ pub async fn join_room(
     session: Session,
     request: join_room_by_id::v3::Request,
 ) -> Result<join_room_by_id::v3::Response> {
-    enter(&app, session, (&*request.room_id).into(), (MembershipState::Join, request.reason)).await?;
+    enter(&app, session, (&*request.room_id).into(), (Vec::new(), request.reason)).await?;
     Ok(join_room_by_id::v3::Response::new(request.room_id))
 }
 
@@ -43,7 +47,7 @@ pub async fn join_room_or_alias(
     session: Session,
     request: join_room_by_id_or_alias::v3::Request,
 ) -> Result<join_room_by_id_or_alias::v3::Response> {
-    let id = enter(&app, session, &request.room_id_or_alias, (MembershipState::Join, request.reason)).await?;
+    let id = enter(&app, session, &request.room_id_or_alias, (request.via, request.reason)).await?;
     Ok(join_room_by_id_or_alias::v3::Response::new(id))
 }
 
@@ -53,42 +57,44 @@ pub async fn knock_room(
     session: Session,
     request: knock_room::v3::Request,
 ) -> Result<knock_room::v3::Response> {
-    let id = enter(&app, session, &request.room_id_or_alias, (MembershipState::Knock, request.reason)).await?;
+    let wish = wish(&app, session, &request.room_id_or_alias, (request.via, request.reason)).await?;
+    let id = wish.room.clone();
+    app.federation.knock(wish).await?;
     Ok(knock_room::v3::Response::new(id))
 }
 
+/// Brings somebody into a room, and answers which one it is.
 pub(super) async fn enter(
     app: &App,
     session: Session,
-    room: &RoomOrAliasId,
-    (membership, reason): (MembershipState, Option<String>),
+    name: &RoomOrAliasId,
+    (via, reason): (Vec<OwnedServerName>, Option<String>),
 ) -> Result<OwnedRoomId> {
-    session.may_act()?;
-    app.limits.take(Bucket::Join, &session.user)?;
-    let (me, room) = (app.me.clone(), room.to_owned());
-    let work = move |tx: &WriteTx| {
-        let mut room = find(tx, &room)?;
-        let change = Change {
-            sender: &session.user,
-            target: &session.user,
-            membership: membership.clone(),
-            reason: reason.clone(),
-            more: Map::new(),
-        };
-        members::change(tx, &me, &mut room, change)?;
-        Ok(room.id().to_owned())
-    };
-    app.store.write(work).await
+    let wish = wish(app, session, name, (via, reason)).await?;
+    let id = wish.room.clone();
+    app.federation.join(wish).await?;
+    Ok(id)
 }
 
-/// The room that an ID or alias names. 404 if we know none.
-fn find(tx: &impl Read, name: &RoomOrAliasId) -> Result<Room> {
-    let unknown = || Error::not_found("this server does not know the room");
-    if let Ok(id) = <&RoomId>::try_from(name.as_str()) {
-        return Room::named(tx, id);
-    }
-    let alias = <&RoomAliasId>::try_from(name.as_str()).map_err(|_| unknown())?;
-    Room::named(tx, &aliases::resolve(tx, alias)?.ok_or_else(unknown)?)
+/// Who wants to go where. An alias of another server is asked for there.
+async fn wish(
+    app: &App,
+    session: Session,
+    name: &RoomOrAliasId,
+    (mut via, reason): (Vec<OwnedServerName>, Option<String>),
+) -> Result<Wish> {
+    session.may_act()?;
+    app.limits.take(Bucket::Join, &session.user)?;
+    via.truncate(MAX_VIA);
+    let room = match <&RoomAliasId>::try_from(name.as_str()) {
+        Ok(alias) => {
+            let (room, servers) = app.federation.resolve(alias).await?;
+            via.extend(servers);
+            room
+        }
+        Err(_) => RoomId::parse(name.as_str()).map_err(|_| Error::invalid_param("this is no room ID and no alias"))?,
+    };
+    Ok(Wish { user: session.user, room, via, reason })
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/leave`
@@ -103,12 +109,7 @@ pub async fn leave_room(
 
 pub(super) async fn leave(app: &App, session: &Session, room: OwnedRoomId, reason: Option<String>) -> Result<()> {
     app.limits.take(Bucket::Message, &session.user)?;
-    let (me, user) = (app.me.clone(), session.user.clone());
-    let work = move |tx: &WriteTx| {
-        let mut room = Room::named(tx, &room)?;
-        members::leave(tx, &me, &mut room, &user, reason.clone())
-    };
-    app.store.write(work).await
+    app.federation.leave(Wish { user: session.user.clone(), room, via: Vec::new(), reason }).await
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/forget`
@@ -118,7 +119,11 @@ pub async fn forget_room(
     request: forget_room::v3::Request,
 ) -> Result<forget_room::v3::Response> {
     app.limits.take(Bucket::Message, &session.user)?;
-    let work = move |tx: &WriteTx| members::forget(tx, &Room::named(tx, &request.room_id)?, &session.user);
+    let work = move |tx: &WriteTx| {
+        let room = Room::known(tx, &request.room_id)?;
+        let room = room.ok_or_else(|| Error::not_found("this server does not know the room"))?;
+        members::forget(tx, &room, &session.user)
+    };
     app.store.write(work).await?;
     Ok(forget_room::v3::Response::new())
 }
@@ -170,6 +175,11 @@ pub(super) struct Act {
 
 pub(super) async fn change(app: &App, session: Session, room: OwnedRoomId, act: Act) -> Result<()> {
     session.may_act()?;
+    if act.membership == MembershipState::Invite && !app.me.owns(&act.target) {
+        let Act { target, reason, more, .. } = act;
+        let invite = Invite { room, sender: session.user, target, reason, more };
+        return app.federation.invite(invite).await.map(drop);
+    }
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {
         let mut room = Room::of_member(tx, &room, &session.user)?;

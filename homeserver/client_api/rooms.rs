@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use ruma::{
-    RoomAliasId,
+    OwnedUserId, RoomAliasId, RoomId, UserId,
     api::client::{
         membership::joined_rooms,
         room::{Visibility, create_room, create_room::v3::RoomPreset, upgrade_room},
     },
 };
 
+use serde_json::Map;
+use tokio::task::JoinSet;
+
 use crate::{
     app::App,
     error::{Error, Result},
+    federation::invite::Invite,
     http::{Bucket, Session},
     rooms::{
         Room,
@@ -35,9 +39,28 @@ pub async fn create_room(
     session.may_act()?;
     app.limits.take(Bucket::CreateRoom, &session.user)?;
     let wish = wish(&app, request)?;
-    let me = app.me.clone();
-    let id = app.store.write(move |tx| create::create(tx, &me, &session.user, &wish)).await?;
+    let (me, creator) = (app.me.clone(), session.user.clone());
+    let elsewhere: Vec<OwnedUserId> = wish.invite.iter().filter(|guest| !app.me.owns(guest)).cloned().collect();
+    let is_direct = wish.is_direct;
+    let id = app.store.write(move |tx| create::create(tx, &me, &creator, &wish)).await?;
+    invite_elsewhere(&app, &session.user, &id, (elsewhere, is_direct)).await;
     Ok(create_room::v3::Response::new(id))
+}
+
+/// Invites people of other servers to a new room, all at once. The room is there, whoever can't be invited.
+async fn invite_elsewhere(app: &App, sender: &UserId, room: &RoomId, (guests, is_direct): (Vec<OwnedUserId>, bool)) {
+    let mut inviting = JoinSet::new();
+    for target in guests {
+        let more = if is_direct { Map::from_iter([("is_direct".to_owned(), true.into())]) } else { Map::new() };
+        let invite = Invite { room: room.to_owned(), sender: sender.to_owned(), target, reason: None, more };
+        let federation = app.federation.clone();
+        inviting.spawn(async move { (invite.target.clone(), federation.invite(invite).await) });
+    }
+    while let Some(done) = inviting.join_next().await {
+        if let Ok((target, Err(error))) = done {
+            tracing::info!(%room, %target, %error, "{target} could not be invited to a new room");
+        }
+    }
 }
 
 fn wish(app: &App, request: create_room::v3::Request) -> Result<Wish> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, UserId,
+    OwnedEventId, OwnedRoomId, RoomId, UserId,
     api::client::{
         membership::{get_member_events, joined_members},
         state::{get_state_event_for_key, get_state_events, send_state_event},
@@ -11,18 +11,20 @@ use ruma::{
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{blocking, messages::raws};
 use crate::{
     app::App,
+    base::signing::Identity,
     error::{Error, Result},
+    federation::invite::Invite,
     http::{Bucket, Reply, Session, reply},
     rooms::{
         Room, aliases,
         draft::{self, Draft},
         event::{self, Slices},
-        history, state, timeline,
+        history, inviting, state, timeline,
         timeline::View,
     },
     store::{Read, WriteTx},
@@ -44,11 +46,17 @@ pub async fn set_state(
 /// Sets state. What is so already is not said again: the answer is the event that said it.
 pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) -> Result<OwnedEventId> {
     app.limits.take(Bucket::Message, &session.user)?;
+    if let Some(invite) = invite_elsewhere(app, session, &room, &draft) {
+        return app.federation.invite(invite).await;
+    }
     let (me, user) = (app.me.clone(), session.user.clone());
     let work = move |tx: &WriteTx| {
         let mut room = Room::of_member(tx, &room, &user)?;
         if draft.kind == TimelineEventType::RoomCanonicalAlias {
             check_aliases(tx, &room, &draft.content)?;
+        }
+        if draft.kind == TimelineEventType::RoomMember {
+            check_welcome(tx, &me, &draft)?;
         }
         match unchanged(tx, &room, &user, &draft)? {
             Some(id) => Ok(id),
@@ -56,6 +64,32 @@ pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) 
         }
     };
     app.store.write(work).await
+}
+
+/// The invite of somebody of another server that a draft is, if it is one.
+fn invite_elsewhere(app: &App, session: &Session, room: &RoomId, draft: &Draft) -> Option<Invite> {
+    if draft.kind != TimelineEventType::RoomMember {
+        return None;
+    }
+    let target = UserId::parse(draft.state_key.as_deref()?).ok().filter(|user| !app.me.owns(user))?;
+    let more: Map<String, Value> = serde_json::from_str(draft.content.get()).ok()?;
+    let invites = more.get("membership").and_then(Value::as_str) == Some("invite");
+    let (room, sender) = (room.to_owned(), session.user.clone());
+    invites.then_some(Invite { room, sender, target, reason: None, more })
+}
+
+/// Invites of our own people are refused where they want none.
+fn check_welcome(tx: &impl Read, me: &Identity, draft: &Draft) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: String,
+    }
+    let content: Option<Content> = serde_json::from_str(draft.content.get()).ok();
+    let target = draft.state_key.as_deref().and_then(|key| UserId::parse(key).ok());
+    match target.filter(|user| me.owns(user) && content.is_some_and(|content| content.membership == "invite")) {
+        Some(target) => inviting::check_welcome(tx, &target),
+        None => Ok(()),
+    }
 }
 
 /// The event that says the same from the same sender already.

@@ -121,7 +121,7 @@ impl Fetch {
             let mut out = Vec::with_capacity(events.len());
             for event in &events {
                 let mut room = Room::named(tx, event.room_id())?;
-                out.push(match accept::accept(tx, &mut room, Arrival { event, state_before: None }) {
+                out.push(match accept::accept(tx, &mut room, Arrival { event, state_before: None, outgoing: false }) {
                     Ok(Verdict::Is(_, standing)) => Ok(Some(standing)),
                     Ok(_) => Ok(None),
                     // It was refused before anything of it was written.
@@ -168,7 +168,7 @@ impl Fetch {
         let event = event.clone();
         let work = move |tx: &WriteTx| {
             let mut room = Room::named(tx, event.room_id())?;
-            accept::accept(tx, &mut room, Arrival { event: &event, state_before })
+            accept::accept(tx, &mut room, Arrival { event: &event, state_before, outgoing: false })
         };
         self.store.write(work).await
     }
@@ -178,7 +178,7 @@ impl Fetch {
         let thinking = move || {
             store.read(|tx| {
                 let room = Room::named(tx, event.room_id())?;
-                accept::prepare(tx, &room, Arrival { event: &event, state_before })
+                accept::prepare(tx, &room, Arrival { event: &event, state_before, outgoing: false })
             })
         };
         match tokio::task::spawn_blocking(thinking).await.map_err(Error::internal)?? {

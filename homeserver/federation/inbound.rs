@@ -25,12 +25,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{checking::Checker, fetch::Fetch};
+use super::{checking::Checker, fetch::Fetch, handshake::Turns};
 use crate::{
     base::{Pos, json, signing::Identity},
     error::{Error, Result},
     rooms::{
-        Room, acl,
+        Room, acl, doorstep,
         pdu::{self, Checked, Parsed},
         servers,
     },
@@ -51,6 +51,8 @@ const REMEMBERED: usize = 4_000;
 /// How long a server waits for the verdicts on its events. What takes longer is written down and judged
 /// later, so that it holds up nothing else of what the server has to tell.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an event waits for somebody of ours to have entered its room.
+const MAX_ENTERING: Duration = Duration::from_secs(30);
 /// How long one event may take, with all that has to be fetched for it.
 const MAX_TIME: Duration = Duration::from_secs(10 * 60);
 
@@ -66,6 +68,7 @@ struct Inner {
     store: Store,
     checker: Checker,
     fetch: Fetch,
+    turns: Arc<Turns>,
     queues: Mutex<Queues>,
     answers: Cache<(OwnedServerName, String), Arc<OnceCell<Results>>>,
 }
@@ -91,9 +94,9 @@ struct Waiting {
 
 impl Inbound {
     /// What comes in is judged by `fetch`.
-    pub fn new(me: Arc<Identity>, store: Store, checker: Checker, fetch: Fetch) -> Self {
+    pub fn new(me: Arc<Identity>, store: Store, checker: Checker, fetch: Fetch, turns: Arc<Turns>) -> Self {
         let answers = Cache::new(REMEMBERED);
-        Self(Arc::new(Inner { me, store, checker, fetch, queues: Mutex::default(), answers }))
+        Self(Arc::new(Inner { me, store, checker, fetch, turns, queues: Mutex::default(), answers }))
     }
 
     /// Does what a transaction wants, once: a transaction that was taken in before gets the same answer.
@@ -119,6 +122,10 @@ impl Inbound {
         // 1.
         let mut by_version: BTreeMap<RoomVersionId, Vec<Parsed>> = BTreeMap::new();
         for raw in &pdus {
+            if let Some(id) = self.retracted(raw).await? {
+                results.insert(id, Ok(()));
+                continue;
+            }
             match self.0.store.read(|tx| self.admit(tx, origin, raw))? {
                 Some((version, parsed, None)) => by_version.entry(version).or_default().push(parsed),
                 Some((_, parsed, Some(why))) => drop(results.insert(parsed.id().to_owned(), Err(why))),
@@ -216,6 +223,29 @@ impl Inbound {
             }
         }
         Ok(())
+    }
+
+    /// Takes an invite or a knock of somebody of ours back, if that is what an event does: the one kind that
+    /// comes of rooms that we are not in. Its ID, if so. What comes of a room while somebody of ours enters
+    /// it, waits until they are in.
+    async fn retracted(&self, raw: &RawValue) -> Result<Option<OwnedEventId>> {
+        let Some(id) = pdu::room_of(raw) else { return Ok(None) };
+        // If it takes longer, what comes is refused, and fetched once it is missed.
+        let _ = tokio::time::timeout(MAX_ENTERING, self.0.turns.settled(&id)).await;
+        let outside = self.0.store.read(|tx| {
+            let room = Room::known(tx, &id)?;
+            let inside = room.as_ref().map_or(Ok(true), |room| doorstep::is_inside(tx, &self.0.me, room))?;
+            Ok(room.filter(|_| !inside))
+        })?;
+        let Some(room) = outside else { return Ok(None) };
+        let Ok(parsed) = pdu::parse(raw, &room.rules()) else { return Ok(None) };
+        if !doorstep::is_retraction(&self.0.me, parsed.pdu()) {
+            return Ok(None);
+        }
+        let Some(Ok(event)) = self.0.checker.verify(vec![parsed], &room.rules()).await?.pop() else { return Ok(None) };
+        let (me, id) = (self.0.me.clone(), event.id().to_owned());
+        let taken_back = self.0.store.write(move |tx| doorstep::retract(tx, &me, &event)).await?;
+        Ok(taken_back.then_some(id))
     }
 
     /// An event in the format of its room, and why it is refused if it is. None for what has not even an ID.

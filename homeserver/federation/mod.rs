@@ -2,6 +2,7 @@
 //! without holding a transaction, what `rooms` then decides. Gets its resources when it is made, and never
 //! sees who uses it.
 
+mod alias;
 mod backfill;
 pub mod checking;
 pub mod discovery;
@@ -9,15 +10,23 @@ pub mod edus;
 pub mod fetch;
 pub mod fleeting;
 mod flights;
+pub mod handed_in;
+mod handed_over;
+mod handshake;
 pub mod inbound;
+pub mod invite;
+pub mod join;
 pub mod keyring;
 pub mod keys;
+mod knock;
+mod leave;
 pub mod outbox;
 mod peers;
 mod presence;
 mod profiles;
 pub mod remote;
 pub mod server_keys;
+mod split;
 mod transaction;
 
 use std::sync::Arc;
@@ -27,6 +36,7 @@ use tokio::sync::watch;
 pub use checking::Checker;
 pub use fetch::Fetch;
 pub use flights::{Flights, Place};
+pub use handshake::Turns;
 pub use inbound::Inbound;
 pub use keyring::{At, Keyring, Keys, Wanted};
 pub use outbox::Outbox;
@@ -65,6 +75,8 @@ pub struct Federation {
     pub arrivals: Inbound,
     /// Their requests to us that are under way.
     pub inbound: Flights,
+    /// Whose turn it is to enter a room.
+    pub turns: Arc<Turns>,
 }
 
 /// What lives in memory only and concerns other servers too.
@@ -101,9 +113,10 @@ impl Federation {
         };
         let checker = Checker::new(keyring.clone());
         let fetch = Fetch::new(me.clone(), store.clone(), remote.clone(), checker.clone());
-        let arrivals = Inbound::new(me.clone(), store.clone(), checker.clone(), fetch.clone());
+        let turns = Arc::<Turns>::default();
+        let arrivals = Inbound::new(me.clone(), store.clone(), checker.clone(), fetch.clone(), turns.clone());
         let inbound = Flights::new(MAX_FROM_SERVER);
-        Ok(Self { me, store, remote, keyring, outbox, edus, keys, checker, fetch, arrivals, inbound })
+        Ok(Self { me, store, remote, keyring, outbox, edus, keys, checker, fetch, arrivals, inbound, turns })
     }
 }
 

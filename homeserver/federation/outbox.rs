@@ -395,8 +395,11 @@ fn addressees(tx: &impl Read, seen: Pos) -> Result<(Found, Pos, bool)> {
         places.1 = pos;
     };
     for (pos, entry) in entries {
+        if let Outgoing::Event { aside: Some(server), .. } = &entry {
+            add(ServerName::parse(server).map_err(Error::internal)?, pos);
+        }
         match entry {
-            Outgoing::Event { room } | Outgoing::Receipt { room, .. } => {
+            Outgoing::Event { room, .. } | Outgoing::Receipt { room, .. } => {
                 let there = match rooms.entry(room) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(free) => free.insert(servers::with_stays(tx, room)?),

@@ -201,7 +201,12 @@ impl<T: Read> Gathering<'_, T> {
     /// Takes an entry in, if it is for this server.
     fn take(&mut self, pos: Pos, entry: Outgoing) -> Result<()> {
         match entry {
-            Outgoing::Event { room } if self.stays(room)?.is_some_and(|row| row.was_there(pos)) => self.event(pos),
+            Outgoing::Event { room, aside }
+                if aside.as_deref() == Some(self.server.as_str())
+                    || self.stays(room)?.is_some_and(|row| row.was_there(pos)) =>
+            {
+                self.event(pos)
+            }
             Outgoing::Receipt { room, user, thread } if self.stays(room)?.is_some_and(|row| row.joined > 0) => {
                 self.receipt(pos, (room, &user, &thread))
             }

@@ -2,7 +2,11 @@
 //! answer. This file is the list of routes.
 
 pub mod events;
+pub mod invites;
+pub mod joins;
 pub mod keys;
+pub mod knocks;
+pub mod leaves;
 pub mod media;
 pub mod public_rooms;
 pub mod queries;
@@ -21,6 +25,7 @@ pub fn routes(router: &mut Router) {
     people_routes(router);
     event_routes(router);
     router.route(transactions::send);
+    door_routes(router);
     router.route(version::version).route(version::well_known_server).route(version::query);
 }
 
@@ -47,6 +52,18 @@ fn event_routes(router: &mut Router) {
         .route(events::backfill)
         .route(events::missing_events)
         .route(events::by_timestamp);
+}
+
+fn door_routes(router: &mut Router) {
+    router
+        .route(joins::make)
+        .route_raw(joins::send)
+        .route(leaves::make)
+        .route(leaves::send)
+        .route(knocks::make)
+        .route(knocks::send)
+        .route_raw(invites::send)
+        .route_raw(invites::send_old);
 }
 
 fn key_routes(router: &mut Router) {

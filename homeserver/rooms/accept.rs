@@ -34,6 +34,8 @@ pub struct Arrival<'a> {
     pub event: &'a Checked,
     /// The state before it, where the events before it can't be had and another server has said what it is.
     pub state_before: Option<StateId>,
+    /// Whether it comes into the room through us, who then tell the room's other servers.
+    pub outgoing: bool,
 }
 
 /// What became of it.
@@ -74,7 +76,7 @@ pub fn accept(tx: &WriteTx, room: &mut Room, arrival: Arrival<'_>) -> Result<Ver
         state_before: judged.before.store(tx, room.row.state)?,
         standing: judged.standing,
         sent_by: None,
-        outgoing: false,
+        outgoing: arrival.outgoing,
     };
     let pos = match judged.entry {
         Came::Late(gap) => {
@@ -103,7 +105,7 @@ pub fn fill(tx: &WriteTx, room: &mut Room, before: i64, events: &[(Checked, Opti
     }
     let (mut came, mut oldest, mut met) = (0, before, Vec::new());
     for (index, (event, state_before)) in (first..).zip(events) {
-        let arrival = Arrival { event, state_before: *state_before };
+        let arrival = Arrival { event, state_before: *state_before, outgoing: false };
         let judged = match judge(tx, room, arrival, Some(gap.clone()), IN_WRITER)? {
             Judgement::Is(judged) => judged,
             Judgement::Not(_) => continue,

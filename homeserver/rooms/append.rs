@@ -106,11 +106,12 @@ pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry
         return Ok(pos);
     }
     // 5. Who is in the room now.
+    let aside = if outgoing { waiting_outside(tx, room, old, pdu)? } else { None };
     members::follow(tx, room, old, u64::try_from(order).map_err(Error::internal)?)?;
-    // 6. Other servers, also one whose last member it puts out.
-    if outgoing && (shared || room.row.servers > 1) {
+    // 6. Other servers, also one whose last member it puts out, or keeps out.
+    if outgoing && (shared || room.row.servers > 1 || aside.is_some()) {
         room.row.told = pos;
-        outgoing::log(tx, pos, &Outgoing::Event { room: room.num })?;
+        outgoing::log(tx, pos, &Outgoing::Event { room: room.num, aside })?;
     }
     room.save(tx)?;
     // 7. Whom it concerns.
@@ -125,6 +126,23 @@ fn missing_before(tx: &impl Read, room: &Room, pdu: &Pdu) -> Result<Vec<OwnedEve
     let is_end = |id: &OwnedEventId| room.row.extremities.iter().any(|(_, end)| *end == *id);
     let others: Vec<OwnedEventId> = pdu.prev_events.iter().filter(|id| !is_end(id)).cloned().collect();
     gaps::missing_of(tx, &others)
+}
+
+/// The server of somebody who was invited or had knocked until this event, if it is not in the room itself:
+/// nobody else tells it.
+fn waiting_outside(tx: &impl Read, room: &Room, old: StateId, pdu: &Pdu) -> Result<Option<String>> {
+    let Some(user) = pdu.state_key.as_deref().filter(|_| pdu.name == "m.room.member") else { return Ok(None) };
+    let Ok(user) = <&ruma::UserId>::try_from(user) else { return Ok(None) };
+    if pdu.sender == user || matches!(pdu.membership().as_deref(), Some("join" | "invite")) {
+        return Ok(None);
+    }
+    let was = match state::event(tx, old, &ruma::events::StateEventType::RoomMember, user.as_str())? {
+        Some(was) => Pdu::at(tx, was)?.membership(),
+        None => None,
+    };
+    let waits = matches!(was.as_deref(), Some("invite" | "knock"));
+    let server = user.server_name();
+    Ok((waits && !super::servers::is_in(tx, room.num, server)?).then(|| server.to_string()))
 }
 
 struct Written {

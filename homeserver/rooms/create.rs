@@ -87,8 +87,12 @@ pub fn create(tx: &WriteTx, me: &Identity, creator: &UserId, wish: &Wish) -> Res
     if wish.visibility == Visibility::Public {
         tables::PUBLIC_ROOMS.put(tx, room.num, &())?;
     }
-    for guest in &wish.invite {
-        invite(tx, me, &mut room, creator, guest, wish.is_direct)?;
+    // People of other servers are asked for there, once the room is.
+    for guest in wish.invite.iter().filter(|guest| me.owns(guest)) {
+        match invite(tx, me, &mut room, creator, guest, wish.is_direct) {
+            Err(error) if error.errcode() == "M_INVITE_BLOCKED" => {}
+            invited => invited?,
+        }
     }
     Ok(id)
 }

@@ -26,6 +26,8 @@ use crate::{
 
 /// The JSON of an event at most. spec: client-server-api#size-limits
 const MAX_EVENT: usize = 65_536;
+/// The greatest depth that an event can have: what canonical JSON has of numbers.
+const MAX_DEPTH: u64 = (1 << 53) - 1;
 /// IDs, types and state keys at most.
 const MAX_KEY: usize = 255;
 
@@ -103,6 +105,48 @@ pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: 
     }
     let draft = &aimed(tx, room, sender, draft)?;
     let rules = room.rules();
+    let (object, authority) = unsigned(tx, room, sender, draft)?;
+    let signed = finish(me, object, &rules)?;
+    authority.check(&rules.authorization, &signed.pdu)?;
+    Ok(signed)
+}
+
+/// What an event says of its place in a room.
+pub struct Cited {
+    /// The events before it.
+    pub prev: Vec<OwnedEventId>,
+    /// The events that allow it.
+    pub auth: Vec<OwnedEventId>,
+    /// Its depth; the greatest there is for what is more.
+    pub depth: u64,
+}
+
+/// Signs a draft at a place in a room whose state is not known here: it is for others to judge.
+pub(super) fn sign_on(
+    me: &Identity,
+    (room, rules): (&RoomId, &RoomVersionRules),
+    sender: &UserId,
+    draft: &Draft,
+    cited: Cited,
+) -> Result<Signed> {
+    let ids = |ids: Vec<OwnedEventId>| ids.into_iter().map(|id| CanonicalJsonValue::String(id.into())).collect();
+    let mut object = body(sender, draft, rules, clock::now_ms())?;
+    object.insert("room_id".into(), room.as_str().into());
+    object.insert("prev_events".into(), CanonicalJsonValue::Array(ids(cited.prev)));
+    object.insert("auth_events".into(), CanonicalJsonValue::Array(ids(cited.auth)));
+    object.insert("depth".into(), integer(cited.depth.min(MAX_DEPTH))?);
+    finish(me, object, rules)
+}
+
+/// What a draft makes on top of a room's current state, before it is hashed and signed; with what can
+/// allow it.
+pub(super) fn unsigned(
+    tx: &impl Read,
+    room: &Room,
+    sender: &UserId,
+    draft: &Draft,
+) -> Result<(CanonicalJsonObject, Authority)> {
+    let rules = room.rules();
     let wanted = Wanted { kind: &draft.kind, sender, state_key: draft.state_key.as_deref(), content: &draft.content };
     let authority = Authority::choose_in(tx, &rules.authorization, &append::before_next(tx, room)?, &wanted)?;
     let prev: Vec<_> = room.row.extremities.iter().take(append::MAX_PREV).map(|(_, id)| id.as_str().into()).collect();
@@ -112,9 +156,7 @@ pub fn sign(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, draft: 
     object.insert("prev_events".into(), CanonicalJsonValue::Array(prev));
     object.insert("auth_events".into(), CanonicalJsonValue::Array(auth));
     object.insert("depth".into(), integer(room.row.depth + 1)?);
-    let signed = finish(me, object, &rules)?;
-    authority.check(&rules.authorization, &signed.pdu)?;
-    Ok(signed)
+    Ok((object, authority))
 }
 
 /// A redaction says what it redacts, in its draft or in its content, and that may be redacted by its
@@ -176,7 +218,8 @@ fn body(sender: &UserId, draft: &Draft, rules: &RoomVersionRules, at: u64) -> Re
     Ok(object)
 }
 
-fn finish(me: &Identity, mut object: CanonicalJsonObject, rules: &RoomVersionRules) -> Result<Signed> {
+/// Hashes and signs an event that is complete otherwise.
+pub(super) fn finish(me: &Identity, mut object: CanonicalJsonObject, rules: &RoomVersionRules) -> Result<Signed> {
     hash_and_sign_event(me.name.as_str(), &me.key, &mut object, &rules.redaction).map_err(unsignable)?;
     let json = serde_json::to_string(&object).map_err(Error::internal)?;
     if json.len() > MAX_EVENT {
@@ -205,7 +248,7 @@ fn check_keys(draft: &Draft) -> Result<()> {
     Ok(())
 }
 
-fn integer(value: u64) -> Result<CanonicalJsonValue> {
+pub(super) fn integer(value: u64) -> Result<CanonicalJsonValue> {
     to_canonical_value(value).map_err(Error::internal)
 }
 

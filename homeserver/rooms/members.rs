@@ -22,10 +22,23 @@ use crate::{
     store::{Flow, LAST, Read, WriteTx, rows::MemberRow, tables},
 };
 
+/// People that a room is named after.
+const HEROES: usize = 5;
+/// Memberships that are looked at to find them. A room of more people without a name is named after
+/// some of its people, if not the first.
+const MAX_LOOK: usize = 1000;
+
 /// Brings the index in step with a room whose current state was `old`, and is another since the position
 /// `now`.
 pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId, now: Pos) -> Result<()> {
-    for (key, pos) in state::diff(tx, old, room.row.state)? {
+    let state = room.row.state;
+    step(tx, room, (old, state), now)
+}
+
+/// Brings the index from one state to another that is so since the position `now`. The room is to be saved
+/// afterwards.
+pub(super) fn step(tx: &WriteTx, room: &mut Room, (from, to): (StateId, StateId), now: Pos) -> Result<()> {
+    for (key, pos) in state::diff(tx, from, to)? {
         if !state::is_member(key) {
             continue;
         }
@@ -41,7 +54,8 @@ pub(super) fn follow(tx: &WriteTx, room: &mut Room, old: StateId, now: Pos) -> R
     Ok(())
 }
 
-fn set(tx: &WriteTx, room: &mut Room, user: &OwnedUserId, mut row: MemberRow) -> Result<()> {
+/// Notes somebody's membership. The room is to be saved afterwards: it counts its people.
+pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, mut row: MemberRow) -> Result<()> {
     let old = tables::MEMBERS.get(tx, (room.num, user.as_str()))?;
     // What befalls somebody outside, such as a ban, brings nothing back.
     let stays_out = matches!(row.membership.as_str(), "leave" | "ban");
@@ -59,9 +73,9 @@ fn set(tx: &WriteTx, room: &mut Room, user: &OwnedUserId, mut row: MemberRow) ->
     room.row.invited = (room.row.invited + count(&row.membership, "invite")).saturating_sub(count(was, "invite"));
     tx.wake(|wake| {
         if (row.membership == "join") != (was == "join") {
-            wake.members.insert((user.clone(), room.num), row.membership == "join");
+            wake.members.insert((user.to_owned(), room.num), row.membership == "join");
         }
-        wake.users.insert(user.clone());
+        wake.users.insert(user.to_owned());
     });
     tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
     tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)
@@ -112,6 +126,29 @@ pub fn with(tx: &impl Read, room: RoomNum, membership: &str) -> Result<Vec<Owned
     Ok(out)
 }
 
+/// The people after whom somebody calls a room without a name: the first who are in it or invited; if
+/// there are none, the first who are not any more.
+/// spec: client-server-api#get_matrixclientv3sync_response-200_roomsummary
+pub fn heroes(tx: &impl Read, room: RoomNum, user: &UserId) -> Result<Vec<OwnedUserId>> {
+    let (mut here, mut gone, mut looked) = (Vec::new(), Vec::new(), 0);
+    each(tx, room, |other, row| {
+        looked += 1;
+        if other != user.as_str()
+            && let Ok(other) = UserId::parse(other)
+        {
+            match row.membership.as_str() {
+                "join" | "invite" => here.push((row.event, other)),
+                "leave" | "ban" => gone.push((row.event, other)),
+                _ => {}
+            }
+        }
+        Ok(if looked < MAX_LOOK { Flow::Next } else { Flow::Stop })
+    })?;
+    let mut heroes = if here.is_empty() { gone } else { here };
+    heroes.sort_unstable();
+    Ok(heroes.into_iter().take(HEROES).map(|(_, user)| user).collect())
+}
+
 /// A change of membership that somebody asks for.
 pub struct Change<'a> {
     /// Who asks.
@@ -128,11 +165,20 @@ pub struct Change<'a> {
 
 /// Makes the change, if the room's rules allow it. Joining again what one is in changes nothing.
 pub fn change(tx: &WriteTx, me: &Identity, room: &mut Room, change: Change<'_>) -> Result<Option<OwnedEventId>> {
-    let Change { sender, target, membership, reason, more } = change;
-    let was = of(tx, room.num, target)?.map(|row| row.membership);
-    let joins = membership == MembershipState::Join;
-    if joins && was.as_deref() == Some("join") {
+    let sender = change.sender;
+    if change.membership == MembershipState::Join && is_joined(tx, room.num, change.target)? {
         return Ok(None);
+    }
+    let draft = draft(tx, me, room, change)?;
+    draft::send(tx, me, room, sender, &draft, None).map(Some)
+}
+
+/// The event that makes a change.
+pub(super) fn draft(tx: &impl Read, me: &Identity, room: &Room, change: Change<'_>) -> Result<Draft> {
+    let Change { target, membership, reason, more, .. } = change;
+    let was = of(tx, room.num, target)?.map(|row| row.membership);
+    if membership == MembershipState::Invite && me.owns(target) {
+        super::inviting::check_welcome(tx, target)?;
     }
     if me.owns(target) && matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
     {
@@ -147,14 +193,13 @@ pub fn change(tx: &WriteTx, me: &Identity, room: &mut Room, change: Change<'_>) 
     if shows_profile && me.owns(target) {
         profile::add_to_member(tx, target, &mut content)?;
     }
-    if joins
+    if membership == MembershipState::Join
         && was.as_deref() != Some("invite")
         && let Some(authoriser) = super::restricted::authoriser(tx, me, room, target)?
     {
         content.insert("join_authorised_via_users_server".into(), authoriser.as_str().into());
     }
-    let draft = Draft::state_of(TimelineEventType::RoomMember, target.as_str(), &content)?;
-    draft::send(tx, me, room, sender, &draft, None).map(Some)
+    Draft::state_of(TimelineEventType::RoomMember, target.as_str(), &content)
 }
 
 /// Leaves a room, or rejects its invite. Leaving what one is not in changes nothing.

@@ -32,9 +32,9 @@ const MAX_TEXT: usize = 2 * MAX_EVENT;
 /// IDs, types and state keys at most, bytes.
 const MAX_KEY: usize = 255;
 /// Events before an event at most. spec: rooms/v4#event-format
-const MAX_PREV: usize = 20;
+pub const MAX_PREV: usize = 20;
 /// Events that allow an event at most.
-const MAX_AUTH: usize = 10;
+pub const MAX_AUTH: usize = 10;
 /// Signatures of one server that are looked at: a bound on what an event costs.
 const MAX_SIGNATURES: usize = 8;
 

@@ -1,5 +1,5 @@
 //! Restricted rooms: those who are in another room may come in, if somebody here vouches for them.
-//! spec: client-server-api#restricted-rooms
+//! spec: client-server-api#restricted-rooms, server-server-api#restricted-rooms
 
 use ruma::{OwnedUserId, RoomId, UserId, events::StateEventType};
 use serde::Deserialize;
@@ -8,6 +8,7 @@ use super::{
     members,
     power::{Action, Powers},
     room::Room,
+    servers,
 };
 use crate::{
     base::signing::Identity,
@@ -15,11 +16,14 @@ use crate::{
     store::{Flow, Read},
 };
 
+/// Rooms named as a condition that are looked at: a bound on what one join can cost.
+const MAX_CONDITIONS: usize = 50;
+
 #[derive(Deserialize)]
 struct JoinRules {
     join_rule: String,
     #[serde(default)]
-    allow: Vec<Allow>,
+    allow: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -30,30 +34,58 @@ struct Allow {
 }
 
 /// The member of ours who vouches for `user` joining, if the room is restricted and they are in one
-/// of the rooms that it allows. None where nobody has to vouch; 403 if somebody would have to.
+/// of the rooms that it allows. None where nobody has to vouch. Otherwise 403 for those who are in none
+/// of them, 400 `M_UNABLE_TO_AUTHORISE_JOIN` where this server can't know that, and 400
+/// `M_UNABLE_TO_GRANT_JOIN` where nobody of ours may vouch: other servers may then be asked.
 pub(super) fn authoriser(tx: &impl Read, me: &Identity, room: &Room, user: &UserId) -> Result<Option<OwnedUserId>> {
     let rules: Option<JoinRules> = room.state_content(tx, &StateEventType::RoomJoinRules)?;
     let Some(rules) = rules.filter(|rules| matches!(rules.join_rule.as_str(), "restricted" | "knock_restricted"))
     else {
         return Ok(None);
     };
-    if !is_in_one(tx, &rules.allow, user)? {
-        return Err(Error::forbidden("you are in none of the rooms whose members may join this one"));
-    }
+    check_conditions(tx, me, &rules.allow, user)?;
     let cannot = || Error::bad_request("M_UNABLE_TO_GRANT_JOIN", "nobody on this server may invite to this room");
     inviter(tx, me, room)?.map(Some).ok_or_else(cannot)
 }
 
-fn is_in_one(tx: &impl Read, allow: &[Allow], user: &UserId) -> Result<bool> {
-    for allow in allow.iter().filter(|allow| allow.kind == "m.room_membership") {
+/// Whether `authoriser`, a member of ours who is named in somebody's join, vouches for it.
+pub(super) fn check_authoriser(
+    tx: &impl Read,
+    me: &Identity,
+    room: &Room,
+    (user, authoriser): (&UserId, &UserId),
+) -> Result<()> {
+    let cannot = || Error::bad_request("M_UNABLE_TO_GRANT_JOIN", "nobody vouches for this join any more");
+    self::authoriser(tx, me, room, user)?.ok_or_else(cannot)?;
+    let may = Powers::of(tx, room)?.may(authoriser, Action::Invite);
+    match may && members::is_joined(tx, room.num, authoriser)? {
+        true => Ok(()),
+        false => Err(cannot()),
+    }
+}
+
+fn check_conditions(tx: &impl Read, me: &Identity, allow: &[serde_json::Value], user: &UserId) -> Result<()> {
+    let mut all_known = true;
+    let conditions = allow.iter().filter_map(|allow| serde::Deserialize::deserialize(allow).ok());
+    for allow in conditions.filter(|allow: &Allow| allow.kind == "m.room_membership").take(MAX_CONDITIONS) {
         let Some(id) = allow.room_id.as_deref().and_then(|id| <&RoomId>::try_from(id).ok()) else { continue };
-        if let Some(other) = Room::find(tx, id)?
-            && members::is_joined(tx, other.num, user)?
-        {
-            return Ok(true);
+        let known = match Room::find(tx, id)? {
+            Some(other) if servers::is_in(tx, other.num, &me.name)? => Some(other),
+            _ => None,
+        };
+        match known {
+            Some(other) if members::is_joined(tx, other.num, user)? => return Ok(()),
+            Some(_) => {}
+            None => all_known = false,
         }
     }
-    Ok(false)
+    match all_known {
+        true => Err(Error::forbidden("they are in none of the rooms whose members may join this one")),
+        false => Err(Error::bad_request(
+            "M_UNABLE_TO_AUTHORISE_JOIN",
+            "this server is not in the rooms whose members may join this one",
+        )),
+    }
 }
 
 /// A member of ours who has the power to invite. Those who are named as powerful are asked first:

@@ -49,8 +49,13 @@ pub struct Room {
 }
 
 impl Room {
-    /// The room with this ID, if it is known here.
+    /// The room with this ID, if its state is known here.
     pub fn find(tx: &impl Read, id: &RoomId) -> Result<Option<Self>> {
+        Ok(Self::known(tx, id)?.filter(|room| room.row.state != 0))
+    }
+
+    /// The same, or one that people of ours only stand at the door of; see `doorstep`.
+    pub fn known(tx: &impl Read, id: &RoomId) -> Result<Option<Self>> {
         match tables::ROOM_NUMS.get(tx, id.as_str())? {
             Some(num) => Self::at(tx, num).map(Some),
             None => Ok(None),

@@ -248,6 +248,9 @@ pub enum Outgoing {
     Event {
         /// Its room.
         room: RoomNum,
+        /// A server that is not in the room, and of whose person it ends the invite or the knock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        aside: Option<String>,
     },
     /// A read receipt, unless a later one took its place.
     Receipt {

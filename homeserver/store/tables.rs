@@ -106,6 +106,8 @@ tables! {
     OUTGOING_TO_DEVICE: (Str, Pos) => String;
     /// How far other servers have been told: server name.
     DESTINATIONS: Str => DestinationRow;
+    /// The state at which the index of a room's members stands while the room is entered.
+    STAGED: RoomNum => u64;
     /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
     STRIPPED: (Str, RoomNum) => String;
     /// Events that relate to another: (room, parent's event ID, relation type, child's order).

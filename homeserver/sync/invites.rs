@@ -1,7 +1,6 @@
 //! Rooms that somebody is invited to or has knocked on, as far as outsiders may know them.
 //! spec: client-server-api#stripped-state
 
-use ruma::events::StateEventType;
 use serde_json::value::RawValue;
 
 use super::{
@@ -10,25 +9,19 @@ use super::{
     turn::{ById, Turn},
 };
 use crate::{
+    accounts::account_data,
     error::{Error, Result},
     rooms::{
         Room,
         event::{self, Slices},
-        state,
+        stripped,
     },
-    store::{Read, rows::EventRow, tables},
+    store::{
+        Read,
+        rows::{EventRow, Standing},
+        tables,
+    },
 };
-
-/// What outsiders are shown of a room.
-const SHOWN: [StateEventType; 7] = [
-    StateEventType::RoomCreate,
-    StateEventType::RoomName,
-    StateEventType::RoomAvatar,
-    StateEventType::RoomTopic,
-    StateEventType::RoomJoinRules,
-    StateEventType::RoomCanonicalAlias,
-    StateEventType::RoomEncryption,
-];
 
 /// Both sections.
 pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>)> {
@@ -43,8 +36,11 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
             continue;
         }
         let row = event::row(turn.tx, mine.event)?;
-        // spec: client-server-api#ignoring-users: invites by ignored people are not sent.
-        if mine.membership == Membership::Invite && turn.facts.ignores(&Slices::of(&row)?.sender) {
+        // spec: client-server-api#ignoring-users, #invite-permission: invites by ignored people are not sent,
+        // and none to who wants none.
+        if mine.membership == Membership::Invite
+            && (turn.facts.ignores(&Slices::of(&row)?.sender) || account_data::blocks_invites(turn.tx, &turn.ask.user)?)
+        {
             continue;
         }
         let events = stripped(turn, mine, &row)?;
@@ -58,23 +54,10 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
 
 /// What the inviting server gave, or for rooms that this server is in, the state at the invite.
 fn stripped(turn: &Turn<'_, impl Read>, mine: &Mine, own: &EventRow) -> Result<Vec<Box<RawValue>>> {
-    let (tx, user) = (turn.tx, &turn.ask.user);
-    if let Some(json) = tables::STRIPPED.get(tx, (user.as_str(), mine.room))? {
+    if own.standing == Standing::Outlier
+        && let Some(json) = tables::STRIPPED.get(turn.tx, (turn.ask.user.as_str(), mine.room))?
+    {
         return serde_json::from_str(&json).map_err(Error::internal);
     }
-    let mut out = Vec::new();
-    for kind in &SHOWN {
-        if let Some(pos) = state::event(tx, own.state_before, kind, "")? {
-            out.push(event::stripped(&event::row(tx, pos)?)?);
-        }
-    }
-    // Whoever invites has a name and a picture.
-    let sender = Slices::of(own)?.sender.into_owned();
-    if sender != user.as_str()
-        && let Some(pos) = state::event(tx, own.state_before, &StateEventType::RoomMember, &sender)?
-    {
-        out.push(event::stripped(&event::row(tx, pos)?)?);
-    }
-    out.push(event::stripped(own)?);
-    Ok(out)
+    stripped::for_client(turn.tx, own)
 }

@@ -21,7 +21,7 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    base::{Pos, json},
+    base::{Pos, RoomNum, json},
     error::Result,
     rooms::{
         Room,
@@ -228,12 +228,24 @@ impl<R: Read> Collector<'_, '_, R> {
         let start = match (self.limited, known) {
             // Nothing was left out, so the timeline begins where the client's knowledge ends.
             (false, Some(known)) => known,
-            _ => timeline::state_at(tx, room, before)?,
+            _ => state_before(tx, room, self.first, before)?,
         };
         self.events.reverse();
         let timeline = Timeline { events: self.events, limited: self.limited, prev_batch: timeline::token(before) };
         Ok(Shown { timeline, senders: self.senders, positions: self.positions, start, end, known, own: None })
     }
+}
+
+/// The room's state before the first event that is shown. Behind a gap that is not what the last event before
+/// the gap led to.
+fn state_before(tx: &impl Read, room: RoomNum, first: Option<i64>, before: i64) -> Result<StateId> {
+    if let Some(first) = first
+        && gaps::last(tx, room, first)?.is_some_and(|gap| gap.before == first)
+        && let Some((_, place)) = timeline::last(tx, room, first)?
+    {
+        return Ok(event::row(tx, place.event)?.state_before);
+    }
+    timeline::state_at(tx, room, before)
 }
 
 fn filter_passes(filter: &RoomEventFilter, room: &Room, event: &Slices<'_>) -> bool {

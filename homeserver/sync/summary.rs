@@ -1,7 +1,7 @@
 //! What a room list shows: how many people are in a room, and after whom it can be named.
 //! spec: client-server-api#get_matrixclientv3sync_response-200_roomsummary
 
-use ruma::{OwnedUserId, UserId, events::StateEventType};
+use ruma::{UserId, events::StateEventType};
 use serde::Deserialize;
 
 use super::body::Summary;
@@ -9,14 +9,8 @@ use crate::{
     base::Pos,
     error::Result,
     rooms::{Room, members, state},
-    store::{Flow, Read},
+    store::Read,
 };
-
-/// People that a room is named after.
-const HEROES: usize = 5;
-/// Memberships that are looked at to find them. A room of more people without a name is named after
-/// some of its people, if not the first.
-const MAX_LOOK: usize = 1000;
 
 /// The summary, if what it says may have changed with some state keys.
 pub fn build(tx: &impl Read, room: &Room, user: &UserId, changed: Option<&[(u64, Pos)]>) -> Result<Summary> {
@@ -34,7 +28,7 @@ pub fn build(tx: &impl Read, room: &Room, user: &UserId, changed: Option<&[(u64,
     }
     let heroes = match is_named(tx, room)? {
         true => None,
-        false => Some(heroes(tx, room, user)?),
+        false => Some(members::heroes(tx, room.num, user)?),
     };
     Ok(Summary {
         heroes,
@@ -59,25 +53,4 @@ fn is_named(tx: &impl Read, room: &Room) -> Result<bool> {
     }
     let alias: Option<Alias> = room.state_content(tx, &StateEventType::RoomCanonicalAlias)?;
     Ok(given(alias.and_then(|content| content.alias)))
-}
-
-/// The first people in or invited; if there are none, the first who are not any more.
-fn heroes(tx: &impl Read, room: &Room, user: &UserId) -> Result<Vec<OwnedUserId>> {
-    let (mut here, mut gone, mut looked) = (Vec::new(), Vec::new(), 0);
-    members::each(tx, room.num, |other, row| {
-        looked += 1;
-        if other != user.as_str()
-            && let Ok(other) = UserId::parse(other)
-        {
-            match row.membership.as_str() {
-                "join" | "invite" => here.push((row.event, other)),
-                "leave" | "ban" => gone.push((row.event, other)),
-                _ => {}
-            }
-        }
-        Ok(if looked < MAX_LOOK { Flow::Next } else { Flow::Stop })
-    })?;
-    let mut heroes = if here.is_empty() { gone } else { here };
-    heroes.sort_unstable();
-    Ok(heroes.into_iter().take(HEROES).map(|(_, user)| user).collect())
 }

@@ -1,0 +1,237 @@
+//! Coming into rooms. Where this server is in the room already it decides by itself; otherwise another
+//! server in the room is asked for a template, the join is signed and handed in, and what comes back is
+//! checked, judged, laid down in pieces and opened (`rooms/joining.rs`).
+//! spec: server-server-api#joining-rooms
+
+use std::{sync::Arc, time::Instant};
+
+use ruma::{
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
+    api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
+};
+use serde_json::{Map, value::RawValue};
+use tokio::task::JoinSet;
+
+use super::{
+    Bounds, Federation,
+    handed_over::{self, Answer},
+    handshake::{Attempts, refused, spoken, versions},
+};
+use crate::{
+    base::json,
+    error::{Error, Result},
+    rooms::{
+        Room, doorstep,
+        draft::Signed,
+        handshake::{self, Asked, Step},
+        joining::{self, Entry, Given, Judged, Opening},
+        members::{self, Change},
+        pdu::Checked,
+        room, servers,
+    },
+    store::{WriteTx, rows::Standing},
+};
+
+/// Events, or pieces of state, that one job lays down.
+const PIECE: usize = 100;
+/// Jobs that wait for the writer at once: what other people's requests wait for besides.
+const WINDOW: usize = 4;
+
+/// Somebody of ours who wants into a room, or to its door.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Who.
+    pub user: OwnedUserId,
+    /// Where.
+    pub room: OwnedRoomId,
+    /// Servers that may be in the room.
+    pub via: Vec<OwnedServerName>,
+    /// Why, in their words.
+    pub reason: Option<String>,
+}
+
+impl Federation {
+    /// Brings somebody of ours into a room. It goes on even if nobody waits for it any more: once another
+    /// server has taken the join in, we are to know of it.
+    pub async fn join(self: &Arc<Self>, wish: Wish) -> Result<()> {
+        let this = self.clone();
+        let joining = tokio::spawn(async move {
+            let _turn = this.turns.take(&wish.room).await;
+            match this.change_here(&wish, Step::Join).await {
+                Ok(true) => Ok(()),
+                Ok(false) => this.join_elsewhere(&wish, None).await,
+                // Somebody on another server may be able to vouch for them.
+                Err(error) if matches!(error.errcode(), "M_UNABLE_TO_AUTHORISE_JOIN" | "M_UNABLE_TO_GRANT_JOIN") => {
+                    this.join_elsewhere(&wish, Some(error)).await
+                }
+                Err(error) => Err(error),
+            }
+        });
+        joining.await.map_err(Error::internal)?
+    }
+
+    /// Makes the change if this server is in the room. False if it is not.
+    pub(super) async fn change_here(&self, wish: &Wish, step: Step) -> Result<bool> {
+        let (me, wish) = (self.me.clone(), wish.clone());
+        let work = move |tx: &WriteTx| {
+            let Some(mut room) = Room::find(tx, &wish.room)? else { return Ok(false) };
+            if !doorstep::is_inside(tx, &me, &room)? {
+                return Ok(false);
+            }
+            let (sender, membership, reason) = (&*wish.user, step.membership(), wish.reason.clone());
+            let change = Change { sender, target: sender, membership, reason, more: Map::new() };
+            members::change(tx, &me, &mut room, change)?;
+            Ok(true)
+        };
+        self.store.write(work).await
+    }
+
+    /// The servers to ask: those that were named, those behind an invite, and those that are in the room as
+    /// far as we know.
+    pub(super) fn servers_for(&self, wish: &Wish) -> Result<Vec<OwnedServerName>> {
+        let mut out = wish.via.clone();
+        self.store.read(|tx| {
+            let Some(room) = Room::known(tx, &wish.room)? else { return Ok(()) };
+            if let Some((_, from)) = doorstep::standing(tx, &self.me, &room, &wish.user)? {
+                out.extend(doorstep::servers_behind(tx, &room, &wish.user, &from)?);
+            }
+            out.extend(servers::in_room(tx, room.num)?);
+            Ok(())
+        })?;
+        out.retain(|server| *server != self.me.name);
+        Ok(out)
+    }
+
+    async fn join_elsewhere(self: &Arc<Self>, wish: &Wish, here: Option<Error>) -> Result<()> {
+        let (remote, room, user) = (self.remote.clone(), wish.room.clone(), wish.user.clone());
+        let mut attempts = Attempts::new(self.servers_for(wish)?, move |server| {
+            let (remote, mut request) = (remote.clone(), make_join::Request::new(room.clone(), user.clone()));
+            request.ver = versions();
+            async move { remote.call_within(Bounds::SMALL, &server, request).await.map_err(refused) }
+        });
+        while let Some((server, template)) = attempts.next().await {
+            let entered = match here {
+                None => self.enter(wish, &server, &template).await,
+                Some(_) => self.be_vouched_for(wish, &server, &template).await,
+            };
+            match entered {
+                Ok(()) => return Ok(()),
+                // Ours to mend, not theirs.
+                Err(error) if error.cause().is_some() => return Err(error),
+                Err(error) => attempts.failed(&server, error),
+            }
+        }
+        let error = attempts.error();
+        Err(here.filter(|_| error.errcode() == "M_NOT_FOUND").unwrap_or(error))
+    }
+
+    /// One handshake with one server.
+    async fn enter(&self, wish: &Wish, server: &ServerName, template: &make_join::Response) -> Result<()> {
+        let began = Instant::now();
+        let version = spoken(template.room_version.clone())?;
+        let (signed, answer) = self.hand_in(wish, server, (&template.event, &version)).await?;
+        let answered = began.elapsed();
+        let rules = room::rules(&version)?;
+        let join = self.taken_in(&signed, answer.event, &version).await?;
+        let (state, lost) = handed_over::check(&self.keyring, answer.state, &rules).await?;
+        let (auth_chain, lost_too) = handed_over::check(&self.keyring, answer.auth_chain, &rules).await?;
+        let given = Given { state, auth_chain, members_omitted: answer.members_omitted };
+        let (room, of, by) = (wish.room.clone(), version.clone(), join.clone());
+        let judging = tokio::task::spawn_blocking(move || joining::judge(given, (&room, &of), &by));
+        let judged = judging.await.map_err(Error::internal)??;
+        let (events, left_out) = (judged.events.len(), judged.left_out + lost + lost_too);
+        let checked = began.elapsed();
+        self.lay_down(judged, join, &version).await?;
+        let all = began.elapsed();
+        tracing::info!(
+            room = %wish.room, %server, events, left_out, ?answered, ?checked, ?all,
+            "entered {} by {server}: {events} events", wish.room
+        );
+        Ok(())
+    }
+
+    /// The same where this server is in the room and nobody of ours can vouch for the join: only the join
+    /// itself is of interest, and is judged as any other event.
+    async fn be_vouched_for(&self, wish: &Wish, server: &ServerName, template: &make_join::Response) -> Result<()> {
+        let version = spoken(template.room_version.clone())?;
+        let (signed, answer) = self.hand_in(wish, server, (&template.event, &version)).await?;
+        let join = self.taken_in(&signed, answer.event, &version).await?;
+        match self.fetch.settle(&Arc::new(join), server).await? {
+            Standing::Accepted => Ok(()),
+            _ => Err(Error::forbidden("the room does not allow this join")),
+        }
+    }
+
+    /// Signs a join by a template, and hands it in.
+    async fn hand_in(
+        &self,
+        wish: &Wish,
+        server: &ServerName,
+        (template, version): (&RawValue, &RoomVersionId),
+    ) -> Result<(Signed, Answer)> {
+        let (room, user, reason) = (&*wish.room, &*wish.user, wish.reason.as_deref());
+        let asked = Asked { room, version, user, step: Step::Join, reason };
+        let signed = self.store.read(|tx| handshake::complete(tx, &self.me, template, &asked))?;
+        let event = json::raw(signed.json.clone())?;
+        let request = send_join::Request::new(wish.room.clone(), signed.pdu.id.clone(), event);
+        let incoming = self.remote.stream(Bounds::LARGE, server, request).await.map_err(refused)?;
+        let answer = handed_over::receive(incoming).await?;
+        Ok((signed, answer))
+    }
+
+    /// The join as the other server has taken it in: ours, or signed by who vouches for it besides.
+    async fn taken_in(
+        &self,
+        signed: &Signed,
+        event: Option<Box<RawValue>>,
+        version: &RoomVersionId,
+    ) -> Result<Checked> {
+        let rules = room::rules(version)?;
+        let theirs = event
+            .filter(|event| crate::rooms::pdu::parse(event, &rules).is_ok_and(|parsed| parsed.id() == signed.pdu.id));
+        let event = match theirs {
+            Some(event) => event,
+            None => json::raw(signed.json.clone())?,
+        };
+        let (mut checked, _) = handed_over::check(&self.keyring, vec![event], &rules).await?;
+        checked.pop().ok_or_else(|| Error::bad_gateway("nobody on the other server has signed this join"))
+    }
+
+    /// Writes what was judged, in pieces, and opens it.
+    async fn lay_down(&self, judged: Judged, join: Checked, version: &RoomVersionId) -> Result<()> {
+        let (me, id, of) = (self.me.clone(), join.room_id().to_owned(), version.clone());
+        let room = self.store.write(move |tx| joining::begin(tx, &me, &id, &of)).await?;
+        let (events, num) = (Arc::new(judged.events), room.num);
+        self.in_pieces(events, move |tx, events: &[Checked]| joining::lay_events(tx, num, events)).await?;
+        let (ahead, held) = self.store.read(|tx| joining::plan(tx, &self.me, &room, &judged.state))?;
+        self.in_pieces(Arc::new(ahead), move |tx, entries: &[Entry]| joining::lay_state(tx, num, entries)).await?;
+        let me = self.me.clone();
+        let opening = move |tx: &WriteTx| {
+            joining::open(tx, &me, num, &Opening { join: &join, held: &held, partial: None }).map(drop)
+        };
+        self.store.write(opening).await
+    }
+
+    /// Runs a job for each piece of a list, a few of them waiting for the writer at a time.
+    pub(super) async fn in_pieces<T: Send + Sync + 'static>(
+        &self,
+        items: Arc<Vec<T>>,
+        work: impl Fn(&WriteTx, &[T]) -> Result<()> + Copy + Send + 'static,
+    ) -> Result<()> {
+        let mut jobs = JoinSet::new();
+        for start in (0..items.len()).step_by(PIECE) {
+            let (store, items) = (self.store.clone(), items.clone());
+            let range = start..(start + PIECE).min(items.len());
+            jobs.spawn(async move { store.write(move |tx| work(tx, &items[range.clone()])).await });
+            if jobs.len() >= WINDOW
+                && let Some(done) = jobs.join_next().await
+            {
+                done.map_err(Error::internal)??;
+            }
+        }
+        while let Some(done) = jobs.join_next().await {
+            done.map_err(Error::internal)??;
+        }
+        Ok(())
+    }
+}
