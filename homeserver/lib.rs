@@ -143,7 +143,11 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
     let live = federation::Live { notifier, typing: hub.typing.clone(), presence: presence.clone() };
     let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation, live)?);
     let others = (federation.remote.clone(), outside.client_that_follows()?);
-    let media = start::media(&config, &store, others)?;
+    let mut media = start::media(&config, &store, others)?;
+    if config.url_previews {
+        let client = outside.client_that_follows()?;
+        media.preview_by(client).map_err(|error| format!("can't open the folder of previews: {error}"))?;
+    }
     Ok(Arc::new(App {
         limits: limits::Limits::new(config.rate_limits),
         bodies: Default::default(),

@@ -22,6 +22,7 @@ mod http;
 mod media;
 mod oauth;
 mod parked;
+mod previews;
 mod relations;
 mod search;
 mod spec;

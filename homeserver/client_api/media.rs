@@ -8,7 +8,7 @@ use ruma::{
         IncomingRequest, IncomingRequestExt,
         auth_scheme::AccessToken,
         client::{
-            authenticated_media::{get_content_thumbnail, get_media_config},
+            authenticated_media::{get_content_thumbnail, get_media_config, get_media_preview},
             media as unauthenticated,
         },
     },
@@ -184,6 +184,12 @@ pub async fn old_config(
 ) -> Result<unauthenticated::get_media_config::v3::Response> {
     let max = app.config.max_upload.try_into().unwrap_or(ruma::UInt::MAX);
     Ok(unauthenticated::get_media_config::v3::Response::new(max))
+}
+
+/// `GET /_matrix/client/v1/media/preview_url`
+pub async fn preview(app: Arc<App>, session: Session, request: get_media_preview::v1::Request) -> Result<Reply> {
+    app.limits.take(Bucket::UserSearch, &session.user)?;
+    reply::json(&app.media.preview(&request.url).await?)
 }
 
 /// The head of a request whose sender has a session and has not asked for too much.

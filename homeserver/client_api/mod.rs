@@ -28,6 +28,7 @@ pub mod search;
 pub mod session;
 pub mod state;
 pub mod sync;
+pub mod threepids;
 pub mod to_device;
 pub mod typing;
 pub mod websocket;
@@ -56,6 +57,7 @@ pub fn routes() -> Router {
     friends::routes(&mut router);
     search::routes(&mut router);
     admin::routes(&mut router);
+    threepids::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router
@@ -183,6 +185,8 @@ fn media_routes(router: &mut Router) {
         .stream::<create_content::v3::Request, _, _>(media::upload)
         .stream::<old_media::create_content_async::v3::Request, _, _>(media::fulfil)
         .route(media::announce)
+        .route_raw(media::preview)
+        .alias_raw("/_matrix/media/v3/preview_url", media::preview)
         .stream::<get_content::v1::Request, _, _>(media::download)
         .stream::<get_content_as_filename::v1::Request, _, _>(media::download)
         .stream::<get_content_thumbnail::v1::Request, _, _>(media::thumbnail)

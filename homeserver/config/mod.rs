@@ -115,6 +115,8 @@ pub struct Config {
     pub media_quota: u64,
     /// Bytes of other servers' files that are kept at most.
     pub remote_media_cache: u64,
+    /// Whether pages on the web are looked at for previews.
+    pub url_previews: bool,
     /// Connections at once at most.
     pub max_connections: usize,
     /// Whether a proxy stands in front, whose `X-Forwarded-For` is believed.
@@ -146,6 +148,7 @@ impl Default for Config {
             max_upload: 50 * MIB,
             media_quota: 1000 << 30,
             remote_media_cache: 2048 * MIB,
+            url_previews: false,
             max_connections: 20_000,
             behind_proxy: false,
             memory: 128 * MIB,
@@ -284,6 +287,7 @@ fn read(file: &mut Reader) -> Config {
         remote_media_cache: file.value("remote_media_cache", values::size(0)).unwrap_or(default.remote_media_cache),
         max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
         media_quota: file.value("media_quota", values::size(1024)).unwrap_or(default.media_quota),
+        url_previews: file.value("url_previews", values::boolean).unwrap_or(default.url_previews),
         max_connections: file.value("max_connections", values::count(16)).unwrap_or(default.max_connections),
         behind_proxy: file.value("behind_proxy", values::boolean).unwrap_or(default.behind_proxy),
         memory: file.value("memory", values::size(8 * MIB)).unwrap_or(default.memory),

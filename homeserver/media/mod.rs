@@ -4,7 +4,9 @@
 
 mod files;
 mod multipart;
+mod page;
 mod pending;
+mod previews;
 mod remote;
 mod thumbnails;
 
@@ -64,6 +66,8 @@ pub struct Media {
     files: Files,
     thumbnails: Thumbnails,
     bounds: Bounds,
+    folder: std::path::PathBuf,
+    previews: Option<previews::Previews>,
     /// Rung when something that was announced has come.
     arrived: Notify,
     /// Files of other servers, if they can be had.
@@ -92,6 +96,8 @@ impl Media {
             files,
             thumbnails: Thumbnails::new(folder.join("thumbnails")),
             bounds,
+            folder: folder.to_owned(),
+            previews: None,
             arrived: Notify::new(),
             remote: None,
         })
@@ -237,13 +243,21 @@ impl Media {
         let missing = || Error::not_found("there is no such media");
         let hash = row.hash.ok_or_else(missing)?;
         let (content_type, filename) = (row.content_type, row.filename);
-        Ok(File { path: self.files.path(&hash), size: row.size, tag: hash, content_type, filename })
+        let path = match previews::is_picture(id) {
+            true => self.picture(&hash).ok_or_else(missing)?,
+            false => self.files.path(&hash),
+        };
+        Ok(File { path, size: row.size, tag: hash, content_type, filename })
     }
 
     /// A picture of at least the size that is wanted, if the file is a picture: a smaller one, or itself.
     pub async fn thumbnail(&self, server: &str, id: &str, wanted: Wanted) -> Result<File> {
         let original = self.file(server, id).await?;
-        self.thumbnails.of(original, wanted).await
+        match server == self.server && previews::is_picture(id) {
+            // They come and go, and smaller ones would stay.
+            true => Ok(original),
+            false => self.thumbnails.of(original, wanted).await,
+        }
     }
 
     fn row(&self, server: &str, id: &str) -> Result<MediaRow> {

@@ -184,6 +184,11 @@ impl Resolve for Finder {
     }
 }
 
+/// The address that a reference on a page leads to. None if it is none.
+pub fn join(page: &str, reference: &str) -> Option<String> {
+    Url::parse(page).ok()?.join(reference).ok().map(String::from)
+}
+
 /// Reads the whole body of an answer, refusing it as soon as it is known to be too long.
 pub async fn read(mut response: Response, max: usize) -> Result<Bytes> {
     let too_long = || format!("the answer is longer than {max} bytes");

@@ -190,6 +190,8 @@ tables! {
     MEDIA: (Str, Str) => MediaRow;
     /// Media that are announced and not uploaded: (user ID, media ID) to when, milliseconds.
     PENDING_MEDIA: (Str, Str) => u64;
+    /// Pictures of pages on the web: position to media ID.
+    PREVIEW_PICTURES: Pos => String;
     /// Bytes that somebody has uploaded: user ID.
     MEDIA_USAGE: Str => u64;
     /// Files of other servers that are kept: (server name, media ID).

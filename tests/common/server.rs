@@ -236,7 +236,8 @@ impl Drop for Server {
 pub(super) fn client() -> reqwest::Client {
     // Another test may have said it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::new()
+    // A server that refuses a body before it has come closes the connection: it is not for the next request.
+    reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client")
 }
 
 /// A file of this repository.
