@@ -68,7 +68,7 @@ async fn what_is_uploaded_is_served_to_sessions_alone_and_after_a_crash() {
     server.guest().get(&path).await.fails(401, "M_MISSING_TOKEN");
     server.guest().get(&format!("/_matrix/media/v3/download/{place}")).await.fails(404, "M_NOT_FOUND");
     bob.get(&format!("/_matrix/media/v3/thumbnail/{place}?width=1&height=1")).await.fails(404, "M_NOT_FOUND");
-    for other in ["localhost/nothing", "localhost/..%2f..%2fhearth.redb", "elsewhere/x", "..%2f/x"] {
+    for other in ["localhost/nothing", "localhost/..%2f..%2fhearth.redb", "..%2f/x"] {
         bob.get(&format!("/_matrix/client/v1/media/download/{other}")).await.fails(404, "M_NOT_FOUND");
     }
 }
