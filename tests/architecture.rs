@@ -79,7 +79,11 @@ fn sources(folder: &str) -> Vec<Source> {
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("readable");
         let path = path.strip_prefix(&root).expect("below the root").to_string_lossy().into_owned();
-        let rules = if path.ends_with("tests.rs") { "" } else { text.split("#[cfg(test)]").next().unwrap_or_default() };
+        let rules = if path.ends_with("tests.rs") || path.contains("/tests/") {
+            ""
+        } else {
+            text.split("#[cfg(test)]").next().unwrap_or_default()
+        };
         let code = rules.lines().map(without_comment).collect::<Vec<_>>().join("\n");
         Source { path, text, code }
     };
