@@ -130,7 +130,7 @@ test('what opens around a conversation: thread, pins, search, emoji, preview, a 
   await clean('completion');
   await page.keyboard.press('Escape');
   await alice.box.fill('');
-  await page.getByRole('main').locator('input[type=file]').setInputFiles([{ name: 'sky.png', mimeType: 'image/png', buffer: await picture(alice, 640, 400) }, { name: 'plan.pdf', mimeType: 'application/pdf', buffer: Buffer.from('plan') }]);
+  await page.getByRole('main').locator('input[type=file]').setInputFiles([{ name: 'sky.png', mimeType: 'image/png', buffer: await picture(alice, 160, 100) }, { name: 'plan.pdf', mimeType: 'application/pdf', buffer: Buffer.from('plan') }]);
   await page.getByRole('list', { name: 'Files to be sent' }).getByText('plan.pdf').waitFor();
   await clean('files to be sent');
   await page.getByRole('button', { name: 'Send' }).click();
