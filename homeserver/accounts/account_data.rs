@@ -111,6 +111,16 @@ pub fn all(tx: &impl Read, user: &UserId) -> Result<Vec<Entry>> {
     })
 }
 
+/// All entries of one room.
+pub fn of_room(tx: &impl Read, user: &UserId, room: &str) -> Result<Vec<Entry>> {
+    let range = (user.as_str(), room, "")..=(user.as_str(), room, LAST);
+    tables::ACCOUNT_DATA.collect(tx, range, |(_, room, kind), row| Entry {
+        room: room.to_owned(),
+        kind: kind.to_owned(),
+        json: row.json,
+    })
+}
+
 /// The tags of a room, by name.
 pub fn tags(tx: &impl Read, user: &UserId, room: &str) -> Result<Map<String, Value>> {
     Ok(match tag_content(tx, user, room)?.remove("tags") {

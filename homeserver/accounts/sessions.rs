@@ -121,6 +121,20 @@ pub fn start(tx: &WriteTx, user: &UserId, wish: &Wish) -> Result<Issued> {
     Ok(Issued { ended, ..issued })
 }
 
+/// Makes a device that has no session of its own, and answers which had to go for it. 400
+/// `M_INVALID_PARAM` if there is one of that name.
+pub fn add_device(tx: &WriteTx, user: &UserId, id: &str, display_name: Option<String>) -> Result<Vec<String>> {
+    check_text("device ID", Some(id))?;
+    check_text("device name", display_name.as_deref())?;
+    if device(tx, user, id)?.is_some() {
+        return Err(Error::invalid_param("you have a device of that name"));
+    }
+    let ended = make_room(tx, user)?;
+    let row = DeviceRow { display_name, last_seen: clock::now_ms(), ..DeviceRow::default() };
+    tables::DEVICES.put(tx, (user.as_str(), id), &row)?;
+    Ok(ended)
+}
+
 /// Exchanges a refresh token for new tokens. The old ones stay good until one of the new is used, so
 /// that a client which missed the answer can ask again.
 /// spec: client-server-api#refreshing-access-tokens

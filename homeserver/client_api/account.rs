@@ -12,7 +12,7 @@ use ruma::{
 };
 use serde_json::{Map, Value, json};
 
-use super::devices;
+use super::{devices, key_backup};
 use crate::{
     accounts::{passwords, sessions, users},
     app::App,
@@ -62,14 +62,16 @@ pub async fn deactivate(
 /// Closes an account for good.
 pub(super) async fn close(app: &App, user: &UserId, erase: bool) -> Result<()> {
     leave_rooms(app, user).await?;
-    let (me, user) = (app.me.clone(), user.to_owned());
+    let (me, owner) = (app.me.clone(), user.to_owned());
     let close = move |tx: &_| {
-        let ended = users::deactivate(tx, &user, erase)?;
-        devices::ended(tx, &user, &ended)?;
-        e2ee::forget_user(tx, &user)?;
-        admins::keep(tx, &me, &user)
+        let ended = users::deactivate(tx, &owner, erase)?;
+        devices::ended(tx, &owner, &ended)?;
+        e2ee::forget_user(tx, &owner)?;
+        admins::keep(tx, &me, &owner)
     };
-    app.store.write(close).await
+    app.store.write(close).await?;
+    key_backup::sweep(app, user.to_owned());
+    Ok(())
 }
 
 /// Leaves every room, each in a job of its own, as there may be many. An interruption leaves an open

@@ -18,12 +18,14 @@ use crate::{
 const VERSIONS: [&str; 11] = ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11"];
 
 /// Extensions and earlier names of what the versions include, which clients still look for.
-const FEATURES: [&str; 8] = [
+const FEATURES: &[&str] = &[
     "org.matrix.e2e_cross_signing",
     "org.matrix.msc3916.stable",
     "org.matrix.msc2285.stable",
     "org.matrix.msc3440.stable",
+    "org.matrix.msc3814",
     "org.matrix.msc4222",
+    "org.matrix.simplified_msc3575",
     "uk.tcpip.msc4133",
     "chat.hearth.ws",
     "chat.hearth.friends",
@@ -36,7 +38,7 @@ pub async fn versions(
     _: get_supported_versions::Request,
 ) -> Result<get_supported_versions::Response> {
     let mut response = get_supported_versions::Response::new(VERSIONS.map(str::to_owned).to_vec());
-    response.unstable_features = FEATURES.map(|name| (name.to_owned(), true)).into();
+    response.unstable_features = FEATURES.iter().map(|name| ((*name).to_owned(), true)).collect();
     Ok(response)
 }
 

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use ruma::api::client::{
-    backup::get_latest_backup_info,
-    keys::{claim_keys, get_key_changes, get_keys, upload_keys, upload_signatures, upload_signing_keys},
+use ruma::api::client::keys::{
+    claim_keys, get_key_changes, get_keys, upload_keys, upload_signatures, upload_signing_keys,
 };
 
 use super::blocking;
@@ -16,7 +15,7 @@ use crate::{
     app::App,
     base::token::SyncToken,
     e2ee::{cross_signing, device_keys, device_lists, one_time_keys, signatures},
-    error::{Error, Result},
+    error::Result,
     http::{Bucket, Guarded, Session, uia},
 };
 
@@ -138,13 +137,4 @@ pub async fn sign(
     let mut response = upload_signatures::v3::Response::new();
     response.failures = judged.failures;
     Ok(response)
-}
-
-/// `GET /_matrix/client/v3/room_keys/version`: clients ask for a backup when they start.
-pub async fn backup_version(
-    _: Arc<App>,
-    _: Session,
-    _: get_latest_backup_info::v3::Request,
-) -> Result<get_latest_backup_info::v3::Response> {
-    Err(Error::not_found("there is no key backup"))
 }

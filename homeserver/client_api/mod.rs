@@ -5,11 +5,13 @@ pub mod absent;
 pub mod account;
 pub mod account_data;
 pub mod admin;
+pub mod dehydrated;
 pub mod devices;
 pub mod directory;
 pub mod discovery;
 pub mod filters;
 pub mod friends;
+pub mod key_backup;
 pub mod keys;
 pub mod media;
 pub mod membership;
@@ -26,6 +28,7 @@ pub mod reporting;
 pub mod rooms;
 pub mod search;
 pub mod session;
+pub mod sliding;
 pub mod state;
 pub mod sync;
 pub mod threepids;
@@ -58,6 +61,7 @@ pub fn routes() -> Router {
     search::routes(&mut router);
     admin::routes(&mut router);
     threepids::routes(&mut router);
+    sliding::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router
@@ -175,7 +179,24 @@ fn key_routes(router: &mut Router) {
         .route(keys::changes)
         .route(keys::upload_cross_signing)
         .route(keys::sign)
-        .route(keys::backup_version)
+        .route_raw(key_backup::latest)
+        .route_raw(key_backup::version)
+        .route(key_backup::create)
+        .route(key_backup::update)
+        .route(key_backup::delete)
+        .route_raw(key_backup::put_all)
+        .route_raw(key_backup::put_of_room)
+        .route_raw(key_backup::put_one)
+        .route_raw(key_backup::all)
+        .route_raw(key_backup::of_room)
+        .route_raw(key_backup::one)
+        .route_raw(key_backup::remove_all)
+        .route_raw(key_backup::remove_of_room)
+        .route_raw(key_backup::remove_one)
+        .route(dehydrated::put)
+        .route_raw(dehydrated::device)
+        .route(dehydrated::remove)
+        .route_raw(dehydrated::events)
         .route(to_device::send);
 }
 

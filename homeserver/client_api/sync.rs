@@ -96,5 +96,6 @@ pub fn ask(app: &App, session: &Session, request: Request) -> Result<Ask> {
         filter: sync::filter(&app.hub, &session.user, filter.as_deref())?,
         full_state: known.full_state,
         state_at,
+        lane: 0,
     })
 }

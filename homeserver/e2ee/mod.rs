@@ -1,10 +1,12 @@
 //! End-to-end encryption, the server's part: keys that devices publish, signatures on them, who has to
-//! hear of changes, and messages from device to device. Pure rules over transactions; the server sees
+//! hear of changes, messages from device to device, and backups of keys. Pure rules over transactions; the server sees
 //! public keys and sealed envelopes, and never what is in them. Never async.
 
 pub mod cross_signing;
+pub mod dehydrated;
 pub mod device_keys;
 pub mod device_lists;
+pub mod key_backup;
 pub mod one_time_keys;
 pub mod remote_devices;
 pub mod signatures;
@@ -34,6 +36,7 @@ pub fn forget_device(tx: &WriteTx, user: &UserId, device: &DeviceId) -> Result<(
     one_time_keys::forget(tx, user_id, device)?;
     tables::TO_DEVICE.remove_range(tx, (user_id, device, 0)..=(user_id, device, u64::MAX))?;
     signatures::forget(tx, user_id, device)?;
+    dehydrated::forget(tx, user, device)?;
     if tables::DEVICE_KEYS.remove(tx, (user_id, device))? {
         device_lists::device_changed(tx, user, device)?;
     }
@@ -53,6 +56,8 @@ pub fn forget_user(tx: &WriteTx, user: &UserId) -> Result<()> {
     tables::FALLBACK_KEYS.remove_range(tx, (id, "", "")..=(id, LAST, LAST))?;
     tables::TO_DEVICE.remove_range(tx, (id, "", 0)..=(id, LAST, u64::MAX))?;
     tables::SIGNING_LOG.remove_range(tx, (id, 0)..=(id, u64::MAX))?;
+    tables::DEHYDRATED.remove(tx, id)?;
+    key_backup::delete_all(tx, user)?;
     for device in devices {
         device_lists::device_changed(tx, user, &device)?;
     }

@@ -105,9 +105,11 @@ pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry
     if !is_live {
         return Ok(pos);
     }
-    // 5. Who is in the room now.
+    // 5. What lists of rooms show, and who is in the room now.
+    let at = u64::try_from(order).map_err(Error::internal)?;
+    room.note(tx, old, at, pdu)?;
     let aside = if outgoing { waiting_outside(tx, room, old, pdu)? } else { None };
-    members::follow(tx, room, old, u64::try_from(order).map_err(Error::internal)?)?;
+    members::follow(tx, room, old, at)?;
     // 6. Other servers, also one whose last member it puts out, or keeps out.
     if outgoing && (shared || room.row.servers > 1 || aside.is_some()) {
         room.row.told = pos;

@@ -162,6 +162,10 @@ pub fn new_room(tx: &WriteTx, id: &RoomId, version: &RoomVersionId) -> Result<Ro
         invited: 0,
         servers: 0,
         told: 0,
+        latest: 0,
+        bump: 0,
+        kind: None,
+        encrypted: false,
     };
     Ok(Room { num, row })
 }

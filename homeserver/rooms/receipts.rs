@@ -196,6 +196,24 @@ pub struct Event {
     kind: &'static str,
 }
 
+impl Event {
+    /// Several events as one, for answers that have room for one alone: of a person's receipts for one
+    /// event in two threads only one is in it.
+    pub fn merged(events: Vec<Self>) -> Option<Self> {
+        let mut events = events.into_iter();
+        let mut all = events.next()?;
+        for event in events {
+            for (id, kinds) in event.content {
+                let known = all.content.entry(id).or_default();
+                for (kind, people) in kinds {
+                    known.entry(kind).or_default().extend(people);
+                }
+            }
+        }
+        Some(all)
+    }
+}
+
 /// Receipts that somebody is to be shown.
 #[derive(Default)]
 pub struct Shown {

@@ -5,7 +5,10 @@ use ruma::{
     events::StateEventType, room_version_rules::RoomVersionRules,
 };
 
-use super::{event::Pdu, state};
+use super::{
+    event::Pdu,
+    state::{self, StateId},
+};
 use crate::{
     base::{Pos, RoomNum},
     error::{Error, Result},
@@ -26,6 +29,26 @@ pub const VERSIONS: [RoomVersionId; 7] = [
     RoomVersionId::V11,
     RoomVersionId::V12,
 ];
+
+/// Types of events that people take for something new in a room.
+const BUMPS: [&str; 9] = [
+    "m.room.create",
+    "m.room.message",
+    "m.room.encrypted",
+    "m.sticker",
+    "m.call.invite",
+    "m.poll.start",
+    "org.matrix.msc3381.poll.start",
+    "m.beacon_info",
+    "org.matrix.msc3672.beacon_info",
+];
+
+/// What is looked at of a create event.
+#[derive(serde::Deserialize)]
+struct Create {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
 
 /// The rules of a version. 400 `M_UNSUPPORTED_ROOM_VERSION` if we don't speak it.
 pub fn rules(version: &RoomVersionId) -> Result<RoomVersionRules> {
@@ -122,6 +145,22 @@ impl Room {
     ) -> Result<Option<T>> {
         let event = self.state_event(tx, kind, "")?;
         Ok(event.and_then(|event| serde_json::from_str(event.content.get()).ok()))
+    }
+
+    /// Notes what lists of rooms are sorted and filtered by, after an event that came on top of a state.
+    pub(super) fn note(&mut self, tx: &impl Read, before: StateId, pos: Pos, pdu: &Pdu) -> Result<()> {
+        self.row.latest = pos;
+        if BUMPS.contains(&pdu.kind.to_string().as_str()) {
+            self.row.bump = pos;
+        }
+        if before != self.row.state {
+            if self.row.kind.is_none() {
+                let create: Option<Create> = self.state_content(tx, &StateEventType::RoomCreate)?;
+                self.row.kind = create.and_then(|content| content.kind);
+            }
+            self.row.encrypted = self.state_pos(tx, &StateEventType::RoomEncryption, "")?.is_some();
+        }
+        Ok(())
     }
 
     /// Writes the present.

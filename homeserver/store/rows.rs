@@ -3,6 +3,7 @@
 
 mod accounts;
 mod admin;
+pub mod client;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -195,6 +196,18 @@ pub struct RoomRow {
     /// The position of the last event that was for us to tell other servers.
     #[serde(default)]
     pub told: Pos,
+    /// The newest event, by which lists of rooms are sorted.
+    #[serde(default)]
+    pub latest: Pos,
+    /// The newest event of those that people take for something new.
+    #[serde(default)]
+    pub bump: Pos,
+    /// The room's type, such as `m.space`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Whether it is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
 }
 impl JsonRow for RoomRow {}
 

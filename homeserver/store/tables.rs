@@ -2,6 +2,7 @@
 //! together lies together. Only the module that owns a concept uses its tables.
 
 use super::{
+    rows::client,
     rows::{
         AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow,
         GapRow, Layer, MediaRow, MemberRow, Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow,
@@ -185,6 +186,13 @@ tables! {
     SERVER_KEYS: (Str, Str) => ServerKeyRow;
     /// What other servers say of their keys, with their signatures, and until when that is good.
     SERVER_KEYS_SAID: Str => Dated;
+
+    /// Backups of room keys: (user ID, version), a version being the position at which it was made.
+    BACKUPS: (Str, Pos) => client::BackupRow;
+    /// Keys in them as JSON: (user ID, version, room ID, session ID).
+    BACKUP_KEYS: (Str, Pos, Str, Str) => String;
+    /// Devices that sleep on the server: user ID.
+    DEHYDRATED: Str => client::DehydratedRow;
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;

@@ -31,11 +31,23 @@ pub fn entries(turn: &Turn<'_, impl Read>) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// What of the account's own changed, with the push rules for a client that knows nothing.
+pub fn own_entries(turn: &Turn<'_, impl Read>) -> Result<Vec<Entry>> {
+    if turn.since.is_some() {
+        let mut entries = entries(turn)?;
+        entries.retain(|entry| entry.room.is_empty());
+        return Ok(entries);
+    }
+    let mut entries = account_data::of_room(turn.tx, &turn.ask.user, "")?;
+    entries.retain(|entry| entry.kind != push_rules::TYPE);
+    let json = push_rules::content(&turn.facts.rules)?.to_string();
+    entries.push(Entry { room: String::new(), kind: push_rules::TYPE.to_owned(), json });
+    Ok(entries)
+}
+
 /// All there is for a room.
 pub fn all_of_room(turn: &Turn<'_, impl Read>, room: &Room) -> Result<Vec<Entry>> {
-    let mut entries = account_data::all(turn.tx, &turn.ask.user)?;
-    entries.retain(|entry| entry.room == room.row.id);
-    Ok(entries)
+    account_data::of_room(turn.tx, &turn.ask.user, &room.row.id)
 }
 
 /// The account's section.

@@ -36,6 +36,11 @@ impl Cache {
     }
 }
 
+/// No filter.
+pub fn none() -> Arc<FilterDefinition> {
+    NONE.clone()
+}
+
 /// A filter as clients give it: its JSON, or the ID of one that they left here; none without either.
 pub fn filter(hub: &Hub, user: &UserId, text: Option<&str>) -> Result<Arc<FilterDefinition>> {
     match text {

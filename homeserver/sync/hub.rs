@@ -9,7 +9,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{facts, filters, lazy, sockets::Sockets};
+use super::{facts, filters, lazy, sliding, sockets::Sockets};
 use crate::{
     accounts::presence::Presence,
     notify::Notifier,
@@ -43,6 +43,7 @@ pub struct Hub {
     pub(super) facts: facts::Cache,
     pub(super) filters: filters::Cache,
     pub(super) lazy: lazy::Cache,
+    pub(super) sliding: sliding::Memory,
     pub(super) heavy: Arc<Semaphore>,
     pub(super) unread: Unread,
 }
@@ -59,8 +60,9 @@ impl Hub {
             facts: facts::Cache::new(memory / 4),
             filters: filters::Cache::new(memory / 16),
             lazy: lazy::Cache::new(memory / 4 - memory / 16),
+            sliding: sliding::Memory::new(memory / 4),
             heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
-            unread: Unread::new(memory / 2),
+            unread: Unread::new(memory / 4),
         }
     }
 

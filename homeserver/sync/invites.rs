@@ -5,11 +5,12 @@ use serde_json::value::RawValue;
 
 use super::{
     body::{Events, Invited, Knocked},
-    facts::{Membership, Mine},
+    facts::Membership,
     turn::{ById, Turn},
 };
 use crate::{
     accounts::account_data,
+    base::RoomNum,
     error::{Error, Result},
     rooms::{
         Room,
@@ -43,7 +44,7 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
         {
             continue;
         }
-        let events = stripped(turn, mine, &row)?;
+        let events = stripped(turn, mine.room, &row)?;
         match mine.membership {
             Membership::Invite => drop(invites.insert(room.row.id, Invited { invite_state: Events { events } })),
             _ => drop(knocks.insert(room.row.id, Knocked { knock_state: Events { events } })),
@@ -53,9 +54,9 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
 }
 
 /// What the inviting server gave, or for rooms that this server is in, the state at the invite.
-fn stripped(turn: &Turn<'_, impl Read>, mine: &Mine, own: &EventRow) -> Result<Vec<Box<RawValue>>> {
+pub fn stripped(turn: &Turn<'_, impl Read>, room: RoomNum, own: &EventRow) -> Result<Vec<Box<RawValue>>> {
     if own.standing == Standing::Outlier
-        && let Some(json) = tables::STRIPPED.get(turn.tx, (turn.ask.user.as_str(), mine.room))?
+        && let Some(json) = tables::STRIPPED.get(turn.tx, (turn.ask.user.as_str(), room))?
     {
         return serde_json::from_str(&json).map_err(Error::internal);
     }

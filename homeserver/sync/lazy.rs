@@ -39,6 +39,11 @@ impl Cache {
         sent.is_some_and(|sent| sent.event == event && sent.answer <= since.pos)
     }
 
+    /// Whether a device was sent any membership event of a member, be it an old one.
+    pub fn knows(&self, ask: &Ask, room: RoomNum, key: u64) -> bool {
+        self.sent.get(&(self.device(ask), room, key)).is_some()
+    }
+
     /// Notes that an answer holds a membership event.
     pub fn note(&self, ask: &Ask, room: RoomNum, key: u64, (event, answer): (Pos, Pos)) {
         self.sent.insert((self.device(ask), room, key), std::sync::Arc::new(Sent { event, answer }));
@@ -46,6 +51,6 @@ impl Cache {
 
     /// A number for the device. Keyed and random, so that nobody can choose names that collide.
     fn device(&self, ask: &Ask) -> u64 {
-        self.hasher.hash_one((&ask.user, &ask.device))
+        self.hasher.hash_one((&ask.user, &ask.device, ask.lane))
     }
 }

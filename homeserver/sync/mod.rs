@@ -20,6 +20,7 @@ mod presence;
 mod room;
 mod rooms_joined;
 mod rooms_left;
+pub mod sliding;
 mod sockets;
 mod summary;
 mod turn;
@@ -77,6 +78,8 @@ pub struct Ask {
     pub full_state: bool,
     /// How they want to be told of state.
     pub state_at: StateAt,
+    /// Which of the device's conversations this is, if it has several at once: each is told everything.
+    pub lane: u64,
 }
 
 impl Ask {
@@ -89,6 +92,7 @@ impl Ask {
             filter: self.filter.clone(),
             full_state: false,
             state_at: self.state_at,
+            lane: self.lane,
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct Span {
     pub since: Option<i64>,
     /// Up to and with which place.
     pub upto: i64,
+    /// Events at most.
+    pub limit: usize,
 }
 
 /// Events that are shown.
@@ -74,6 +76,16 @@ impl Shown {
             Some(known) => state::diff(tx, known, self.end),
             None => state::all(tx, self.end),
         }
+    }
+
+    /// Who sent what is shown.
+    pub fn senders(&self) -> impl Iterator<Item = &str> {
+        self.senders.iter().map(String::as_str)
+    }
+
+    /// How many of the events came after a position.
+    pub fn live(&self, since: Pos) -> usize {
+        self.positions.iter().filter(|pos| **pos > since).count()
     }
 
     /// The state that the client knows already.
@@ -134,7 +146,7 @@ pub fn timeline(
     let mut collector = Collector {
         turn,
         room,
-        limit: limit(&turn.ask.filter.room.timeline),
+        limit: span.limit,
         looked: 0,
         events: Vec::new(),
         senders: BTreeSet::new(),
@@ -159,7 +171,9 @@ pub fn timeline(
     collector.finish(span, newest, gap)
 }
 
-fn limit(filter: &RoomEventFilter) -> usize {
+/// Events that a client wants of a timeline.
+pub fn limit(turn: &Turn<'_, impl Read>) -> usize {
+    let filter = &turn.ask.filter.room.timeline;
     filter.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT)).min(MAX_LIMIT)
 }
 
@@ -347,7 +361,7 @@ fn add_members(
 }
 
 /// An event in the form that the filter asks for.
-fn format(turn: &Turn<'_, impl Read>, row: &EventRow, event: Box<RawValue>) -> Result<Box<RawValue>> {
+pub fn format(turn: &Turn<'_, impl Read>, row: &EventRow, event: Box<RawValue>) -> Result<Box<RawValue>> {
     let filter = &turn.ask.filter;
     let event = match filter.event_format {
         EventFormat::Federation => json::raw(row.pdu.clone())?,

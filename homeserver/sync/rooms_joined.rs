@@ -9,7 +9,7 @@ use super::{
     body::Joined,
     counts, ephemeral,
     facts::{Membership, Mine},
-    room::{self, Shown, Span},
+    room::{self, Span},
     summary,
     turn::{ById, ByRoom, Turn},
 };
@@ -52,20 +52,7 @@ fn candidates(
     data: &ByRoom,
     tick: u64,
 ) -> Result<BTreeSet<RoomNum>> {
-    let rooms = || mine.iter().map(|mine| mine.room);
-    let mut out: BTreeSet<RoomNum> = match turn.hub.notifier.changed(turn.now, since.pos, rooms()) {
-        Some(changed) => changed.into_iter().collect(),
-        None => {
-            let mut changed = BTreeSet::new();
-            for room in rooms() {
-                let last = timeline::last(turn.tx, room, i64::MAX)?.map_or(0, |(order, _)| order);
-                if last > order_of(since.pos) || receipts::newest(turn.tx, room)? > since.pos {
-                    changed.insert(room);
-                }
-            }
-            changed
-        }
-    };
+    let mut out = changed(turn, since.pos, mine.iter().map(|mine| mine.room))?;
     if tick > since.ephemeral {
         out.extend(turn.hub.typing.changed_since(since.ephemeral));
     }
@@ -73,6 +60,25 @@ fn candidates(
         out.extend(tables::ROOM_NUMS.get(turn.tx, id.as_str())?);
     }
     Ok(out)
+}
+
+/// Those of some rooms in which an event or a receipt came after a position.
+pub fn changed(
+    turn: &Turn<'_, impl Read>,
+    since: Pos,
+    rooms: impl Iterator<Item = RoomNum> + Clone,
+) -> Result<BTreeSet<RoomNum>> {
+    if let Some(changed) = turn.hub.notifier.changed(turn.now, since, rooms.clone()) {
+        return Ok(changed.into_iter().collect());
+    }
+    let mut changed = BTreeSet::new();
+    for room in rooms {
+        let last = timeline::last(turn.tx, room, i64::MAX)?.map_or(0, |(order, _)| order);
+        if last > order_of(since) || receipts::newest(turn.tx, room)? > since {
+            changed.insert(room);
+        }
+    }
+    Ok(changed)
 }
 
 fn one(
@@ -87,11 +93,12 @@ fn one(
     let since = turn.since_order().filter(|_| !entered);
     let mut view = View::new(tx, room, &turn.ask.user, Some(&turn.ask.device))?;
     view.name_room = false;
-    let mut shown = room::timeline(turn, room, &mut view, &Span { since, upto: order_of(turn.now) }, None)?;
+    let span = Span { since, upto: order_of(turn.now), limit: room::limit(turn) };
+    let mut shown = room::timeline(turn, room, &mut view, &span, None)?;
     let mut changed = None;
     if since.is_some() {
         let keys = shown.changed_state(tx)?;
-        note_moves(turn, &shown, &keys)?;
+        note_moves(turn, shown.known().unwrap_or(0), &keys)?;
         changed = Some(keys);
     }
     if entered {
@@ -134,7 +141,7 @@ fn one(
 }
 
 /// Whether the person was in the room where the client's knowledge ends.
-fn was_in(turn: &Turn<'_, impl Read>, room: &Room) -> Result<bool> {
+pub fn was_in(turn: &Turn<'_, impl Read>, room: &Room) -> Result<bool> {
     let Some(since) = turn.since_order() else { return Ok(false) };
     let state = timeline::state_at(turn.tx, room.num, since)?;
     membership_in(turn.tx, state, &turn.ask.user).map(|was| was.as_deref() == Some("join"))
@@ -149,7 +156,7 @@ pub fn membership_in(tx: &impl Read, state: state::StateId, user: &UserId) -> Re
 }
 
 /// Notes who came into the room and who went out of it.
-fn note_moves(turn: &Turn<'_, impl Read>, shown: &Shown, changed: &[(u64, Pos)]) -> Result<()> {
+pub fn note_moves(turn: &Turn<'_, impl Read>, known: state::StateId, changed: &[(u64, Pos)]) -> Result<()> {
     let tx = turn.tx;
     for (key, now) in changed.iter().filter(|(key, _)| state::is_member(*key)) {
         let joined = |pos: Option<Pos>| -> Result<bool> {
@@ -158,7 +165,7 @@ fn note_moves(turn: &Turn<'_, impl Read>, shown: &Shown, changed: &[(u64, Pos)])
                 None => Ok(false),
             }
         };
-        let was = joined(state::at(tx, shown.known().unwrap_or(0), *key)?)?;
+        let was = joined(state::at(tx, known, *key)?)?;
         let is = joined(Some(*now))?;
         if was == is {
             continue;

@@ -64,17 +64,23 @@ fn one(
         turn.moves.borrow_mut().exited.push(room.num);
     }
     // A forgotten room's history is nobody's to read: that it is over is all there is to tell.
-    let exit = if mine.forgotten { None } else { exit(turn, mine)? };
+    let exit = if mine.forgotten {
+        None
+    } else {
+        exit(turn, (mine.event, mine.at), |order| turn.since_order().is_none_or(|since| order > since))?
+    };
     let mut view = View::new(tx, room, user, Some(&turn.ask.device))?;
     view.name_room = false;
+    let limit = room::limit(turn);
     let span = match exit {
         // An exit that is in no timeline was told to this server with the room's state.
         Some(exit) => Span {
             since: turn.since_order().filter(|_| was_in),
             upto: timeline::order(tx, exit)?.unwrap_or_else(|| order_of(mine.at)),
+            limit,
         },
         // Whom the client does not know to have been inside is told only that it is over.
-        None => Span { since: Some(order_of(mine.at) - 1), upto: order_of(mine.at) - 1 },
+        None => Span { since: Some(order_of(mine.at) - 1), upto: order_of(mine.at) - 1, limit },
     };
     let last = (exit != Some(mine.event) && mine.event != 0).then_some(mine.event);
     let mut shown = room::timeline(turn, room, &mut view, &span, last)?;
@@ -94,15 +100,15 @@ fn one(
 /// The event by which the person went out of the room, if the client does not know of it: their last
 /// membership event, or an earlier one if more befell them outside, such as a ban after a kick. What
 /// happened in between is not theirs to know.
-fn exit(turn: &Turn<'_, impl Read>, mine: &Mine) -> Result<Option<Pos>> {
-    let (tx, user, mut at) = (turn.tx, &turn.ask.user, mine.event);
+pub fn exit(turn: &Turn<'_, impl Read>, (last, came): (Pos, Pos), is_new: impl Fn(i64) -> bool) -> Result<Option<Pos>> {
+    let (tx, user, mut at) = (turn.tx, &turn.ask.user, last);
     // What other servers say of their pasts may go in circles.
     for _ in 0..MAX_MOVES {
-        let is_new = match at == mine.event {
-            true => turn.is_new(mine.at),
-            false => timeline::order(tx, at)?.is_some_and(|order| turn.since_order().is_none_or(|since| order > since)),
+        let order = match at == last {
+            true => Some(order_of(came)),
+            false => timeline::order(tx, at)?,
         };
-        if !is_new || at == 0 {
+        if at == 0 || !order.is_some_and(&is_new) {
             break;
         }
         let before = event::row(tx, at)?.state_before;

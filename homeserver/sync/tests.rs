@@ -197,6 +197,7 @@ fn ask(since: Option<&str>, filter: Value, after: bool) -> Ask {
         filter: Arc::new(serde_json::from_value(filter).expect("a filter")),
         full_state: false,
         state_at: if after { StateAt::End } else { StateAt::Start },
+        lane: 0,
     }
 }
 

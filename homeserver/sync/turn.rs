@@ -99,7 +99,7 @@ pub fn build(hub: &Hub, seat: &Taken, ask: &Ask) -> Result<Built> {
 /// A token whose ephemeral part is from a future that the clock will not reach soon was made by another
 /// server or with a wrong clock: taken at its word, its client would not be told of typing and presence
 /// until then.
-fn credible(since: SyncToken, tick: u64) -> SyncToken {
+pub(super) fn credible(since: SyncToken, tick: u64) -> SyncToken {
     match since.ephemeral > tick.max(clock::now_ms()).saturating_add(MAX_AHEAD) {
         true => SyncToken { ephemeral: 0, ..since },
         false => since,

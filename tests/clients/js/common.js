@@ -93,7 +93,7 @@ export const signIn = ({ name, password }, extra = {}) =>
     });
 
 /** A client with a session which makes requests but does not sync. */
-export const clientOf = (session) =>
+export const clientOf = (session, extra = {}) =>
     sdk.createClient({
         baseUrl: server,
         userId: session.user_id,
@@ -101,11 +101,12 @@ export const clientOf = (session) =>
         accessToken: session.access_token,
         timelineSupport: true,
         logger: quiet,
+        ...extra,
     });
 
 /** A client that syncs, ready to use; it is stopped when the file's scenarios are over. */
-export async function start(session, { encrypted = false, ...options } = {}) {
-    const client = clientOf(session);
+export async function start(session, { encrypted = false, cryptoCallbacks, ...options } = {}) {
+    const client = clientOf(session, { cryptoCallbacks });
     if (encrypted) await client.initRustCrypto({ useIndexedDB: false });
     running.add(client);
     await client.startClient({ initialSyncLimit: 20, ...options });
