@@ -3,14 +3,22 @@
 use std::time::Instant;
 
 use super::*;
-use crate::{base::clock, store::tables};
+use crate::{
+    base::clock,
+    store::{rows::DeviceRow, tables},
+};
 
-/// A hub that wakes who waits, and bob's token. Bob is in the first room.
 /// Long enough for what was rung to be looked at, also on a machine that is busy with other tests.
 const PAUSE: Duration = Duration::from_millis(400);
 
+/// A hub that wakes who waits, and bob's token. Bob is in the first room, and signed in.
 async fn running() -> (Arc<Hub>, House, String) {
     let mut house = House::new().await;
+    let sign_in = |tx: &WriteTx| {
+        let device = ask(None, json!({}), false).device;
+        tables::DEVICES.put(tx, (bob().as_str(), device.as_str()), &DeviceRow::default())
+    };
+    house.hub.store.write(sign_in).await.expect("writes");
     house.happen(vec![Deed::Join(1, 0)]).await;
     let spare = Hub::new(house.hub.store.clone(), house.hub.notifier.clone(), Arc::default(), 1 << 20);
     let hub = Arc::new(std::mem::replace(&mut house.hub, spare));
@@ -89,6 +97,8 @@ async fn a_session_that_ends_while_an_answer_is_built_ends_the_wait() {
     });
     tokio::time::sleep(PAUSE).await;
     let sign_out = |tx: &WriteTx| {
+        let device = ask(None, json!({}), false).device;
+        tables::DEVICES.remove(tx, (bob().as_str(), device.as_str()))?;
         tx.wake(|wake| {
             wake.signed_out.insert(bob().to_owned());
         });
