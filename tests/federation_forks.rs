@@ -79,7 +79,6 @@ async fn agree(one: &User, two: &User, room: &str) {
 /// A network cut in two: each server changes the same things while the other can't be reached. Who has the
 /// greater power wins, and both see it so, in rooms of every way to resolve.
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn two_halves_of_a_network_agree_when_they_meet() {
     for version in ["6", "11", "12"] {
         let [mut one, mut two] = federate().await;
@@ -115,7 +114,6 @@ async fn two_halves_of_a_network_agree_when_they_meet() {
 
 /// Whoever comes late goes back to what was said before, page by page, and sees it once and in order.
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn who_comes_late_reads_what_was_said_before() {
     let [one, two] = federate().await;
     let alice = one.register("alice").await;
@@ -145,7 +143,6 @@ async fn who_comes_late_reads_what_was_said_before() {
 
 /// History that a room keeps from those who were not there stays so, also for those who fetch it.
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn who_comes_late_does_not_read_what_is_not_theirs() {
     let [one, two] = federate().await;
     let alice = one.register("alice").await;
@@ -162,7 +159,6 @@ async fn who_comes_late_does_not_read_what_is_not_theirs() {
 
 /// After a long absence a server has the newest at once, and the rest when somebody goes back to it.
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn a_server_that_was_away_for_long_catches_up() {
     let [one, mut two] = federate().await;
     let (alice, bob, room) = together(&one, &two, json!({})).await;

@@ -98,7 +98,6 @@ async fn hears(user: &User, room: &str, text: &str) {
 }
 
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn only_what_is_signed_and_whole_is_believed() {
     let (server, alice, guest) = party().await;
     assert_eq!(guest.outcome(&server, guest.message("good", json!({}))).await, json!({}));
@@ -128,7 +127,6 @@ async fn only_what_is_signed_and_whole_is_believed() {
 }
 
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn a_server_speaks_for_itself_and_where_it_is() {
     let (server, alice, guest) = party().await;
     // For another server, or with more than a transaction holds.
@@ -165,7 +163,6 @@ async fn a_server_speaks_for_itself_and_where_it_is() {
 }
 
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn what_the_room_forbids_is_shown_to_nobody() {
     let (server, alice, guest) = party().await;
     let state = |kind: &str, key: &str, content: Value| {
@@ -196,7 +193,6 @@ async fn what_the_room_forbids_is_shown_to_nobody() {
 }
 
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn a_past_that_nobody_can_tell_stops_nobody() {
     let (server, alice, guest) = party().await;
     let begin = std::time::Instant::now();
@@ -218,7 +214,6 @@ async fn a_past_that_nobody_can_tell_stops_nobody() {
 }
 
 #[tokio::test]
-#[ignore = "wants people who join rooms of other servers"]
 async fn very_many_ends_are_brought_together() {
     let (server, alice, guest) = party().await;
     for batch in 0..6 {

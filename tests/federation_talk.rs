@@ -406,7 +406,6 @@ macro_rules! scenarios {
     ($($name:ident)+) => {
         mod hearth_and_hearth {
             $(#[tokio::test]
-            #[ignore = "runs with those that want Synapse: tests/run synapse"]
             async fn $name() {
                 let (one, two) = super::Home::hearths().await;
                 super::$name(&one, &two).await;

@@ -382,6 +382,6 @@ async fn an_idle_server_is_small() {
     for _ in 0..50 {
         server.guest().get("/_matrix/client/versions").await.ok();
     }
-    let megabytes = server.memory() / 1_000_000;
-    assert!(megabytes < 30, "{megabytes} MB");
+    let megabytes = server.own_memory() / 1_000_000;
+    assert!(megabytes < 12, "{megabytes} MB");
 }

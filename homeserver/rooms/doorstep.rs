@@ -31,7 +31,8 @@ const MAX_DOORS: usize = 1000;
 
 /// Whether this server is in a room: somebody of ours is.
 pub fn is_inside(tx: &impl Read, me: &Identity, room: &Room) -> Result<bool> {
-    Ok(room.row.state != 0 && servers::is_in(tx, room.num, &me.name)?)
+    // A room that everybody has left has nobody elsewhere to ask: what is known here decides.
+    Ok(room.row.state != 0 && (room.row.servers == 0 || servers::is_in(tx, room.num, &me.name)?))
 }
 
 /// Somebody of ours comes to the door of a room by a membership event of theirs.
