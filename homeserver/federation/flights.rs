@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Names are forgotten, once nobody is busy with them, when there are more than this.
 const SWEEP: usize = 1000;
 
-/// Who is busy with which name. Holds no more than there are tasks at work, and [`SWEEP`] beyond them.
+/// Who is busy with which name. Holds no more than there are tasks at work, and `SWEEP` beyond them.
 pub struct Flights {
     /// How many may be busy with one name at once.
     width: usize,

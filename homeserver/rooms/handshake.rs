@@ -85,7 +85,7 @@ pub fn incompatible(version: &RoomVersionId) -> Error {
 }
 
 /// An unsigned event for somebody of another server, if the room's rules allow it. 403 if not; for
-/// restricted rooms also what [`restricted::authoriser`] says.
+/// restricted rooms also what `restricted::authoriser` says.
 pub fn template(tx: &impl Read, me: &Identity, room: &Room, user: &UserId, step: Step) -> Result<Box<RawValue>> {
     let mut content = Map::from_iter([("membership".to_owned(), Value::from(step.membership().as_str()))]);
     let was = members::of(tx, room.num, user)?.map(|row| row.membership);
