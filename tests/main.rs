@@ -27,6 +27,7 @@ mod previews;
 mod relations;
 mod search;
 mod sliding;
+mod spaces;
 mod spec;
 mod store;
 mod sync;

@@ -29,6 +29,7 @@ pub mod rooms;
 pub mod search;
 pub mod session;
 pub mod sliding;
+pub mod spaces;
 pub mod state;
 pub mod sync;
 pub mod threepids;
@@ -62,6 +63,7 @@ pub fn routes() -> Router {
     admin::routes(&mut router);
     threepids::routes(&mut router);
     sliding::routes(&mut router);
+    spaces::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router

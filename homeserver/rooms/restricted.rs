@@ -1,7 +1,7 @@
 //! Restricted rooms: those who are in another room may come in, if somebody here vouches for them.
 //! spec: client-server-api#restricted-rooms, server-server-api#restricted-rooms
 
-use ruma::{OwnedUserId, RoomId, UserId, events::StateEventType};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEventType};
 use serde::Deserialize;
 
 use super::{
@@ -64,12 +64,17 @@ pub(super) fn check_authoriser(
     }
 }
 
+/// The rooms that conditions name.
+fn conditions(allow: &[serde_json::Value]) -> impl Iterator<Item = OwnedRoomId> {
+    let memberships = allow.iter().filter_map(|allow| Allow::deserialize(allow).ok());
+    let memberships = memberships.filter(|allow| allow.kind == "m.room_membership").take(MAX_CONDITIONS);
+    memberships.filter_map(|allow| RoomId::parse(allow.room_id?).ok())
+}
+
 fn check_conditions(tx: &impl Read, me: &Identity, allow: &[serde_json::Value], user: &UserId) -> Result<()> {
     let mut all_known = true;
-    let conditions = allow.iter().filter_map(|allow| serde::Deserialize::deserialize(allow).ok());
-    for allow in conditions.filter(|allow: &Allow| allow.kind == "m.room_membership").take(MAX_CONDITIONS) {
-        let Some(id) = allow.room_id.as_deref().and_then(|id| <&RoomId>::try_from(id).ok()) else { continue };
-        let known = match Room::find(tx, id)? {
+    for id in conditions(allow) {
+        let known = match Room::find(tx, &id)? {
             Some(other) if servers::is_in(tx, other.num, &me.name)? => Some(other),
             _ => None,
         };
@@ -106,4 +111,31 @@ fn inviter(tx: &impl Read, me: &Identity, room: &Room) -> Result<Option<OwnedUse
         })?;
     }
     Ok(found.filter(|user| powers.may(user, Action::Invite)))
+}
+
+/// Whether somebody may come into a room, or ask to, as its rules stand. Nobody is somebody without an
+/// account.
+pub fn is_open_to(tx: &impl Read, room: &Room, user: Option<&UserId>) -> Result<bool> {
+    let Some(rules) = room.state_content::<JoinRules>(tx, &StateEventType::RoomJoinRules)? else { return Ok(false) };
+    match (rules.join_rule.as_str(), user) {
+        ("public" | "knock" | "knock_restricted", _) => Ok(true),
+        ("restricted", Some(user)) => {
+            for id in conditions(&rules.allow) {
+                if let Some(other) = Room::find(tx, &id)?
+                    && members::is_joined(tx, other.num, user)?
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The rooms whose members may come into a restricted room.
+pub fn allowed_rooms(tx: &impl Read, room: &Room) -> Result<Vec<String>> {
+    let rules: Option<JoinRules> = room.state_content(tx, &StateEventType::RoomJoinRules)?;
+    let rules = rules.filter(|rules| matches!(rules.join_rule.as_str(), "restricted" | "knock_restricted"));
+    Ok(rules.iter().flat_map(|rules| conditions(&rules.allow)).map(|id| id.to_string()).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ruma::{OwnedRoomId, RoomId, events::StateEventType};
+use ruma::OwnedRoomId;
 use serde::Deserialize;
 
 use super::{
@@ -13,7 +13,7 @@ use crate::{
     accounts::account_data,
     base::RoomNum,
     error::Result,
-    rooms::{Pdu, Room, state},
+    rooms::{Room, hierarchy},
     store::{Read, tables},
     sync::{facts::Membership, turn::Turn},
 };
@@ -72,33 +72,12 @@ impl<'a, 'b, R: Read> Aspects<'a, 'b, R> {
             if self.ranking.entry(num).is_none_or(|entry| entry.membership != Membership::Join) {
                 continue;
             }
-            for child in children(tx, &Room::at(tx, num)?)? {
-                out.extend(tables::ROOM_NUMS.get(tx, child.as_str())?);
+            for child in hierarchy::children(tx, &Room::at(tx, num)?)? {
+                out.extend(tables::ROOM_NUMS.get(tx, child.room.as_str())?);
             }
         }
         Ok(out)
     }
-}
-
-/// The children that a space names now.
-fn children(tx: &impl Read, space: &Room) -> Result<Vec<OwnedRoomId>> {
-    #[derive(Deserialize)]
-    struct Content {
-        via: Option<Vec<serde_json::Value>>,
-    }
-    let kind = StateEventType::SpaceChild.to_string();
-    let mut out = Vec::new();
-    for (key, pos) in state::without_members(tx, space.row.state)? {
-        let (of, child) = state::key_name(tx, key)?;
-        if of != kind {
-            continue;
-        }
-        let content = Pdu::at(tx, pos)?.content_as::<Content>();
-        if content.and_then(|content| content.via).is_some_and(|via| !via.is_empty()) {
-            out.extend(RoomId::parse(child).ok());
-        }
-    }
-    Ok(out)
 }
 
 /// The rooms that account data calls conversations of two.
