@@ -65,7 +65,7 @@ pub fn children(tx: &impl Read, space: &Room) -> Result<Vec<Child>> {
         }
         let order = content.order.as_ref().and_then(Value::as_str);
         let order = order.filter(|order| order.len() <= 50 && order.bytes().all(|byte| (0x20..=0x7E).contains(&byte)));
-        let mut stripped: Map<String, Value> = parse(&*event::stripped(&row)?)?;
+        let mut stripped: Map<String, Value> = parse(&event::stripped(&row)?)?;
         stripped.insert("origin_server_ts".to_owned(), slices.origin_server_ts.into());
         out.push(Child {
             room,
