@@ -1,6 +1,6 @@
 /**
- * Two people on two servers that federate: they find each other, become friends, talk, see who
- * is there, and enter each other's rooms. Also one client that signs in to another server.
+ * Two people on two servers that federate: they find each other, become friends, and enter each
+ * other's public rooms.
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
