@@ -260,9 +260,9 @@ async fn messages_for_devices_reach_their_server_once_over_crashes() {
     }
     until("an attempt", async || peer.asked(SEND).first().cloned()).await;
     server.kill9().await;
-    server.resume().await;
     let before = peer.asked(SEND).len();
     peer.says(SEND, taken());
+    server.resume().await;
     let told = until("three messages", async || {
         speaks(&peer, &server).await;
         let told = edus(&peer.asked(SEND).split_off(before), "m.direct_to_device");
