@@ -118,7 +118,13 @@ async fn too_large_a_body_is_refused_before_it_is_read() {
     let answer = raw(&server, format!("{head}Content-Length: 99999999999\r\n\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("M_TOO_LARGE"), "{answer}");
 
-    // In chunks it is found out on the way, and the rest is not read.
+    // Whoever sends it all before they look for the answer finds it.
+    let body = vec![b' '; 8 << 20];
+    let whole = [format!("{head}Content-Length: {}\r\n\r\n", body.len()).into_bytes(), body].concat();
+    let answer = raw(&server, &whole).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("M_TOO_LARGE"), "{answer}");
+
+    // In chunks it is found out on the way, and little of the rest is taken.
     let mut stream = TcpStream::connect(server.address()).await.expect("connects");
     stream.write_all(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await.expect("written");
     let chunk = [b"100000\r\n".as_slice(), &[b' '; 0x10_0000], b"\r\n"].concat();

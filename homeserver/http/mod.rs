@@ -2,6 +2,7 @@
 //! says hyper; knows no Matrix rule beyond authentication and the shape of errors.
 
 pub mod admit;
+mod arriving;
 mod body;
 pub mod connection;
 pub mod files;
@@ -21,6 +22,7 @@ pub mod websocket;
 mod x_matrix;
 
 pub use admit::{Caller, Origin, Peer, Session};
+pub use arriving::Arriving;
 pub use files::Files;
 pub use form::Form;
 pub use reply::{Body, Reply};

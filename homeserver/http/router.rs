@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
     error::{DeserializationError, FromHttpRequestError},
@@ -14,7 +13,7 @@ use ruma::api::{
 use serde::de::IgnoredAny;
 
 use super::{
-    Files,
+    Arriving, Files,
     admit::{Admit, Peer},
     body,
     reply::{self, Reply},
@@ -26,7 +25,7 @@ use crate::{
 };
 
 /// A request whose body has not been read.
-pub type Call = Request<Incoming>;
+pub type Call = Request<Arriving>;
 type Answer = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
 /// Reads a request and begins to answer it. Two futures, so that a request that waits for long holds
 /// nothing of what it took to read it.

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Router,
+    Arriving, Router,
     admit::Peer,
     connection::{Addresses, Impatient},
 };
@@ -179,12 +179,15 @@ async fn http2(
 fn answer(
     service: &Service,
     address: SocketAddr,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> impl Future<Output = Result<super::Reply, Infallible>> + Send + use<> {
     let ip = match service.behind_proxy {
         true => forwarded_for(request.headers()).unwrap_or(address.ip()),
         false => address.ip(),
     };
+    let (head, body) = request.into_parts();
+    let body = Arriving::new(body, head.version, &head.headers);
+    let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(Peer::at(ip));
     let answer = service.router.answer(service.app.clone(), request);
     async move { Ok(answer.await) }

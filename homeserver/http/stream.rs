@@ -4,9 +4,9 @@ use std::io;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio_stream::{Stream, StreamExt};
 
+use super::Arriving;
 pub use super::router::Call as Request;
 
 /// The least size that a body can have, from what its head says.
@@ -15,6 +15,6 @@ pub fn least_size(request: &Request) -> u64 {
 }
 
 /// A body as it comes.
-pub fn pieces(body: Incoming) -> impl Stream<Item = io::Result<Bytes>> + Send {
+pub fn pieces(body: Arriving) -> impl Stream<Item = io::Result<Bytes>> + Send {
     body.into_data_stream().map(|piece| piece.map_err(io::Error::other))
 }
