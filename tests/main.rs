@@ -32,4 +32,5 @@ mod spec;
 mod store;
 mod sync;
 mod tls;
+mod visible;
 mod websocket;

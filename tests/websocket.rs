@@ -16,7 +16,7 @@ use crate::common::{Server, User, encode};
 const PATH: &str = "/_matrix/client/unstable/chat.hearth.ws/sync";
 
 /// A client at the other end.
-struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket(WebSocketStream<TcpStream>);
 
 fn request(server: &Server, query: &str) -> Request<()> {
     format!("ws://{}{PATH}?set_presence=offline&{query}", server.address()).into_client_request().expect("a request")
@@ -40,7 +40,8 @@ impl Socket {
         Ok((Self(socket), protocol.map(|value| value.to_str().expect("text").to_owned())))
     }
 
-    async fn open(server: &Server, user: &User, query: &str) -> Self {
+    /// Opens it for somebody.
+    pub async fn open(server: &Server, user: &User, query: &str) -> Self {
         Self::try_open(server, of(server, user, query)).await.expect("opens").0
     }
 
@@ -57,7 +58,7 @@ impl Socket {
     }
 
     /// The next sync frame's answer, acknowledged.
-    async fn sync(&mut self) -> Value {
+    pub async fn sync(&mut self) -> Value {
         let frame = self.next().await.expect("a frame");
         assert_eq!(frame["type"], "sync", "{frame}");
         self.say(json!({"type": "ack", "since": frame["sync"]["next_batch"]})).await;

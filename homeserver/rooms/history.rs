@@ -75,10 +75,7 @@ pub fn page(tx: &impl Read, room: &Room, view: &mut View<'_>, wanted: &Wanted<'_
             looked += 1;
             let row = event::row(tx, place.event)?;
             let slices = Slices::of(&row)?;
-            // spec: client-server-api#ignoring-users: state events are shown all the same.
-            let ignored = slices.state_key.is_none() && view.ignores(tx, &slices.sender)?;
-            if !ignored
-                && filter::passes(wanted.filter, &slices)
+            if filter::passes(wanted.filter, &slices)
                 && let Some(event) = view.see_row(tx, place.event, &row)?
             {
                 page.events.push(event);

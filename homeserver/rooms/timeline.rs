@@ -121,7 +121,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The event at `pos`, if the person may see it.
+    /// The event at `pos`, if the person may see it and wants to: of whom they ignore they see state alone.
+    /// spec: client-server-api#ignoring-users
     pub fn see(&mut self, tx: &impl Read, pos: Pos) -> Result<Option<Box<RawValue>>> {
         let row = event::row(tx, pos)?;
         self.see_row(tx, pos, &row)
@@ -129,10 +130,14 @@ impl<'a> View<'a> {
 
     /// As [`Self::see`], for a row that has been read already.
     pub fn see_row(&mut self, tx: &impl Read, pos: Pos, row: &EventRow) -> Result<Option<Box<RawValue>>> {
-        self.see_slices(tx, pos, row, &Slices::of(row)?)
+        let slices = Slices::of(row)?;
+        match slices.state_key.is_none() && self.ignores(tx, &slices.sender)? {
+            true => Ok(None),
+            false => self.see_slices(tx, pos, row, &slices),
+        }
     }
 
-    /// As [`Self::see_row`], for a row that has been sliced already.
+    /// As [`Self::see_row`], for a row that has been sliced already, and whomever the person ignores.
     pub fn see_slices(
         &mut self,
         tx: &impl Read,

@@ -1,0 +1,292 @@
+//! Who sees what: for each setting of a room's history, each turn that a membership can take, and each way to
+//! read, exactly what the rules allow. spec: client-server-api#room-history-visibility
+//!
+//! People come and go in step: at each moment somebody speaks, and one of the people stays behind as they are
+//! while the others go on to the next membership. What a way of reading shows is found by looking for words
+//! anywhere in the answer, so that nothing shines through where nobody looks.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{
+    common::{Server, User, encode, in_room, transaction, until},
+    websocket::Socket,
+};
+
+/// What the people become, one after the other. A message is sent at each.
+const TURNS: [&str; 6] = ["join", "leave", "invite", "join", "leave", "ban"];
+const SETTINGS: [&str; 4] = ["world_readable", "shared", "invited", "joined"];
+/// What nobody may find anywhere.
+const REDACTED: &str = "zqredacted";
+
+/// Somebody in the story.
+struct Person {
+    user: User,
+    /// How many turns they have taken after the first. None: they were never there.
+    turns: Option<usize>,
+    /// They don't want to hear of Mallory.
+    ignores: bool,
+}
+
+/// The ways to read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Sync,
+    Sliding,
+    Socket,
+    Back,
+    Forth,
+    Event,
+    Context,
+    Relations,
+    Threads,
+    Search,
+}
+
+const WAYS: [Way; 10] = [
+    Way::Sync,
+    Way::Sliding,
+    Way::Socket,
+    Way::Back,
+    Way::Forth,
+    Way::Event,
+    Way::Context,
+    Way::Relations,
+    Way::Threads,
+    Way::Search,
+];
+
+/// A room with its story.
+struct Story {
+    setting: &'static str,
+    room: String,
+    /// The first message, to which all others are replies in its thread.
+    root: String,
+    events: Vec<String>,
+}
+
+/// The word by which what a speaker said at a moment is known again, in this room only.
+fn word(setting: &str, speaker: &str, moment: usize) -> String {
+    format!("zq{}{speaker}{moment}", setting.replace('_', ""))
+}
+
+/// Whether the rules let somebody see what was said at a moment.
+fn may_see(setting: &str, turns: Option<usize>, moment: usize) -> bool {
+    let Some(turns) = turns else { return setting == "world_readable" };
+    let then = TURNS[moment.min(turns)];
+    let later = TURNS.iter().take(turns + 1).skip(moment + 1);
+    match setting {
+        "world_readable" => true,
+        "shared" => then == "join" || later.into_iter().any(|turn| *turn == "join"),
+        "invited" => then == "join" || then == "invite",
+        _ => then == "join",
+    }
+}
+
+impl Person {
+    fn sees(&self, setting: &str) -> BTreeSet<String> {
+        let mut words = BTreeSet::new();
+        for moment in (0..TURNS.len()).filter(|moment| may_see(setting, self.turns, *moment)) {
+            words.insert(word(setting, "alice", moment));
+            if !self.ignores {
+                words.insert(word(setting, "mallory", moment));
+            }
+        }
+        words
+    }
+
+    fn is(&self) -> &'static str {
+        self.turns.map_or("never", |turns| TURNS[turns])
+    }
+
+    /// Who is in the room finds all by every way, but for the thread's first message among its replies, and all but
+    /// the newest reply in a list of threads. Who isn't may find some doors shut, but not to what they know by name.
+    fn finds_by(&self, way: Way, allowed: &BTreeSet<String>, setting: &str) -> BTreeSet<String> {
+        let mut all = allowed.clone();
+        match (self.is(), way) {
+            ("join", Way::Relations) => drop(all.remove(&word(setting, "alice", 0))),
+            ("join", Way::Threads) => all.retain(|found| {
+                let speaker = if self.ignores { "alice" } else { "mallory" };
+                *found == word(setting, "alice", 0) || *found == word(setting, speaker, TURNS.len() - 1)
+            }),
+            ("join", _) | ("leave" | "ban", Way::Event | Way::Context) => {}
+            _ => all.clear(),
+        }
+        all
+    }
+
+    /// Whose word they find in the room's state: the newest while they are in it, afterwards as they left it.
+    fn state(&self, setting: &str) -> Option<String> {
+        let last = TURNS.len() - 1;
+        let at = match (self.is(), self.turns) {
+            ("join", _) => last,
+            ("never", _) if setting == "world_readable" => last,
+            ("leave", Some(turns)) => turns - 1,
+            ("invite", Some(_)) => 0,
+            ("ban", Some(_)) => last - 2,
+            _ => return None,
+        };
+        Some(word(setting, "state", at))
+    }
+}
+
+/// All words of the story in an answer.
+fn words_in(setting: &str, answer: &Value) -> BTreeSet<String> {
+    let text = answer.to_string();
+    assert!(!text.contains(REDACTED), "what was taken back: {text}");
+    let all = (0..TURNS.len()).flat_map(|moment| [word(setting, "alice", moment), word(setting, "mallory", moment)]);
+    all.filter(|word| text.contains(word.as_str())).collect()
+}
+
+impl Story {
+    async fn tell(setting: &'static str, alice: &User, mallory: &User, people: &[Person]) -> Self {
+        let history = json!({"type": "m.room.history_visibility", "content": {"history_visibility": setting}});
+        let room = alice.create_room(json!({"preset": "public_chat", "initial_state": [history]})).await;
+        mallory.join(&room).await;
+        let mut story = Self { setting, room, root: String::new(), events: Vec::new() };
+        for (moment, turn) in TURNS.iter().enumerate() {
+            for person in people {
+                if person.turns.is_some_and(|turns| turns >= moment) {
+                    story.moves(alice, &person.user, turn).await;
+                }
+            }
+            story.speak(alice, mallory, moment).await;
+        }
+        story
+    }
+
+    async fn moves(&self, alice: &User, user: &User, turn: &str) {
+        let room = &self.room;
+        match turn {
+            "join" => user.join(room).await,
+            "leave" => user.leave(room).await,
+            "invite" => alice.invite(room, user).await,
+            _ => drop(alice.post(&in_room(room, "ban"), json!({"user_id": user.id})).await.ok()),
+        }
+    }
+
+    async fn speak(&mut self, alice: &User, mallory: &User, moment: usize) {
+        for (name, speaker) in [("alice", alice), ("mallory", mallory)] {
+            let mut content =
+                json!({"msgtype": "m.text", "body": format!("pebble {}", word(self.setting, name, moment))});
+            if !self.root.is_empty() {
+                content["m.relates_to"] = json!({"rel_type": "m.thread", "event_id": self.root});
+            }
+            let event = speaker.send(&self.room, "m.room.message", content).await;
+            if self.root.is_empty() {
+                self.root.clone_from(&event);
+            }
+            self.events.push(event);
+        }
+        if moment == 0 {
+            let content = json!({"msgtype": "m.text", "body": format!("pebble {REDACTED}"),
+                "m.relates_to": {"rel_type": "m.thread", "event_id": self.root}});
+            let slip = mallory.send(&self.room, "m.room.message", content).await;
+            mallory.put(&in_room(&self.room, &format!("redact/{slip}/{}", transaction())), json!({})).await.ok();
+            self.events.push(slip);
+        }
+        // State says who speaks last, for those who read the state.
+        alice.set_state(&self.room, "chat.test.last", "", json!({"word": word(self.setting, "state", moment)})).await;
+    }
+
+    /// What somebody finds by one way.
+    async fn read(&self, server: &Server, user: &User, way: Way) -> BTreeSet<String> {
+        let room = &self.room;
+        let get = async |path: String| words_in(self.setting, &user.get(&path).await.body);
+        match way {
+            Way::Sync => {
+                let filter =
+                    json!({"room": {"include_leave": true, "timeline": {"limit": 100}, "state": {"types": []}}});
+                get(format!("/_matrix/client/v3/sync?timeout=0&filter={}", encode(&filter.to_string()))).await
+            }
+            Way::Sliding => {
+                let wish = json!({"lists": {"all": {"ranges": [[0, 20]], "timeline_limit": 100, "required_state": []}},
+                    "room_subscriptions": {room: {"timeline_limit": 100, "required_state": []}}});
+                let path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=0";
+                words_in(self.setting, &user.post(path, wish).await.body)
+            }
+            Way::Socket => {
+                let filter = json!({"room": {"timeline": {"limit": 100}, "state": {"types": []}}});
+                let query = format!("filter={}", encode(&filter.to_string()));
+                words_in(self.setting, &Socket::open(server, user, &query).await.sync().await)
+            }
+            Way::Back => get(in_room(room, "messages?dir=b&limit=100")).await,
+            Way::Forth => get(in_room(room, "messages?dir=f&limit=100")).await,
+            Way::Event => self.each(user, |event| in_room(room, &format!("event/{event}"))).await,
+            Way::Context => self.each(user, |event| in_room(room, &format!("context/{event}?limit=40"))).await,
+            Way::Relations => {
+                let root = encode(&self.root);
+                let path = format!("/_matrix/client/v1/rooms/{}/relations/{root}?limit=100&recurse=true", encode(room));
+                get(path).await
+            }
+            Way::Threads => get(format!("/_matrix/client/v1/rooms/{}/threads?include=all", encode(room))).await,
+            Way::Search => {
+                let criteria = json!({"search_term": "pebble", "filter": {"rooms": [room], "limit": 50},
+                    "event_context": {"before_limit": 20, "after_limit": 20}});
+                let body = json!({"search_categories": {"room_events": criteria}});
+                words_in(self.setting, &user.post("/_matrix/client/v3/search", body).await.body)
+            }
+        }
+    }
+
+    async fn each(&self, user: &User, path: impl Fn(&str) -> String) -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        for event in &self.events {
+            let answer = user.get(&path(event)).await;
+            assert!([200, 403, 404].contains(&answer.status), "{}", answer.body);
+            all.extend(words_in(self.setting, &answer.body));
+        }
+        all
+    }
+
+    /// What is wrong with what somebody finds.
+    async fn wrongs(&self, server: &Server, person: &Person) -> Vec<String> {
+        let (allowed, mut wrongs) = (person.sees(self.setting), Vec::new());
+        let who = format!("{}: {} after {:?} turns", self.setting, person.is(), person.turns);
+        for way in WAYS {
+            let found = self.read(server, &person.user, way).await;
+            let extra: Vec<_> = found.difference(&allowed).collect();
+            if !extra.is_empty() {
+                wrongs.push(format!("{who}, by {way:?}, sees {extra:?}"));
+            }
+            let due = person.finds_by(way, &allowed, self.setting);
+            let missing: Vec<_> = due.difference(&found).collect();
+            if !missing.is_empty() {
+                wrongs.push(format!("{who}, by {way:?}, misses {missing:?}"));
+            }
+        }
+        let state = person.user.get(&in_room(&self.room, "state/chat.test.last/")).await;
+        let (found, expected) = (state.body["word"].as_str().map(str::to_owned), person.state(self.setting));
+        if found != expected {
+            wrongs.push(format!("{who}, state: {found:?} and not {expected:?}"));
+        }
+        wrongs
+    }
+}
+
+#[tokio::test]
+async fn everybody_sees_what_they_may_and_nothing_else_in_every_way() {
+    let server = Server::start().await;
+    let (alice, mallory) = (server.register("alice").await, server.register("mallory").await);
+    let mut people = Vec::new();
+    for turns in (0..TURNS.len()).map(Some).chain([None]) {
+        let name = turns.map_or("stranger".to_owned(), |turns| format!("person{turns}"));
+        people.push(Person { user: server.register(&name).await, turns, ignores: false });
+    }
+    let hurt = server.register("hurt").await;
+    let path = format!("/_matrix/client/v3/user/{}/account_data/m.ignored_user_list", encode(&hurt.id));
+    hurt.put(&path, json!({"ignored_users": {(&*mallory.id): {}}})).await.ok();
+    people.push(Person { user: hurt, turns: Some(0), ignores: true });
+    let mut wrongs = Vec::new();
+    for setting in SETTINGS {
+        let story = Story::tell(setting, &alice, &mallory, &people).await;
+        let last = word(setting, "alice", TURNS.len() - 1);
+        let indexed = async || story.read(&server, &alice, Way::Search).await.contains(&last).then_some(());
+        until("the last message in the index", indexed).await;
+        for person in &people {
+            wrongs.extend(story.wrongs(&server, person).await);
+        }
+    }
+    assert!(wrongs.is_empty(), "{wrongs:#?}");
+}
