@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod architecture;
 mod cli;
+mod doors;
 mod encryption;
 mod federation_asking;
 mod federation_forks;
