@@ -6,6 +6,7 @@ mod common;
 
 mod accounts;
 mod admin;
+mod again;
 mod architecture;
 mod cli;
 mod doors;
