@@ -386,6 +386,21 @@ async fn what_was_said_before_is_read_by_who_comes_later(one: &Home, two: &Home)
     assert_eq!(heard, wanted);
 }
 
+async fn a_space_is_walked_into_the_other_server(one: &Home, two: &Home) {
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let space = json!({"name": "below", "creation_content": {"type": "m.space"}, "preset": "public_chat"});
+    let (open, below) = (
+        alice.create_room(json!({"name": "open", "preset": "public_chat"})).await,
+        alice.create_room(space.clone()).await,
+    );
+    let top = bob.create_room(space).await;
+    alice.set_state(&below, "m.space.child", &open, json!({"via": [one.name()]})).await;
+    bob.set_state(&top, "m.space.child", &below, json!({"via": [one.name()]})).await;
+    let page = bob.get(&format!("/_matrix/client/v1/rooms/{}/hierarchy", encode(&top))).await.ok();
+    let rooms: Vec<_> = page["rooms"].as_array().expect("rooms").iter().map(|room| &room["room_id"]).collect();
+    assert_eq!(rooms, [&json!(top), &json!(below), &json!(open)], "{page}");
+}
+
 async fn every_room_version_is_shared(one: &Home, two: &Home) {
     let (alice, bob) = (one.register("alice").await, two.register("bob").await);
     for version in 6..=12 {
@@ -446,5 +461,6 @@ scenarios! {
     a_server_that_is_shut_out_hears_and_says_nothing_more
     pictures_are_fetched_from_where_they_are
     what_was_said_before_is_read_by_who_comes_later
+    a_space_is_walked_into_the_other_server
     every_room_version_is_shared
 }

@@ -9,13 +9,16 @@ use ruma::{
 };
 use serde_json::json;
 
-use super::blocking;
 use crate::{
     app::App,
     error::{Error, Result},
     http::{Bucket, Caller, Reply, Router, Session, reply},
     limits,
-    rooms::{Room, aliases, hierarchy, members},
+    rooms::{
+        Room,
+        hierarchy::{self, Page, Walk},
+        members,
+    },
 };
 
 /// Rooms in one answer about what two people share.
@@ -35,25 +38,17 @@ pub fn routes(router: &mut Router) {
 pub async fn hierarchy(app: Arc<App>, session: Session, request: get_hierarchy::v1::Request) -> Result<Reply> {
     app.limits.take(Bucket::Costly, &session.user)?;
     let number = |wanted: Option<UInt>| wanted.map(|wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
-    let walk = hierarchy::Walk {
+    let walk = Walk {
+        root: (request.room_id, Vec::new()),
+        user: session.user,
         limit: number(request.limit),
         max_depth: number(request.max_depth),
         suggested_only: request.suggested_only,
         from: request.from,
     };
-    let read = move || {
-        app.store.read(|tx| {
-            let hidden = || Error::forbidden("there is no such room, or it is not yours to see");
-            let room = Room::find(tx, &request.room_id)?.ok_or_else(hidden)?;
-            match hierarchy::may_see(tx, &room, Some(&session.user))? {
-                true => hierarchy::page(tx, &room, &session.user, &walk),
-                false => Err(hidden()),
-            }
-        })
-    };
-    let (rooms, next_batch) = blocking(read).await?;
-    match next_batch {
-        Some(next_batch) => reply::json(&json!({ "rooms": rooms, "next_batch": next_batch })),
+    let Page { rooms, next, .. } = app.federation.walk(walk).await?;
+    match next {
+        Some(next) => reply::json(&json!({ "rooms": rooms, "next_batch": next })),
         None => reply::json(&json!({ "rooms": rooms })),
     }
 }
@@ -69,24 +64,31 @@ pub async fn summary(
         None => app.limits.take(Bucket::Other, limits::address(caller.ip))?,
     }
     let user = session.map(|session| session.user);
-    let summary = app.store.read(|tx| {
-        let hidden = || Error::not_found("there is no such room, or it is not yours to see");
-        let id: OwnedRoomId = match OwnedRoomId::try_from(request.room_id_or_alias) {
-            Ok(id) => id,
-            Err(alias) => aliases::resolve(tx, &alias)?.ok_or_else(hidden)?,
-        };
-        let room = Room::find(tx, &id)?.ok_or_else(hidden)?;
-        if !hierarchy::may_see(tx, &room, user.as_deref())? {
-            return Err(hidden());
-        }
-        let mut summary = hierarchy::summary(tx, &room)?;
-        if let Some(user) = &user
-            && let Some(row) = members::of(tx, room.num, user)?
-        {
-            summary.insert("membership".to_owned(), row.membership.into());
-        }
-        Ok(summary)
+    let hidden = || Error::not_found("there is no such room, or it is not yours to see");
+    let (id, via) = match OwnedRoomId::try_from(request.room_id_or_alias) {
+        Ok(id) => (id, request.via),
+        // Who has no account does not make this server ask others.
+        Err(alias) if user.is_none() && alias.server_name() != app.me.name => return Err(hidden()),
+        Err(alias) => app.federation.resolve(&alias).await?,
+    };
+    let asker = user.as_deref();
+    let here = app.store.read(|tx| match hierarchy::here(tx, &app.me, &id)? {
+        Some(room) if hierarchy::may_see(tx, &room, asker)? => hierarchy::summary(tx, &room).map(Some),
+        Some(_) => Err(hidden()),
+        None => Ok(None),
     })?;
+    let mut summary = match (here, asker) {
+        (Some(summary), _) => summary,
+        (None, Some(user)) => app.federation.summary(&id, &via, user).await?,
+        (None, None) => return Err(hidden()),
+    };
+    if let Some(user) = asker {
+        let known = app.store.read(|tx| match Room::known(tx, &id)? {
+            Some(room) => members::of(tx, room.num, user),
+            None => Ok(None),
+        })?;
+        summary.insert("membership".to_owned(), known.map_or_else(|| "leave".into(), |row| row.membership.into()));
+    }
     reply::json(&summary)
 }
 

@@ -26,6 +26,7 @@ mod presence;
 mod profiles;
 pub mod remote;
 pub mod server_keys;
+mod spaces;
 mod split;
 mod transaction;
 
@@ -77,6 +78,8 @@ pub struct Federation {
     pub inbound: Flights,
     /// Whose turn it is to enter a room.
     pub turns: Arc<Turns>,
+    /// What they say of rooms that this server is not in.
+    spaces: spaces::Spaces,
 }
 
 /// What lives in memory only and concerns other servers too.
@@ -116,7 +119,8 @@ impl Federation {
         let turns = Arc::<Turns>::default();
         let arrivals = Inbound::new(me.clone(), store.clone(), checker.clone(), fetch.clone(), turns.clone());
         let inbound = Flights::new(MAX_FROM_SERVER);
-        Ok(Self { me, store, remote, keyring, outbox, edus, keys, checker, fetch, arrivals, inbound, turns })
+        let spaces = spaces::Spaces::default();
+        Ok(Self { me, store, remote, keyring, outbox, edus, keys, checker, fetch, arrivals, inbound, turns, spaces })
     }
 }
 

@@ -299,6 +299,11 @@ impl Incoming {
         Ok(Some(piece))
     }
 
+    /// All of the body.
+    pub async fn body(self) -> Result<Bytes, Failure> {
+        self.all().await.map(|(_, _, body)| body)
+    }
+
     async fn all(mut self) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
         if self.response.content_length().is_some_and(|length| length > self.left as u64) {
             return Err(Failure::Unreachable("the answer is too long".to_owned()));

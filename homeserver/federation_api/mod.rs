@@ -10,6 +10,7 @@ pub mod leaves;
 pub mod media;
 pub mod public_rooms;
 pub mod queries;
+pub mod spaces;
 pub mod transactions;
 pub mod user_keys;
 pub mod version;
@@ -39,6 +40,7 @@ fn people_routes(router: &mut Router) {
         .route(queries::userinfo)
         .route(public_rooms::public_rooms)
         .route(public_rooms::search_public_rooms)
+        .route_raw(spaces::hierarchy)
         .route_raw(media::download)
         .route_raw(media::thumbnail);
 }

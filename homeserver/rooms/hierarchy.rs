@@ -1,80 +1,118 @@
 //! Spaces: the rooms below one, in the order in which their children stand, as far as somebody may see
-//! them; and what one room says of itself to whoever may come in. Rooms that this server does not know are
-//! left out. spec: client-server-api#spaces, #get_matrixclientv1room_summaryroomidoralias
+//! them; and what one room says of itself to whoever may come in. Of rooms that this server is not in it
+//! is told what other servers said (`hearsay`): a walk names those that it lacks.
+//! spec: client-server-api#spaces, #get_matrixclientv1room_summaryroomidoralias,
+//! server-server-api#get_matrixfederationv1hierarchyroomid
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use ruma::{OwnedRoomId, RoomId, UserId, events::StateEventType};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, events::StateEventType};
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    directory,
+    directory, doorstep,
     event::{self, Slices},
+    hearsay::{self, Told},
     history, members, restricted,
     room::Room,
-    state,
+    servers, state,
 };
 use crate::{
+    base::{json, signing::Identity},
     error::{Error, Result},
-    store::Read,
+    store::{Flow, Read},
 };
 
 /// The type of rooms that hold others.
-const SPACE: &str = "m.space";
-/// Rooms that a walk comes to at most, on all its pages together.
+pub(super) const SPACE: &str = "m.space";
+/// Rooms that a walk comes to at most, on all its pages together, and children that it looks at for them.
 const MAX_WALK: usize = 2000;
+const MAX_LOOKS: usize = 20_000;
 /// Levels that a walk goes down at most.
 const MAX_DEPTH: usize = 50;
 /// Rooms on a page, if the client does not say, and at most.
 const PAGE: (usize, usize) = (50, 100);
+/// The text of a page, beyond which the rest is for the next one.
+const PAGE_TEXT: usize = 2 << 20;
+/// Servers that a child is said to be on, of which are remembered.
+const MAX_VIA: usize = 5;
+/// Children that another server is told of.
+const MAX_CHILDREN: usize = 1000;
+/// Members that are looked at to find whether somebody of another server is invited.
+const MAX_INVITED: usize = 5000;
 
 /// A room that a space names as its child.
 pub struct Child {
     /// Which.
     pub room: OwnedRoomId,
+    /// Servers that may know it.
+    pub via: Vec<OwnedServerName>,
     /// Whether the space recommends it.
     pub suggested: bool,
     /// Where it stands among the others: by what the space says, then by age.
     place: (bool, String, u64),
-    event: Map<String, Value>,
+    /// The event that names it, stripped, and with its time.
+    pub event: Map<String, Value>,
 }
 
-/// The children of a space, in their order. spec: client-server-api#ordering-of-children-within-a-space
+impl Child {
+    /// The child that a stripped event names, if it names one.
+    pub(super) fn of(event: Map<String, Value>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Named {
+            state_key: OwnedRoomId,
+            content: Content,
+            #[serde(default)]
+            origin_server_ts: u64,
+        }
+        #[derive(Deserialize)]
+        struct Content {
+            #[serde(default)]
+            via: Vec<Value>,
+            order: Option<Value>,
+            suggested: Option<Value>,
+        }
+        let Named { state_key, content, origin_server_ts } = Named::deserialize(&event).ok()?;
+        if content.via.is_empty() {
+            return None;
+        }
+        let via = content.via.iter().filter_map(|server| ServerName::parse(server.as_str()?).ok());
+        let order = content.order.as_ref().and_then(Value::as_str);
+        let order = order.filter(|order| order.len() <= 50 && order.bytes().all(|byte| (0x20..=0x7E).contains(&byte)));
+        Some(Self {
+            room: state_key,
+            via: via.take(MAX_VIA).collect(),
+            suggested: content.suggested == Some(Value::Bool(true)),
+            place: (order.is_none(), order.unwrap_or_default().to_owned(), origin_server_ts),
+            event,
+        })
+    }
+}
+
+/// The order of children. spec: client-server-api#ordering-of-children-within-a-space
+pub(super) fn sort(children: &mut [Child]) {
+    children.sort_by(|one, other| (&one.place, &one.room).cmp(&(&other.place, &other.room)));
+}
+
+/// The children of a space, in their order; none of what is no space.
 pub fn children(tx: &impl Read, space: &Room) -> Result<Vec<Child>> {
-    #[derive(Deserialize)]
-    struct Content {
-        #[serde(default)]
-        via: Vec<Value>,
-        order: Option<Value>,
-        suggested: Option<Value>,
+    let mut out = Vec::new();
+    if space.row.kind.as_deref() != Some(SPACE) {
+        return Ok(out);
     }
     let kind = StateEventType::SpaceChild.to_string();
-    let mut out = Vec::new();
     for (key, pos) in state::without_members(tx, space.row.state)? {
-        let (of, name) = state::key_name(tx, key)?;
+        let (of, _) = state::key_name(tx, key)?;
         if of != kind {
             continue;
         }
-        let Ok(room) = RoomId::parse(&name) else { continue };
         let row = event::row(tx, pos)?;
-        let slices = Slices::of(&row)?;
-        let Ok(content) = serde_json::from_str::<Content>(slices.content.get()) else { continue };
-        if content.via.is_empty() {
-            continue;
-        }
-        let order = content.order.as_ref().and_then(Value::as_str);
-        let order = order.filter(|order| order.len() <= 50 && order.bytes().all(|byte| (0x20..=0x7E).contains(&byte)));
         let mut stripped: Map<String, Value> = parse(&event::stripped(&row)?)?;
-        stripped.insert("origin_server_ts".to_owned(), slices.origin_server_ts.into());
-        out.push(Child {
-            room,
-            suggested: content.suggested == Some(Value::Bool(true)),
-            place: (order.is_none(), order.unwrap_or_default().to_owned(), slices.origin_server_ts),
-            event: stripped,
-        });
+        stripped.insert("origin_server_ts".to_owned(), Slices::of(&row)?.origin_server_ts.into());
+        out.extend(Child::of(stripped));
     }
-    out.sort_by(|one, other| (&one.place, &one.room).cmp(&(&other.place, &other.room)));
+    sort(&mut out);
     Ok(out)
 }
 
@@ -97,9 +135,30 @@ pub fn may_see(tx: &impl Read, room: &Room, user: Option<&UserId>) -> Result<boo
     history::is_world_readable(tx, room)
 }
 
+/// Whether a server may know it: somebody of it is in the room or may come in, or everybody may read it.
+fn may_tell(tx: &impl Read, room: &Room, server: &ServerName) -> Result<bool> {
+    Ok(servers::is_in(tx, room.num, server)?
+        || history::is_world_readable(tx, room)?
+        || restricted::is_open_to_server(tx, room, server)?)
+}
+
+/// Whether somebody of a server is invited to a room, as far as is looked.
+fn has_invited(tx: &impl Read, room: &Room, server: &ServerName) -> Result<bool> {
+    let (mut found, mut looked) = (false, 0);
+    members::each(tx, room.num, |user, row| {
+        let is_theirs = || <&UserId>::try_from(user).is_ok_and(|user| user.server_name() == server);
+        found = row.membership == "invite" && is_theirs();
+        looked += 1;
+        Ok(if found || looked == MAX_INVITED { Flow::Stop } else { Flow::Next })
+    })?;
+    Ok(found)
+}
+
 /// What a room says of itself.
 pub fn summary(tx: &impl Read, room: &Room) -> Result<Map<String, Value>> {
     let mut out = directory::describe(tx, room)?;
+    // Without a rule nobody comes in who is not invited; to say nothing would mean that all may.
+    out.entry("join_rule").or_insert_with(|| "invite".into());
     out.insert("room_version".to_owned(), room.row.version.as_str().into());
     let encryption: Option<Map<String, Value>> = room.state_content(tx, &StateEventType::RoomEncryption)?;
     if let Some(algorithm) = encryption.and_then(|mut content| content.remove("algorithm")).filter(Value::is_string) {
@@ -112,8 +171,48 @@ pub fn summary(tx: &impl Read, room: &Room) -> Result<Map<String, Value>> {
     Ok(out)
 }
 
+/// The room with this ID, if what is known of it here is its present.
+pub fn here(tx: &impl Read, me: &Identity, id: &RoomId) -> Result<Option<Room>> {
+    match Room::find(tx, id)? {
+        Some(room) if doorstep::is_inside(tx, me, &room)? => Ok(Some(room)),
+        _ => Ok(None),
+    }
+}
+
+/// What another server is told of a space and the rooms right below it. 404 for what it may not know.
+pub fn for_server(
+    tx: &impl Read,
+    me: &Identity,
+    (root, suggested_only): (&RoomId, bool),
+    server: &ServerName,
+) -> Result<Value> {
+    let hidden = || Error::not_found("there is no such room, or it is not yours to see");
+    let room = here(tx, me, root)?.ok_or_else(hidden)?;
+    if !may_tell(tx, &room, server)? && !has_invited(tx, &room, server)? {
+        return Err(hidden());
+    }
+    let mut below = children(tx, &room)?;
+    below.retain(|child| child.suggested || !suggested_only);
+    below.truncate(MAX_CHILDREN);
+    let (mut told, mut inaccessible) = (Vec::new(), Vec::new());
+    for child in &below {
+        match here(tx, me, &child.room)? {
+            Some(room) if may_tell(tx, &room, server)? => told.push(summary(tx, &room)?),
+            Some(room) => inaccessible.push(room.row.id),
+            None => {}
+        }
+    }
+    let mut root = summary(tx, &room)?;
+    root.insert("children_state".to_owned(), below.into_iter().map(|child| Value::Object(child.event)).collect());
+    Ok(json!({ "room": root, "children": told, "inaccessible_children": inaccessible }))
+}
+
 /// A walk through a space that somebody asks for.
 pub struct Walk {
+    /// Where it begins, and servers that may know that room.
+    pub root: (OwnedRoomId, Vec<OwnedServerName>),
+    /// Who walks.
+    pub user: ruma::OwnedUserId,
     /// Rooms on a page.
     pub limit: Option<usize>,
     /// Levels below the first room.
@@ -124,43 +223,112 @@ pub struct Walk {
     pub from: Option<String>,
 }
 
-/// One page of a walk, depth first, and the token of the next one.
-pub fn page(tx: &impl Read, root: &Room, user: &UserId, walk: &Walk) -> Result<(Vec<Value>, Option<String>)> {
+/// What other servers said of rooms: none where they were asked in vain.
+pub type Elsewhere = HashMap<OwnedRoomId, Option<std::sync::Arc<Told>>>;
+
+/// One page of a walk, depth first.
+pub struct Page {
+    /// The rooms.
+    pub rooms: Vec<Box<RawValue>>,
+    /// The token of the next one.
+    pub next: Option<String>,
+    /// Rooms of which other servers would have to be asked before this is whole, with those servers.
+    pub lacking: Vec<(OwnedRoomId, Vec<OwnedServerName>)>,
+}
+
+/// A room that a walk comes to.
+struct Stop {
+    id: OwnedRoomId,
+    via: Vec<OwnedServerName>,
+    level: usize,
+    /// What was said, by another server, of the space that it is below.
+    above: Option<std::sync::Arc<Told>>,
+}
+
+/// What a walk finds at a stop.
+struct Found {
+    summary: Map<String, Value>,
+    children: Vec<Child>,
+    told: Option<std::sync::Arc<Told>>,
+}
+
+/// One page of a walk, with what is known here and was gathered. 403 if the first room is not to be seen.
+pub fn page(tx: &impl Read, me: &Identity, walk: &Walk, elsewhere: &Elsewhere) -> Result<Page> {
     let depth = walk.max_depth.unwrap_or(MAX_DEPTH).min(MAX_DEPTH);
     let limit = walk.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
     let skip = walk.from.as_deref().map_or(Ok(0), |from| skipped(from, depth, walk.suggested_only))?;
-    let (mut out, mut seen, mut at) = (Vec::new(), HashSet::from([root.row.id.clone()]), 0);
-    let mut ahead = vec![(root.clone(), 0)];
-    while let Some((room, level)) = ahead.pop() {
-        if out.len() == limit {
-            return Ok((out, Some(token(at, depth, walk.suggested_only))));
+    let (mut seen, mut at, mut text) = (HashSet::new(), 0, 0);
+    let mut page = Page { rooms: Vec::new(), next: None, lacking: Vec::new() };
+    let mut ahead = vec![Stop { id: walk.root.0.clone(), via: walk.root.1.clone(), level: 0, above: None }];
+    for _ in 0..MAX_LOOKS {
+        let Some(stop) = ahead.pop() else { break };
+        if seen.contains(&stop.id) {
+            continue;
         }
-        let is_space = room.row.kind.as_deref() == Some(SPACE);
-        let mut below = if is_space { children(tx, &room)? } else { Vec::new() };
+        let Some(found) = look(tx, me, (walk, &stop), elsewhere, &mut page.lacking)? else { continue };
+        seen.insert(stop.id);
+        let Found { mut summary, children: mut below, told } = found;
         below.retain(|child| child.suggested || !walk.suggested_only);
         if at >= skip {
-            let mut entry = summary(tx, &room)?;
             let events: Vec<Value> = below.iter().map(|child| Value::Object(child.event.clone())).collect();
-            entry.insert("children_state".to_owned(), events.into());
-            out.push(Value::Object(entry));
+            summary.insert("children_state".to_owned(), events.into());
+            let entry = json::to_raw(&summary)?;
+            text += entry.get().len();
+            if page.rooms.len() == limit || (text > PAGE_TEXT && !page.rooms.is_empty()) {
+                page.next = Some(token(at, depth, walk.suggested_only));
+                return Ok(page);
+            }
+            page.rooms.push(entry);
         }
         at += 1;
         if at == MAX_WALK {
             break;
         }
         // Those that come first are taken first, so they are laid on top.
-        for child in below.iter().rev().filter(|_| level < depth) {
-            if seen.contains(child.room.as_str()) {
-                continue;
-            }
-            let Some(known) = Room::find(tx, &child.room)? else { continue };
-            if may_see(tx, &known, Some(user))? {
-                seen.insert(known.row.id.clone());
-                ahead.push((known, level + 1));
-            }
+        for Child { room, via, .. } in below.into_iter().rev().filter(|_| stop.level < depth) {
+            ahead.push(Stop { id: room, via, level: stop.level + 1, above: told.clone() });
         }
     }
-    Ok((out, None))
+    match at == 0 && page.lacking.is_empty() {
+        true => Err(Error::forbidden("there is no such room, or it is not yours to see")),
+        false => Ok(page),
+    }
+}
+
+/// What is to be seen at a stop. Of a room that is not known here what another server said counts: that of
+/// which it was asked, or what it said of the children of a space.
+fn look(
+    tx: &impl Read,
+    me: &Identity,
+    (walk, stop): (&Walk, &Stop),
+    elsewhere: &Elsewhere,
+    lacking: &mut Vec<(OwnedRoomId, Vec<OwnedServerName>)>,
+) -> Result<Option<Found>> {
+    if let Some(room) = here(tx, me, &stop.id)? {
+        return match may_see(tx, &room, Some(&walk.user))? {
+            true => Ok(Some(Found { summary: summary(tx, &room)?, children: children(tx, &room)?, told: None })),
+            false => Ok(None),
+        };
+    }
+    let in_passing = stop.above.as_ref().and_then(|above| above.children.get(&stop.id));
+    let (summary, told) = match elsewhere.get(&stop.id) {
+        Some(Some(told)) => (Some(&told.summary), Some(told.clone())),
+        Some(None) => (in_passing, None),
+        None => {
+            let is_known = stop.above.as_ref().is_some_and(|above| above.is_enough(&stop.id));
+            if !is_known && !lacking.iter().any(|(room, _)| *room == stop.id) {
+                let by = stop.above.iter().map(|above| above.by.clone());
+                lacking.push((stop.id.clone(), stop.via.iter().cloned().chain(by).collect()));
+            }
+            (in_passing, None)
+        }
+    };
+    let Some(summary) = summary else { return Ok(None) };
+    if !hearsay::may_see(tx, &stop.id, summary, &walk.user)? {
+        return Ok(None);
+    }
+    let children = told.as_ref().map(|told| told.below()).unwrap_or_default();
+    Ok(Some(Found { summary: summary.clone(), children, told }))
 }
 
 /// A token says how many rooms came before, and what the walk was asked for.

@@ -24,6 +24,7 @@ pub mod friends;
 pub mod gaps;
 pub mod given;
 pub mod handshake;
+pub mod hearsay;
 pub mod hierarchy;
 pub mod history;
 pub mod inviting;

@@ -1,7 +1,7 @@
 //! Restricted rooms: those who are in another room may come in, if somebody here vouches for them.
 //! spec: client-server-api#restricted-rooms, server-server-api#restricted-rooms
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEventType};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId, events::StateEventType};
 use serde::Deserialize;
 
 use super::{
@@ -123,6 +123,25 @@ pub fn is_open_to(tx: &impl Read, room: &Room, user: Option<&UserId>) -> Result<
             for id in conditions(&rules.allow) {
                 if let Some(other) = Room::find(tx, &id)?
                     && members::is_joined(tx, other.num, user)?
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Whether somebody of a server may come into a room, or ask to, as its rules stand.
+pub fn is_open_to_server(tx: &impl Read, room: &Room, server: &ServerName) -> Result<bool> {
+    let Some(rules) = room.state_content::<JoinRules>(tx, &StateEventType::RoomJoinRules)? else { return Ok(false) };
+    match rules.join_rule.as_str() {
+        "public" | "knock" | "knock_restricted" => Ok(true),
+        "restricted" => {
+            for id in conditions(&rules.allow) {
+                if let Some(other) = Room::find(tx, &id)?
+                    && servers::is_in(tx, other.num, server)?
                 {
                     return Ok(true);
                 }
