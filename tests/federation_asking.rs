@@ -191,9 +191,23 @@ impl Key {
         object["signatures"][user][format!("ed25519:{name}")] = signature.into();
     }
 
+    fn public(&self) -> String {
+        STANDARD_NO_PAD.encode(self.0.public_key())
+    }
+
+    /// It as somebody's cross-signing key, signed by the master key if it is another.
+    pub fn of_person(&self, user: &str, usage: &str, master: Option<&Self>) -> Value {
+        let public = self.public();
+        let mut key = json!({"user_id": user, "usage": [usage], "keys": {format!("ed25519:{public}"): public}});
+        if let Some(master) = master {
+            master.sign(&mut key, user, &master.public());
+        }
+        key
+    }
+
     /// Keys of somebody's device.
     pub fn of_device(&self, user: &str, device: &str) -> Value {
-        let public = STANDARD_NO_PAD.encode(self.0.public_key());
+        let public = self.public();
         let mut keys = json!({
             "user_id": user,
             "device_id": device,

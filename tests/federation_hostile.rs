@@ -8,21 +8,27 @@ use serde_json::{Value, json};
 use crate::common::{Answer, Peer, Says, Server, User, encode, federate, in_room, transaction, until};
 
 /// A server of the test's own, of which mallory is in a room of alice's.
-struct Guest {
-    peer: Peer,
-    room: String,
-    mallory: String,
+pub struct Guest {
+    pub peer: Peer,
+    pub room: String,
+    pub mallory: String,
     /// The events that allow what mallory says: create, power levels, membership.
-    auth: Vec<String>,
+    pub auth: Vec<String>,
     /// The newest event that the guest knows, and its depth.
-    end: String,
-    depth: u64,
+    pub end: String,
+    pub depth: u64,
 }
 
-const VERSION: RoomVersionId = RoomVersionId::V11;
+pub const VERSION: RoomVersionId = RoomVersionId::V11;
 
-async fn party() -> (Server, User, Guest) {
+/// A server with alice, whose room mallory has come into from a server of the test's own.
+pub async fn party() -> (Server, User, Guest) {
     let [server] = federate().await;
+    party_at(server).await
+}
+
+/// The same at a server that there is.
+pub async fn party_at(server: Server) -> (Server, User, Guest) {
     let alice = server.register("alice").await;
     let room = alice.create_room(json!({"preset": "public_chat", "room_version": VERSION.as_str()})).await;
     let peer = Peer::start().await;
@@ -45,7 +51,7 @@ async fn party() -> (Server, User, Guest) {
 }
 
 /// Hashes and signs an event; its ID, and it.
-fn seal(peer: &Peer, event: Value) -> (String, Value) {
+pub fn seal(peer: &Peer, event: Value) -> (String, Value) {
     let rules = VERSION.rules().expect("known");
     let mut object: CanonicalJsonObject = serde_json::from_value(event).expect("canonical");
     hash_and_sign_event(peer.name(), &peer.me.key, &mut object, &rules.redaction).expect("signs");
@@ -55,7 +61,7 @@ fn seal(peer: &Peer, event: Value) -> (String, Value) {
 
 impl Guest {
     /// A message of mallory's after the newest, with what is different from a good one.
-    fn draft(&self, body: &str, more: Value) -> Value {
+    pub fn draft(&self, body: &str, more: Value) -> Value {
         let mut event = json!({
             "type": "m.room.message", "sender": self.mallory, "room_id": self.room,
             "content": {"msgtype": "m.text", "body": body}, "depth": self.depth + 1,
@@ -68,11 +74,11 @@ impl Guest {
         event
     }
 
-    fn message(&self, body: &str, more: Value) -> (String, Value) {
+    pub fn message(&self, body: &str, more: Value) -> (String, Value) {
         seal(&self.peer, self.draft(body, more))
     }
 
-    async fn send(&self, server: &Server, pdus: &[Value]) -> Answer {
+    pub async fn send(&self, server: &Server, pdus: &[Value]) -> Answer {
         self.send_as(server, self.peer.name(), &transaction(), pdus).await
     }
 
@@ -82,18 +88,18 @@ impl Guest {
     }
 
     /// What came of one event.
-    async fn outcome(&self, server: &Server, (id, event): (String, Value)) -> Value {
+    pub async fn outcome(&self, server: &Server, (id, event): (String, Value)) -> Value {
         self.send(server, &[event]).await.ok()["pdus"][&id].clone()
     }
 }
 
-async fn bodies(user: &User, room: &str) -> Vec<String> {
+pub async fn bodies(user: &User, room: &str) -> Vec<String> {
     let page = user.get(&in_room(room, "messages?dir=b&limit=100")).await.ok();
     let chunk = page["chunk"].as_array().expect("a page");
     chunk.iter().filter_map(|event| event["content"]["body"].as_str()).map(str::to_owned).collect()
 }
 
-async fn hears(user: &User, room: &str, text: &str) {
+pub async fn hears(user: &User, room: &str, text: &str) {
     until(text, async || bodies(user, room).await.contains(&text.to_owned()).then_some(())).await;
 }
 

@@ -12,6 +12,7 @@ mod cli;
 mod doors;
 mod encryption;
 mod federation_asking;
+mod federation_edus;
 mod federation_forks;
 mod federation_hostile;
 mod federation_joins;

@@ -1,6 +1,7 @@
 //! What other servers tell besides events: who types, who has read what, who is online, whose devices
 //! changed, and messages from device to device. Each is taken only of the server's own people and for rooms
-//! that they are in. Nothing of it fails a transaction: what is not good is left out.
+//! that they are in. What is not good is left out, and fails no transaction; what can't be written down
+//! does, so that it is told again.
 //! spec: server-server-api#edus
 
 use std::{sync::Arc, time::Duration};
@@ -33,6 +34,30 @@ const PER_JOB: usize = 100;
 /// How long somebody types of whom nothing more is heard.
 const TYPING_FOR: Duration = Duration::from_secs(30);
 
+/// What a server told besides the events of a transaction.
+#[derive(Default)]
+pub struct Told {
+    /// Keys and messages for devices: they come before the events that they open.
+    pub before: Vec<Edu>,
+    /// What is said of events, which may be among those that come along.
+    pub after: Vec<Edu>,
+}
+
+impl Told {
+    /// Understands what was told in one transaction; what makes no sense is left out.
+    pub fn new(origin: &ServerName, edus: &[Raw<Edu>]) -> Self {
+        let mut told = Self::default();
+        for edu in edus.iter().take(MAX_EDUS) {
+            match edu.deserialize() {
+                Ok(edu @ (Edu::Receipt(_) | Edu::Typing(_))) => told.after.push(edu),
+                Ok(edu) => told.before.push(edu),
+                Err(error) => tracing::debug!(%origin, %error, "an EDU of {origin} makes no sense"),
+            }
+        }
+        told
+    }
+}
+
 /// Takes in what is told.
 pub struct Edus {
     /// Who we are.
@@ -50,17 +75,17 @@ pub struct Edus {
 }
 
 impl Edus {
-    /// Takes in what a server told in one transaction, in its order.
-    pub async fn receive(&self, origin: &ServerName, edus: &[Raw<Edu>]) {
-        for edu in edus.iter().take(MAX_EDUS) {
-            let Ok(edu) = edu.deserialize() else {
-                tracing::debug!(%origin, "an EDU of {origin} makes no sense");
-                continue;
-            };
-            if let Err(error) = self.take(origin, edu).await {
-                tracing::debug!(%origin, %error, "an EDU of {origin} is not taken");
+    /// Takes in what a server told, in its order. Fails only where that is our own trouble: it has to be told
+    /// again then, and what was taken already does no harm.
+    pub async fn receive(&self, origin: &ServerName, edus: Vec<Edu>) -> Result<()> {
+        for edu in edus {
+            match self.take(origin, edu).await {
+                Err(error) if error.cause().is_some() => return Err(error),
+                Err(error) => tracing::debug!(%origin, %error, "an EDU of {origin} is not taken"),
+                Ok(()) => {}
             }
         }
+        Ok(())
     }
 
     async fn take(&self, origin: &ServerName, edu: Edu) -> Result<()> {
@@ -110,13 +135,15 @@ impl Edus {
                     let Some(room) = Room::find(tx, room)? else { continue };
                     let Some(event) = receipt.event_ids.first() else { continue };
                     let Ok(thread) = receipts::thread_name(&receipt.data.thread) else { continue };
-                    if !members::is_joined(tx, room.num, user)?
-                        || receipts::place(tx, &room, user, event, thread).is_err()
-                    {
+                    if !members::is_joined(tx, room.num, user)? {
                         continue;
                     }
                     let ts = receipt.data.ts.map_or(u64::MAX, |ts| ts.0.into());
-                    receipts::receive(tx, &room, user, event, thread, ts)?;
+                    match receipts::receive(tx, &room, user, event, thread, ts) {
+                        Err(error) if error.cause().is_some() => return Err(error),
+                        // For what they can't see, or too many: the others are none the worse.
+                        _ => {}
+                    }
                 }
                 Ok(())
             };

@@ -51,7 +51,7 @@ const REMEMBERED: usize = 4_000;
 /// How long a server waits for the verdicts on its events. What takes longer is written down and judged
 /// later, so that it holds up nothing else of what the server has to tell.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long an event waits for somebody of ours to have entered its room.
+/// How long the events of a transaction wait for somebody of ours to have entered their rooms.
 const MAX_ENTERING: Duration = Duration::from_secs(30);
 /// How long one event may take, with all that has to be fetched for it.
 const MAX_TIME: Duration = Duration::from_secs(10 * 60);
@@ -121,8 +121,9 @@ impl Inbound {
         let (mut results, mut waiting) = (Results::new(), Vec::new());
         // 1.
         let mut by_version: BTreeMap<RoomVersionId, Vec<Parsed>> = BTreeMap::new();
+        let entered = Instant::now() + MAX_ENTERING;
         for raw in &pdus {
-            if let Some(id) = self.retracted(raw).await? {
+            if let Some(id) = self.retracted(raw, entered).await? {
                 results.insert(id, Ok(()));
                 continue;
             }
@@ -227,11 +228,11 @@ impl Inbound {
 
     /// Takes an invite or a knock of somebody of ours back, if that is what an event does: the one kind that
     /// comes of rooms that we are not in. Its ID, if so. What comes of a room while somebody of ours enters
-    /// it, waits until they are in.
-    async fn retracted(&self, raw: &RawValue) -> Result<Option<OwnedEventId>> {
+    /// it, waits until they are in, or until `entered`.
+    async fn retracted(&self, raw: &RawValue, entered: Instant) -> Result<Option<OwnedEventId>> {
         let Some(id) = pdu::room_of(raw) else { return Ok(None) };
         // If it takes longer, what comes is refused, and fetched once it is missed.
-        let _ = tokio::time::timeout(MAX_ENTERING, self.0.turns.settled(&id)).await;
+        let _ = timeout_at(entered, self.0.turns.settled(&id)).await;
         let outside = self.0.store.read(|tx| {
             let room = Room::known(tx, &id)?;
             let inside = room.as_ref().map_or(Ok(true), |room| doorstep::is_inside(tx, &self.0.me, room))?;

@@ -7,6 +7,7 @@ use ruma::api::federation::transactions::send_transaction_message::v1 as send;
 use crate::{
     app::App,
     error::{Error, Result},
+    federation::edus::Told,
     http::Origin,
 };
 
@@ -24,9 +25,11 @@ pub async fn send(app: Arc<App>, origin: Origin, request: send::Request) -> Resu
     let (server, federation) = (&origin.server, &app.federation);
     let (edus, pdus) = (request.edus, request.pdus);
     let work = || async move {
-        // Keys for what is said come before what is said.
-        federation.edus.receive(server, &edus).await;
-        federation.arrivals.events(server, pdus).await
+        let told = Told::new(server, &edus);
+        federation.edus.receive(server, told.before).await?;
+        let results = federation.arrivals.events(server, pdus).await?;
+        federation.edus.receive(server, told.after).await?;
+        Ok(results)
     };
     let pdus = federation.arrivals.once(server, request.transaction_id.as_str(), work).await?;
     Ok(send::Response::new(pdus))
