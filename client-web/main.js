@@ -66,7 +66,7 @@ function door(isLocked = false) {
 
 /** @param {import('./matrix/session.js').Session} session */
 async function open(session) {
-  const client = await Client.open(session);
+  const client = await Client.open(session, location.origin);
   const signal = new AbortController();
   const end = (isLocked = false) => {
     signal.abort();

@@ -105,13 +105,13 @@ impl Notifier {
         self.0.published.fetch_max(pos, SeqCst);
     }
 
-    /// Wakes people as commits come, for as long as the server runs. `gone` is told who went out of which
-    /// room, before anybody is woken.
-    pub async fn follow(self, store: Store, gone: impl Fn(&UserId, RoomNum)) {
+    /// Wakes people as commits come, for as long as the server runs. `moved` is told who came into (true)
+    /// or went out of which room, before anybody is woken.
+    pub async fn follow(self, store: Store, moved: impl Fn(&UserId, RoomNum, bool)) {
         loop {
             self.0.bell.notified().await;
             let wake = mem::take(&mut *lock(&self.0.pending));
-            self.0.pass_on(&store, wake, &gone);
+            self.0.pass_on(&store, wake, &moved);
         }
     }
 
@@ -221,11 +221,9 @@ impl Inner {
         }
     }
 
-    fn pass_on(&self, store: &Store, wake: Wake, gone: impl Fn(&UserId, RoomNum)) {
+    fn pass_on(&self, store: &Store, wake: Wake, moved: impl Fn(&UserId, RoomNum, bool)) {
         for ((user, room), is_in) in &wake.members {
-            if !is_in {
-                gone(user, *room);
-            }
+            moved(user, *room, *is_in);
             if let Some(seat) = self.find(user) {
                 self.place(&seat, *room, *is_in);
             }

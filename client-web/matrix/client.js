@@ -30,8 +30,9 @@ export class Client {
   /**
    * @param {import('./session.js').Session} session
    * @param {import('./disk.js').Disk} disk
+   * @param {string} [home] the address that the client itself came from
    */
-  constructor(session, disk) {
+  constructor(session, disk, home = session.base) {
     this.session = session;
     this.me = session.userId;
     this.server = serverOf(session.userId);
@@ -39,7 +40,9 @@ export class Client {
     this.api = new Api({ base: session.base, token: session.token });
     this.media = new Media(this.api);
     this.store = new Store(session.userId, disk);
-    this.sync = new Sync({ api: this.api, take: (sync) => this.store.take(sync), since: () => this.store.since });
+    // A server takes WebSockets from its own pages only; those of others poll.
+    const isHome = new URL(session.base).host === new URL(home).host;
+    this.sync = new Sync({ api: this.api, take: (sync) => this.store.take(sync), since: () => this.store.since, ...(!isHome && { WebSocket: null }) });
     this.sender = new Sender({ api: this.api, sync: this.sync, store: this.store });
     this.rooms = new Rooms(this);
     this.account = new Account(this);
@@ -65,9 +68,9 @@ export class Client {
     };
   }
 
-  /** @param {import('./session.js').Session} session */
-  static async open(session) {
-    const client = new Client(session, await openDisk(session.userId));
+  /** @param {import('./session.js').Session} session @param {string} home */
+  static async open(session, home) {
+    const client = new Client(session, await openDisk(session.userId), home);
     await client.store.restore();
     return client;
   }

@@ -34,8 +34,8 @@ export class Sync {
   #offered = null;
 
   /**
-   * @param {{ api: import('./api.js').Api, take: (sync: any) => Promise<void>, since: () => string | undefined, WebSocket?: typeof globalThis.WebSocket, now?: () => number }} options
-   *   `take` stores one answer; `since` is the token of the last one stored
+   * @param {{ api: import('./api.js').Api, take: (sync: any) => Promise<void>, since: () => string | undefined, WebSocket?: typeof globalThis.WebSocket | null, now?: () => number }} options
+   *   `take` stores one answer; `since` is the token of the last one stored; `WebSocket` is null where none may be tried
    */
   constructor({ api, take, since, WebSocket = globalThis.WebSocket, now = Date.now }) {
     this.api = api;
@@ -51,7 +51,8 @@ export class Sync {
   async run() {
     while (!this.#stop.signal.aborted) {
       try {
-        if (await this.#wantsSocket()) await this.#bySocket();
+        const Socket = await this.#wantedSocket();
+        if (Socket) await this.#bySocket(Socket);
         else await this.#byPoll();
       } catch (error) {
         if (this.#stop.signal.aborted) break;
@@ -93,17 +94,17 @@ export class Sync {
     return this.socket && this.status.peek() === 'live' ? this.socket.request(action, fields) : null;
   }
 
-  async #wantsSocket() {
-    if (!this.WebSocket || this.now() < this.#socketAfter) return false;
+  async #wantedSocket() {
+    if (!this.WebSocket || this.now() < this.#socketAfter) return null;
     if (this.#offered === null) {
       const versions = await this.api.get('/_matrix/client/versions', { signal: this.#stop.signal });
       this.#offered = versions.unstable_features?.['chat.hearth.ws'] === true;
     }
-    return this.#offered;
+    return this.#offered ? this.WebSocket : null;
   }
 
-  /** One connection. Resolves when it is to be followed by another attempt at once. */
-  async #bySocket() {
+  /** One connection. Resolves when it is to be followed by another attempt at once. @param {typeof globalThis.WebSocket} WebSocket */
+  async #bySocket(WebSocket) {
     let last = Promise.resolve();
     let frames = 0;
     const query = { since: this.since(), filter: FILTER, set_presence: this.presence };
@@ -122,7 +123,7 @@ export class Sync {
         });
       };
       try {
-        this.socket = new SyncSocket({ base: this.api.base, token: this.api.token, query, WebSocket: this.WebSocket, onSync, onEnd: resolve });
+        this.socket = new SyncSocket({ base: this.api.base, token: this.api.token, query, WebSocket, onSync, onEnd: resolve });
       } catch {
         // A token that can't be said as a protocol's name: the other way serves it.
         this.#offered = false;

@@ -11,7 +11,7 @@ use std::{
 use ruma::{OwnedUserId, UserId, presence::PresenceState};
 
 use crate::{
-    base::clock,
+    base::{RoomNum, clock},
     error::{Error, Result},
 };
 
@@ -27,6 +27,8 @@ const HEARD_FOR: u64 = 30 * 60_000;
 const MAX_PEOPLE: usize = 50_000;
 /// Devices of one person remembered at most.
 const MAX_DEVICES: usize = 16;
+/// Arrivals in rooms that are remembered until other servers are told who is there.
+const MAX_ARRIVALS: usize = 1000;
 /// Bytes of a status message at most.
 const MAX_STATUS: usize = 1024;
 
@@ -47,6 +49,7 @@ pub struct Status {
 #[derive(Default)]
 pub struct Presence {
     people: Mutex<People>,
+    arrivals: Mutex<Vec<(OwnedUserId, RoomNum)>>,
 }
 
 #[derive(Default)]
@@ -166,6 +169,25 @@ impl Presence {
         let Some(person) = people.known.get_mut(user) else { return };
         person.shown = None;
         people.settle(user, clock::now_ms());
+    }
+
+    /// Notes that somebody came into a room, whose servers may not know yet who is online.
+    pub fn came(&self, user: &UserId, room: RoomNum) {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever is not told now is told with the next change.
+        if arrivals.len() < MAX_ARRIVALS {
+            arrivals.push((user.to_owned(), room));
+        }
+    }
+
+    /// Who came into which room since this was last asked.
+    pub fn take_arrivals(&self) -> Vec<(OwnedUserId, RoomNum)> {
+        std::mem::take(&mut *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Everybody who is known, and so perhaps online.
+    pub fn everybody(&self) -> Vec<OwnedUserId> {
+        self.people().known.keys().cloned().collect()
     }
 
     /// Somebody's presence now. None if nothing is known.

@@ -10,7 +10,7 @@ fn open() -> (tempfile::TempDir, Notifier, Store) {
     let notifier = Notifier::default();
     let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
     let store = Store::open(&dir.path().join("hearth.redb"), options, notifier.on_commit()).expect("opens");
-    tokio::spawn(notifier.clone().follow(store.clone(), |_, _| {}));
+    tokio::spawn(notifier.clone().follow(store.clone(), |_, _, _| {}));
     (dir, notifier, store)
 }
 

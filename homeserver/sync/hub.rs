@@ -78,11 +78,12 @@ impl Hub {
     }
 
     async fn follow(&self) {
-        // Who is not in a room any more does not type there either.
-        let gone = |user: &UserId, room| {
-            self.typing.stop(room, user);
+        let moved = |user: &UserId, room, is_in| match is_in {
+            true => self.presence.came(user, room),
+            // Who is not in a room any more does not type there either.
+            false => drop(self.typing.stop(room, user)),
         };
-        self.notifier.clone().follow(self.store.clone(), gone).await;
+        self.notifier.clone().follow(self.store.clone(), moved).await;
     }
 
     async fn beat(&self) {
