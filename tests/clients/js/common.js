@@ -63,39 +63,44 @@ export async function refused(request, status, ...errcodes) {
 }
 
 /** A client that has no account yet. */
-export const stranger = () => sdk.createClient({ baseUrl: server, logger: quiet });
+export const stranger = (at = server) => sdk.createClient({ baseUrl: at, logger: quiet });
 
 /** A name that nobody on this server has. */
 export const freshName = (name) => `${name}-${randomBytes(5).toString("hex")}`;
 
-/** A new account: `{ name, password, session }`, where `session` is the answer of the server. */
-export async function register(name) {
-    const account = { name: freshName(name), password: randomBytes(12).toString("hex") };
+/**
+ * A new account, on another server if its address is given: `{ name, password, at, session }`, where
+ * `session` is the answer of the server with the address `at`.
+ */
+export async function register(name, at = server) {
+    const account = { name: freshName(name), password: randomBytes(12).toString("hex"), at };
     const wish = { username: account.name, password: account.password };
     // spec: c2s#user-interactive-authentication-api: ask, be told the stages, complete them.
-    const asked = await stranger()
+    const asked = await stranger(at)
         .registerRequest(wish)
         .then(() => assert.fail("registered without any stage"), (reason) => reason);
     assert.equal(asked.httpStatus, 401);
     assert.ok(asked.data.flows.some(({ stages }) => stages.join() === "m.login.dummy"));
     const auth = { type: "m.login.dummy", session: asked.data.session };
-    account.session = await stranger().registerRequest({ ...wish, auth });
+    account.session = { ...await stranger(at).registerRequest({ ...wish, auth }), at };
     return account;
 }
 
 /** A new session of an account, on a new device. */
-export const signIn = ({ name, password }, extra = {}) =>
-    stranger().loginRequest({
+export const signIn = async ({ name, password, at = server }, extra = {}) => {
+    const session = await stranger(at).loginRequest({
         type: "m.login.password",
         identifier: { type: "m.id.user", user: name },
         password,
         ...extra,
     });
+    return { ...session, at };
+};
 
 /** A client with a session which makes requests but does not sync. */
 export const clientOf = (session, extra = {}) =>
     sdk.createClient({
-        baseUrl: server,
+        baseUrl: session.at ?? server,
         userId: session.user_id,
         deviceId: session.device_id,
         accessToken: session.access_token,
@@ -120,9 +125,9 @@ export function close(client) {
     running.delete(client);
 }
 
-/** A new person with a syncing client. The account is kept as `client.account`. */
-export async function person(name, options) {
-    const account = await register(name);
+/** A new person with a syncing client, at `at` if it is given. The account is kept as `client.account`. */
+export async function person(name, { at, ...options } = {}) {
+    const account = await register(name, at);
     return Object.assign(await start(account.session, options), { account });
 }
 
@@ -157,6 +162,53 @@ export const hears = (client, room, eventId) =>
     until(`${client.getUserId()} hears ${eventId}`, () =>
         client.getRoom(room)?.getLiveTimeline().getEvents().find((event) => event.getId() === eventId),
     );
+
+/** Until a client has an encrypted event and reads it. */
+export const reads = async (client, room, id, text) => {
+    const event = await hears(client, room, id);
+    assert.equal(event.getWireType(), "m.room.encrypted");
+    await until(`${client.getUserId()} decrypts ${id}`, () => event.getContent().body === text);
+};
+
+/** The secrets of a person, as an app would ask them for their recovery key. */
+export const vault = () => {
+    const kept = new Map();
+    return {
+        getSecretStorageKey: async ({ keys }) => {
+            const id = Object.keys(keys).find((key) => kept.has(key));
+            return id ? [id, kept.get(id)] : null;
+        },
+        cacheSecretStorageKey: (id, _, key) => kept.set(id, key),
+        kept,
+    };
+};
+
+/** Two people with cross-signing verify each other in a room of theirs, by comparing emoji. */
+export async function verifyEachOther(alice, bob, room) {
+    const incoming = new Promise((resolve) => bob.once(sdk.Crypto?.CryptoEvent?.VerificationRequestReceived
+        ?? "crypto.verificationRequestReceived", resolve));
+    const asked = await alice.getCrypto().requestVerificationDM(bob.getUserId(), room);
+    const answered = await incoming;
+    await answered.accept();
+    await until("alice sees that bob is ready", () => asked.phase >= 3);
+    const [mine, theirs] = [await asked.startVerification("m.sas.v1"), until("bob is asked to compare", () => answered.verifier)];
+    const sas = (verifier) => new Promise((resolve) => {
+        const shown = verifier.getShowSasCallbacks();
+        if (shown) resolve(shown);
+        else verifier.once("show_sas", resolve);
+    });
+    const verifier = await theirs;
+    const [hers, his] = [sas(mine), sas(verifier)];
+    const done = [mine.verify(), verifier.verify()];
+    const [one, two] = await Promise.all([hers, his]);
+    assert.deepEqual(one.sas.emoji, two.sas.emoji);
+    await Promise.all([one.confirm(), two.confirm()]);
+    await Promise.all(done);
+    for (const [client, other] of [[alice, bob], [bob, alice]]) {
+        await until(`${client.getUserId()} trusts ${other.getUserId()}`, async () =>
+            (await client.getCrypto().getUserVerificationStatus(other.getUserId())).isCrossSigningVerified());
+    }
+}
 
 /** One request of the client API, below the SDK's own state. */
 export const request = (client, method, path, { query, body, ...options } = {}) =>

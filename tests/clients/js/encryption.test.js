@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import { hears, person, request, roomOf, say, signIn, start, syncOnce, until } from "./common.js";
+import { person, reads, request, roomOf, say, signIn, start, syncOnce, until } from "./common.js";
 
 let alice, bob;
 
@@ -15,12 +15,6 @@ const secretRoom = () => roomOf(alice, [bob], {
         type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" },
     }],
 });
-
-const reads = async (client, room, id, text) => {
-    const event = await hears(client, room, id);
-    assert.equal(event.getWireType(), "m.room.encrypted");
-    await until(`${client.getUserId()} decrypts ${id}`, () => event.getContent().body === text);
-};
 
 const devicesOf = async (client, user) =>
     (await client.getCrypto().getUserDeviceInfo([user], true)).get(user);

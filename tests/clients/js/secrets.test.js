@@ -2,32 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { hears, membership, person, request, roomOf, say, sdk, signIn, start, until } from "./common.js";
+import { membership, person, reads, request, roomOf, say, signIn, start, until, vault, verifyEachOther } from "./common.js";
 
 const encryption = {
     type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" },
 };
 
 const secretRoom = (owner, guests) => roomOf(owner, guests, { initial_state: [encryption] });
-
-const reads = async (client, room, id, text) => {
-    await hears(client, room, id);
-    await until(`${client.getUserId()} decrypts ${id}`, () =>
-        client.getRoom(room).findEventById(id)?.getContent().body === text);
-};
-
-/** The secrets of a person, as an app would ask them for their recovery key. */
-const vault = () => {
-    const kept = new Map();
-    return {
-        getSecretStorageKey: async ({ keys }) => {
-            const id = Object.keys(keys).find((key) => kept.has(key));
-            return id ? [id, kept.get(id)] : null;
-        },
-        cacheSecretStorageKey: (id, _, key) => kept.set(id, key),
-        kept,
-    };
-};
 
 /** Cross-signing, secret storage and a key backup, all new. Gives the recovery key. */
 async function bootstrap(client, { name, password }) {
@@ -86,29 +67,7 @@ test("two people verify each other by comparing emoji", async () => {
     await reads(bob, room, await say(alice, room, "hello"), "hello");
     await reads(alice, room, await say(bob, room, "hello"), "hello");
 
-    const incoming = new Promise((resolve) => bob.once(sdk.Crypto?.CryptoEvent?.VerificationRequestReceived
-        ?? "crypto.verificationRequestReceived", resolve));
-    const asked = await alice.getCrypto().requestVerificationDM(bob.getUserId(), room);
-    const answered = await incoming;
-    await answered.accept();
-    await until("alice sees that bob is ready", () => asked.phase >= 3);
-    const [mine, theirs] = [await asked.startVerification("m.sas.v1"), until("bob is asked to compare", () => answered.verifier)];
-    const sas = (verifier) => new Promise((resolve) => {
-        const shown = verifier.getShowSasCallbacks();
-        if (shown) resolve(shown);
-        else verifier.once("show_sas", resolve);
-    });
-    const verifier = await theirs;
-    const [hers, his] = [sas(mine), sas(verifier)];
-    const done = [mine.verify(), verifier.verify()];
-    const [one, two] = await Promise.all([hers, his]);
-    assert.deepEqual(one.sas.emoji, two.sas.emoji);
-    await Promise.all([one.confirm(), two.confirm()]);
-    await Promise.all(done);
-    for (const [client, other] of [[alice, bob], [bob, alice]]) {
-        await until(`${client.getUserId()} trusts ${other.getUserId()}`, async () =>
-            (await client.getCrypto().getUserVerificationStatus(other.getUserId())).isCrossSigningVerified());
-    }
+    await verifyEachOther(alice, bob, room);
 });
 
 test("who joins an encrypted room later reads what is written from then on, and is read", async () => {
