@@ -1,9 +1,10 @@
-//! Spaces whose rooms are on other servers, and servers that say of rooms what they like.
+//! Spaces whose rooms are on other servers, servers that say of rooms what they like, and aliases of other
+//! servers.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Peer, Says, Server, User, encode, federate};
+use crate::common::{Answer, Peer, Says, Server, User, encode, federate, in_room};
 
 async fn space(user: &User, name: &str) -> String {
     user.create_room(json!({"name": name, "creation_content": {"type": "m.space"}, "preset": "public_chat"})).await
@@ -199,4 +200,35 @@ async fn what_is_no_answer_is_left_out() {
     let expected = json!({"room_id": "!good:x", "topic": "t", "join_rule": "public", "room_type": "m.space",
         "num_joined_members": 0, "world_readable": false, "guest_can_join": false, "children_state": []});
     assert_eq!(told, Some(&expected), "{page}");
+}
+
+#[tokio::test]
+async fn a_room_is_called_by_aliases_of_other_servers_that_lead_to_it() {
+    let [one, two] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    let other = bob.create_room(json!({"preset": "public_chat", "room_alias_name": "other"})).await;
+    let (ours, theirs) = (format!("#other:{}", two.name), format!("#kitchen:{}", two.name));
+    bob.post(&format!("/_matrix/client/v3/join/{}?via={}", encode(&room), encode(&one.name)), json!({})).await.ok();
+    let alias = format!("/_matrix/client/v3/directory/room/{}", encode(&theirs));
+    let name = async |content: Value| alice.put(&in_room(&room, "state/m.room.canonical_alias/"), content).await;
+    name(json!({"alias": theirs})).await.fails(400, "M_BAD_ALIAS");
+    bob.put(&alias, json!({"room_id": room})).await.ok();
+    name(json!({"alias": theirs, "alt_aliases": [ours]})).await.fails(400, "M_BAD_ALIAS");
+    name(json!({"alias": "#x:localhost:1"})).await.fails(400, "M_BAD_ALIAS");
+    name(json!({"alias": "nonsense"})).await.fails(400, "M_INVALID_PARAM");
+    let many: Vec<_> = (0..21).map(|n| format!("#{n}:{}", two.name)).collect();
+    name(json!({"alt_aliases": many})).await.fails(400, "M_INVALID_PARAM");
+    name(json!({"alias": theirs})).await.ok();
+    // What is so already needs no proof.
+    bob.delete(&alias).await.ok();
+    name(json!({"alt_aliases": [theirs]})).await.ok();
+    // Nobody is asked for who may not say it.
+    let peer = Peer::start().await;
+    let mallory = one.register("mallory").await;
+    mallory.join(&room).await;
+    let content = json!({"alias": format!("#x:{}", peer.name())});
+    mallory.put(&in_room(&room, "state/m.room.canonical_alias/"), content).await.fails(403, "M_FORBIDDEN");
+    assert!(peer.asked("/_matrix/federation/v1/query").is_empty());
+    assert_ne!(other, room);
 }

@@ -1,10 +1,13 @@
 //! Room aliases of this server: names that lead to rooms. spec: client-server-api#room-aliases
 
+use std::collections::BTreeSet;
+
 use ruma::{
-    OwnedRoomId, RoomAliasId, RoomId, UserId,
+    OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId, UserId,
     events::{StateEventType, TimelineEventType},
 };
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     draft::{self, Draft},
@@ -78,6 +81,46 @@ fn unname(tx: &WriteTx, me: &Identity, room: &mut Room, alias: &RoomAliasId, by:
         true => draft::send(tx, me, room, by, &draft, None).map(drop),
         false => Ok(()),
     }
+}
+
+/// Aliases that a canonical alias event names and the room's present one does not: those have to lead to the
+/// room. 400 for what is no alias. spec: client-server-api#mroomcanonical_alias
+pub fn newly_named(tx: &impl Read, room: &Room, content: &RawValue) -> Result<BTreeSet<OwnedRoomAliasId>> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Content {
+        alias: Option<String>,
+        alt_aliases: Vec<String>,
+    }
+    let all = |content: Content| content.alias.into_iter().chain(content.alt_aliases);
+    let wanted: Content = serde_json::from_str(content.get()).map_err(|error| Error::bad_json(error.to_string()))?;
+    let now: Content = room.state_content(tx, &StateEventType::RoomCanonicalAlias)?.unwrap_or_default();
+    let known: Vec<String> = all(now).collect();
+    let new = all(wanted).filter(|alias| !alias.is_empty() && !known.contains(alias));
+    new.map(|alias| {
+        RoomAliasId::parse(&alias).map_err(|_| Error::invalid_param(format!("{alias} is not a room alias")))
+    })
+    .collect()
+}
+
+/// Refuses a canonical alias event that newly names an alias which does not lead to its room; `elsewhere`
+/// are those of other servers that do. 400 `M_BAD_ALIAS`.
+pub fn check_named(
+    tx: &impl Read,
+    me: &Identity,
+    room: &Room,
+    (content, elsewhere): (&RawValue, &BTreeSet<OwnedRoomAliasId>),
+) -> Result<()> {
+    for alias in newly_named(tx, room, content)? {
+        let leads_here = match alias.server_name() == me.name {
+            true => resolve(tx, &alias)?.is_some_and(|id| id == *room.id()),
+            false => elsewhere.contains(&alias),
+        };
+        if !leads_here {
+            return Err(Error::bad_request("M_BAD_ALIAS", format!("{alias} does not lead to this room")));
+        }
+    }
+    Ok(())
 }
 
 /// How many aliases of ours there are.
