@@ -27,6 +27,20 @@ struct Inner {
     plain: bool,
     retry_after: Option<Duration>,
     cause: Option<String>,
+    unsigned: Option<Unsigned>,
+}
+
+/// An event that somebody else has to sign before it can be sent.
+#[derive(Debug, Clone)]
+pub struct Unsigned {
+    /// The server that is to sign it.
+    pub by: String,
+    /// The public half of the key by which it is to sign.
+    pub key: String,
+    /// The version of the event's room.
+    pub version: String,
+    /// The event, as it is signed by us.
+    pub event: String,
 }
 
 type Text = Cow<'static, str>;
@@ -41,6 +55,7 @@ impl Error {
             plain: true,
             retry_after: None,
             cause: None,
+            unsigned: None,
         }))
     }
 
@@ -136,6 +151,19 @@ impl Error {
         error.0.cause = Some(cause.to_string());
         error
     }
+    /// 403: an event lacks the signature of its room's policy server. Whoever can ask for it, does, and tries
+    /// again.
+    pub fn unsigned(unsigned: Unsigned) -> Self {
+        let mut error = Self::forbidden("the room's policy server has not been asked about this");
+        error.0.unsigned = Some(unsigned);
+        error
+    }
+    /// What another server said when it refused something, word for word.
+    pub fn in_their_words(status: StatusCode, errcode: &str, message: &str) -> Self {
+        let mut error = Self::new(status, "M_FORBIDDEN", message.to_owned());
+        error.0.plain = false;
+        error.with("errcode", errcode.into()).with("error", message.into())
+    }
     /// 502: another server is at fault.
     pub fn bad_gateway(message: impl Into<Text>) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
@@ -183,6 +211,10 @@ impl Error {
     /// What the log should say: set for our own faults only.
     pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
+    }
+    /// What would have to be signed by another server first, if that is what is wrong.
+    pub fn wants_signed(&self) -> Option<&Unsigned> {
+        self.0.unsigned.as_ref()
     }
     /// The JSON body.
     pub fn body(&self) -> Value {

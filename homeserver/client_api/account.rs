@@ -87,7 +87,7 @@ async fn leave_rooms(app: &App, user: &UserId) -> Result<()> {
             Err(error) if error.errcode() == "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM" => Ok(()),
             left => left,
         };
-        app.store.write(leave).await?;
+        app.federation.write_unasked(leave).await?;
     }
     Ok(())
 }

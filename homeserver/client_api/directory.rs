@@ -61,7 +61,7 @@ pub async fn remove_alias(
 ) -> Result<delete_alias::v3::Response> {
     session.may_act()?;
     let me = app.me.clone();
-    app.store.write(move |tx| aliases::remove(tx, &me, &request.room_alias, &session.user)).await?;
+    app.federation.write(move |tx| aliases::remove(tx, &me, &request.room_alias, &session.user)).await?;
     Ok(delete_alias::v3::Response::new())
 }
 

@@ -139,6 +139,7 @@ async fn make(app: &App, session: &Session, other: &UserId) -> Result<OwnedRoomI
         alias: None,
         invite: Vec::new(),
         is_direct: true,
+        seed: Default::default(),
     };
     let work = move |tx: &WriteTx| {
         let id = create::create(tx, &me, &user, &wish)?;

@@ -195,7 +195,7 @@ pub(super) async fn change(app: &App, session: Session, room: OwnedRoomId, act: 
         };
         members::change(tx, &me, &mut room, change).map(drop)
     };
-    app.store.write(work).await
+    app.federation.write(work).await
 }
 
 /// A mistyped name of our own should be noticed, not invited.
@@ -239,5 +239,5 @@ pub(super) async fn put_out(
         let mut room = Room::of_member(tx, &room, &session.user)?;
         members::put_out(tx, &me, &mut room, &session.user, &target, (reason.clone(), unban))
     };
-    app.store.write(work).await
+    app.federation.write(work).await
 }

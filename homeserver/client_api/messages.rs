@@ -80,7 +80,7 @@ pub async fn send(
         transaction.done(tx, id.as_str())?;
         Ok(id)
     };
-    app.store.write(work).await
+    app.federation.write(work).await
 }
 
 /// Whether an event would redact one of the sender's own, which also the suspended may.

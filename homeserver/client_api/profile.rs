@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     accounts::{profile, users},
     app::App,
+    base::RoomNum,
     error::{Error, Result},
     http::{Bucket, Caller, Loose, Reply, Session, reply},
     limits,
@@ -137,10 +138,28 @@ async fn change_in_rooms(
         app.presence.profile_changed(&user);
     }
     for some in rooms.chunks(ROOMS_AT_ONCE) {
-        let (me, owner, some) = (app.me.clone(), user.clone(), some.to_vec());
+        let (me, owner, some_of) = (app.me.clone(), user.clone(), some.to_vec());
+        let some = some_of.clone();
         let work =
             move |tx: &WriteTx| some.iter().try_for_each(|room| members::profile_changed(tx, &me, *room, &owner));
-        app.store.write(work).await?;
+        match app.store.write(work).await {
+            Err(error) if error.wants_signed().is_some() => change_one_by_one(app, &user, &some_of).await?,
+            changed => changed?,
+        }
+    }
+    Ok(())
+}
+
+/// The same where policy servers have to be asked. A room whose policy server does not want it keeps the old
+/// name.
+async fn change_one_by_one(app: &App, user: &UserId, rooms: &[RoomNum]) -> Result<()> {
+    for room in rooms.iter().copied() {
+        let (me, owner) = (app.me.clone(), user.to_owned());
+        let work = move |tx: &WriteTx| members::profile_changed(tx, &me, room, &owner);
+        match app.federation.write(work).await {
+            Err(error) if error.cause().is_none() => tracing::debug!(room, %error, "a profile change is not signed"),
+            changed => changed?,
+        }
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::{
     http::{Bucket, Session},
     rooms::{
         Room,
-        create::{self, Wish},
+        create::{self, Seed, Wish},
         members, room, upgrade,
     },
 };
@@ -94,6 +94,7 @@ fn wish(app: &App, request: create_room::v3::Request) -> Result<Wish> {
         alias: alias.transpose()?,
         invite: request.invite,
         is_direct: request.is_direct,
+        seed: Seed::default(),
     })
 }
 
@@ -119,10 +120,14 @@ pub async fn upgrade_room(
     session.may_act()?;
     app.limits.take(Bucket::CreateRoom, &session.user)?;
     let me = app.me.clone();
-    let wanted = upgrade::Wanted { version: request.new_version, additional_creators: request.additional_creators };
+    let wanted = upgrade::Wanted {
+        version: request.new_version,
+        additional_creators: request.additional_creators,
+        seed: Seed::default(),
+    };
     let work = move |tx: &_| {
         let mut room = Room::of_member(tx, &request.room_id, &session.user)?;
         upgrade::upgrade(tx, &me, &mut room, &session.user, &wanted)
     };
-    Ok(upgrade_room::v3::Response::new(app.store.write(work).await?))
+    Ok(upgrade_room::v3::Response::new(app.federation.write(work).await?))
 }

@@ -50,10 +50,14 @@ pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) 
         return app.federation.invite(invite).await;
     }
     let (me, user) = (app.me.clone(), session.user.clone());
+    let elsewhere = match draft.kind {
+        TimelineEventType::RoomCanonicalAlias => app.federation.that_lead_to(&room, &user, &draft.content).await?,
+        _ => Default::default(),
+    };
     let work = move |tx: &WriteTx| {
         let mut room = Room::of_member(tx, &room, &user)?;
         if draft.kind == TimelineEventType::RoomCanonicalAlias {
-            check_aliases(tx, &room, &draft.content)?;
+            aliases::check_named(tx, &me, &room, (&draft.content, &elsewhere))?;
         }
         if draft.kind == TimelineEventType::RoomMember {
             check_welcome(tx, &me, &draft)?;
@@ -63,7 +67,7 @@ pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) 
             None => draft::send(tx, &me, &mut room, &user, &draft, None),
         }
     };
-    app.store.write(work).await
+    app.federation.write(work).await
 }
 
 /// The invite of somebody of another server that a draft is, if it is one.
@@ -101,30 +105,6 @@ fn unchanged(tx: &impl Read, room: &Room, sender: &UserId, draft: &Draft) -> Res
     };
     let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(raw.get()).ok();
     Ok((value(&now.content) == value(&draft.content)).then_some(now.id))
-}
-
-/// New aliases of a canonical alias event have to lead to the room. 400 `M_BAD_ALIAS`.
-/// spec: client-server-api#mroomcanonical_alias
-fn check_aliases(tx: &impl Read, room: &Room, content: &RawValue) -> Result<()> {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Content {
-        alias: Option<String>,
-        alt_aliases: Vec<String>,
-    }
-    let all = |content: Content| content.alias.into_iter().chain(content.alt_aliases);
-    let bad = |alias: &str| Error::bad_request("M_BAD_ALIAS", format!("{alias} does not lead to this room"));
-    let wanted: Content = serde_json::from_str(content.get()).map_err(|error| Error::bad_json(error.to_string()))?;
-    let now: Content = room.state_content(tx, &StateEventType::RoomCanonicalAlias)?.unwrap_or_default();
-    let known: Vec<String> = all(now).collect();
-    for alias in all(wanted).filter(|alias| !alias.is_empty() && !known.contains(alias)) {
-        let parsed = <&ruma::RoomAliasId>::try_from(alias.as_str());
-        let parsed = parsed.map_err(|_| Error::invalid_param(format!("{alias} is not a room alias")))?;
-        if aliases::resolve(tx, parsed)?.is_none_or(|id| id != *room.id()) {
-            return Err(bad(&alias));
-        }
-    }
-    Ok(())
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/state`

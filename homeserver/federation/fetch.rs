@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!  settle ─► accept ─► done
-//!    ▲         ├─ lacks auth events ──► event_auth, event ──┐
+//!    ▲         ├─ lacks a signature ──► policy/v1/sign ─────┤
+//!    │         ├─ lacks auth events ──► event_auth, event ──┤
 //!    │         ├─ lacks what is before ► get_missing_events ┤
 //!    │         │                        ► state_ids, state  ┤
 //!    │         └─ too heavy ──────────► prepare             ┤
@@ -33,6 +34,7 @@ use tokio::task::JoinSet;
 
 use super::{
     checking::Checker,
+    policy::PolicyServers,
     remote::{Bounds, Failure, Remote},
 };
 use crate::{
@@ -44,7 +46,7 @@ use crate::{
         event, given,
         outliers::{self, Kept},
         pdu::Checked,
-        servers,
+        policy, servers,
         state::StateId,
     },
     store::{Store, WriteTx, rows::Standing},
@@ -78,6 +80,7 @@ pub struct Fetch {
     pub(super) store: Store,
     pub(super) remote: Remote,
     pub(super) checker: Checker,
+    pub(super) policy: PolicyServers,
     /// Rooms whose history is being fetched, each by one task at a time.
     pub(super) filling: Arc<Cache<OwnedRoomId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -85,7 +88,8 @@ pub struct Fetch {
 impl Fetch {
     /// By these.
     pub fn new(me: Arc<Identity>, store: Store, remote: Remote, checker: Checker) -> Self {
-        Self { me, store, remote, checker, filling: Arc::new(Cache::new(BUSY_ROOMS)) }
+        let policy = PolicyServers::new(remote.clone());
+        Self { me, store, remote, checker, policy, filling: Arc::new(Cache::new(BUSY_ROOMS)) }
     }
 
     /// Judges an event that came from a server, and fetches from there and elsewhere what that takes.
@@ -117,21 +121,41 @@ impl Fetch {
     /// Judges events of one room, in their order, all in one job. What comes of each: none for one that
     /// something lacks for.
     pub async fn judge_all(&self, events: Vec<Arc<Checked>>) -> Result<Vec<Result<Option<Standing>>>> {
+        let events = self.looked_at(events).await?;
         let work = move |tx: &WriteTx| {
             let mut out = Vec::with_capacity(events.len());
             for event in &events {
                 let mut room = Room::named(tx, event.room_id())?;
-                out.push(match accept::accept(tx, &mut room, Arrival { event, state_before: None, outgoing: false }) {
-                    Ok(Verdict::Is(_, standing)) => Ok(Some(standing)),
-                    Ok(_) => Ok(None),
-                    // It was refused before anything of it was written.
-                    Err(error) if error.cause().is_none() => Err(error),
-                    Err(error) => return Err(error),
-                });
+                out.push(
+                    match accept::accept(
+                        tx,
+                        &mut room,
+                        Arrival { event, state_before: None, outgoing: false, unvouched: false },
+                    ) {
+                        Ok(Verdict::Is(_, standing)) => Ok(Some(standing)),
+                        Ok(_) => Ok(None),
+                        // It was refused before anything of it was written.
+                        Err(error) if error.cause().is_none() => Err(error),
+                        Err(error) => return Err(error),
+                    },
+                );
             }
             Ok(out)
         };
         self.store.write(work).await
+    }
+
+    /// The same events of one room, once it has been looked whether they carry the signature of its policy
+    /// server, if it has one.
+    async fn looked_at(&self, events: Vec<Arc<Checked>>) -> Result<Vec<Arc<Checked>>> {
+        let Some(first) = events.first() else { return Ok(events) };
+        let known = self.store.read(|tx| {
+            let room = Room::named(tx, first.room_id())?;
+            Ok(policy::of(tx, &room)?.map(|policy| (policy, room.rules())))
+        })?;
+        let Some((policy, rules)) = known else { return Ok(events) };
+        let look = move || events.iter().map(|event| Arc::new((**event).clone().looked_at(&policy, &rules))).collect();
+        tokio::task::spawn_blocking(look).await.map_err(Error::internal)
     }
 
     /// Judges an event. Where what is before it is not here, the state there has to be had.
@@ -153,22 +177,29 @@ impl Fetch {
         state_before: Option<StateId>,
         from: &ServerName,
     ) -> Result<Result<Standing, Vec<OwnedEventId>>> {
+        let (mut event, mut unvouched) = (event.clone(), false);
         for _ in 0..MAX_STEPS {
-            match self.accept(event, state_before).await? {
+            match self.accept(&event, state_before, unvouched).await? {
                 Verdict::Is(_, standing) => return Ok(Ok(standing)),
                 Verdict::Lacks(Lacks::Prev(ids)) => return Ok(Err(ids)),
-                Verdict::Lacks(Lacks::Auth(ids)) => self.auth_events(event, ids, from).await?,
-                Verdict::TooHeavy => self.prepare(event, state_before).await?,
+                Verdict::Lacks(Lacks::Auth(ids)) => self.auth_events(&event, ids, from).await?,
+                Verdict::Lacks(Lacks::Signature(policy)) => {
+                    match self.policy.vouch(&policy, &event, &self.rules(event.room_id())?).await {
+                        Some(vouched) => event = Arc::new(vouched),
+                        None => unvouched = true,
+                    }
+                }
+                Verdict::TooHeavy => self.prepare(&event, state_before).await?,
             }
         }
         Err(Error::unknown("the event can't be judged: its room changes all the time"))
     }
 
-    async fn accept(&self, event: &Arc<Checked>, state_before: Option<StateId>) -> Result<Verdict> {
+    async fn accept(&self, event: &Arc<Checked>, state_before: Option<StateId>, unvouched: bool) -> Result<Verdict> {
         let event = event.clone();
         let work = move |tx: &WriteTx| {
             let mut room = Room::named(tx, event.room_id())?;
-            accept::accept(tx, &mut room, Arrival { event: &event, state_before, outgoing: false })
+            accept::accept(tx, &mut room, Arrival { event: &event, state_before, outgoing: false, unvouched })
         };
         self.store.write(work).await
     }
@@ -178,7 +209,7 @@ impl Fetch {
         let thinking = move || {
             store.read(|tx| {
                 let room = Room::named(tx, event.room_id())?;
-                accept::prepare(tx, &room, Arrival { event: &event, state_before, outgoing: false })
+                accept::prepare(tx, &room, Arrival { event: &event, state_before, outgoing: false, unvouched: false })
             })
         };
         match tokio::task::spawn_blocking(thinking).await.map_err(Error::internal)?? {

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     rooms::{
         Room,
-        accept::{self, Arrival, Verdict},
+        accept::{self, Arrival, Lacks, Verdict},
         event,
         handshake::{self, HandedIn},
         pdu::{self, Checked},
@@ -64,12 +64,12 @@ impl Federation {
     /// Brings an event into its room. 403 if it does not become part of it. With `outgoing` the room's other
     /// servers are told by us.
     pub(super) async fn accept(&self, event: &Checked, outgoing: bool) -> Result<(Pos, StateId)> {
-        let mut prepared = false;
+        let (mut event, mut prepared) = (event.clone(), false);
         loop {
             let arriving = event.clone();
             let work = move |tx: &WriteTx| {
                 let mut room = Room::named(tx, arriving.room_id())?;
-                let arrival = Arrival { event: &arriving, state_before: None, outgoing };
+                let arrival = Arrival { event: &arriving, state_before: None, outgoing, unvouched: false };
                 match accept::accept(tx, &mut room, arrival)? {
                     Verdict::Is(pos, standing) => Ok(Ok((pos, standing, event::row(tx, pos)?.state_before))),
                     other => Ok(Err(other)),
@@ -83,12 +83,17 @@ impl Federation {
                     let preparing = move || {
                         store.read(|tx| {
                             let room = Room::named(tx, arriving.room_id())?;
-                            let arrival = Arrival { event: &arriving, state_before: None, outgoing };
+                            let arrival = Arrival { event: &arriving, state_before: None, outgoing, unvouched: false };
                             accept::prepare(tx, &room, arrival)
                         })
                     };
                     tokio::task::spawn_blocking(preparing).await.map_err(Error::internal)??;
                     prepared = true;
+                }
+                Err(Verdict::Lacks(Lacks::Signature(policy))) if event.vouched() != Some(&policy) => {
+                    let rules = self.store.read(|tx| Ok(Room::named(tx, event.room_id())?.rules()))?;
+                    let refused = || Error::forbidden("the room's policy server does not welcome this");
+                    event = self.fetch.policy.vouch(&policy, &event, &rules).await.ok_or_else(refused)?;
                 }
                 Err(_) => return Err(Error::invalid_param("the event builds on what is not known here: ask again")),
             }

@@ -71,7 +71,11 @@ impl Federation {
     async fn invite_now(&self, invite: Invite) -> Result<OwnedEventId> {
         let Invite { room, sender, target, reason, more } = invite;
         let change = Change { sender: &sender, target: &target, membership: MembershipState::Invite, reason, more };
-        let prepared = self.store.read(|tx| inviting::prepare(tx, &self.me, &room, change))?;
+        let mut prepared = self.store.read(|tx| inviting::prepare(tx, &self.me, &room, change))?;
+        if let Some(policy) = &prepared.policy {
+            let rules = room::rules(&prepared.version)?;
+            prepared.signed.json = self.fetch.policy.signed(policy, &prepared.signed.json, &rules).await?;
+        }
         let (to, id) = (target.server_name(), prepared.signed.pdu.id.clone());
         let event = json::raw(prepared.signed.json.clone())?;
         let told = prepared.told.iter().cloned().map(RawStrippedState::Pdu).collect();

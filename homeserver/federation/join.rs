@@ -83,7 +83,7 @@ impl Federation {
             members::change(tx, &me, &mut room, change)?;
             Ok(true)
         };
-        self.store.write(work).await
+        self.write(work).await
     }
 
     /// The servers to ask: those that were named, those behind an invite, and those that are in the room as

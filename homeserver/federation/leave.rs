@@ -55,7 +55,8 @@ impl Federation {
             members::leave(tx, &me, &mut room, &wish.user, wish.reason.clone())?;
             Ok(true)
         };
-        self.store.write(work).await
+        // Nobody is kept in a room by its policy server.
+        self.write_anyway(work).await
     }
 
     async fn leave_elsewhere(&self, wish: &Wish) -> Result<()> {

@@ -22,6 +22,7 @@ mod knock;
 mod leave;
 pub mod outbox;
 mod peers;
+mod policy;
 mod presence;
 mod profiles;
 pub mod remote;

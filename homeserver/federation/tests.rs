@@ -82,6 +82,7 @@ impl House {
             alias: None,
             invite: Vec::new(),
             is_direct: false,
+            seed: Default::default(),
         };
         let (creator, them) = (me.clone(), other.clone());
         let made = store.write(move |tx| {

@@ -1,6 +1,6 @@
 //! Whether an event from another server becomes part of its room. Judged in the order that the spec gives,
 //! over what is here: whoever asks fetches what is lacking, and asks again.
-//! spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4 to 6)
+//! spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4 to 7)
 //!
 //! ```text
 //!   fetched, checked ──► accept, in the writer ──► accepted, soft-failed, rejected
@@ -17,6 +17,7 @@ use super::{
     gaps::{self, Gap},
     outliers::{self, Cited},
     pdu::Checked,
+    policy::{self, Policy},
     resolve::{self, IN_WRITER, NEW, Newcomer, OUTSIDE, Outcome},
     room::Room,
     state::{Overlay, StateId},
@@ -36,6 +37,8 @@ pub struct Arrival<'a> {
     pub state_before: Option<StateId>,
     /// Whether it comes into the room through us, who then tell the room's other servers.
     pub outgoing: bool,
+    /// Whether the room's policy server was asked about it and has not signed it.
+    pub unvouched: bool,
 }
 
 /// What became of it.
@@ -56,6 +59,8 @@ pub enum Lacks {
     Auth(Vec<OwnedEventId>),
     /// Events before it, or what the state after them is.
     Prev(Vec<OwnedEventId>),
+    /// The signature of the room's policy server.
+    Signature(Policy),
 }
 
 /// Judges an event and writes it into its room.
@@ -105,7 +110,7 @@ pub fn fill(tx: &WriteTx, room: &mut Room, before: i64, events: &[(Checked, Opti
     }
     let (mut came, mut oldest, mut met) = (0, before, Vec::new());
     for (index, (event, state_before)) in (first..).zip(events) {
-        let arrival = Arrival { event, state_before: *state_before, outgoing: false };
+        let arrival = Arrival { event, state_before: *state_before, outgoing: false, unvouched: false };
         let judged = match judge(tx, room, arrival, Some(gap.clone()), IN_WRITER)? {
             Judgement::Is(judged) => judged,
             Judgement::Not(_) => continue,
@@ -203,11 +208,26 @@ fn judge(tx: &impl Read, room: &Room, arrival: Arrival<'_>, gap: Option<Gap>, bu
     {
         return is(Standing::SoftFailed, Some(why), before, entry);
     }
+    // 7. The room's policy server welcomes it.
+    match unwelcome(tx, room, arrival)? {
+        Some(policy) if arrival.unvouched => {
+            let why = format!("{} does not welcome it", policy.server);
+            return is(Standing::SoftFailed, Some(why), before, entry);
+        }
+        Some(policy) => return Ok(Judgement::Not(Verdict::Lacks(Lacks::Signature(policy)))),
+        None => {}
+    }
     // What the room's state is once it is part of it.
     match present(tx, room, pdu, &before, budget)? {
         Some(present) => is(Standing::Accepted, None, before, Came::Now(Some(present))),
         None => Ok(Judgement::Not(Verdict::TooHeavy)),
     }
+}
+
+/// The room's policy server, if it has not said yet that an event is welcome.
+fn unwelcome(tx: &impl Read, room: &Room, arrival: Arrival<'_>) -> Result<Option<Policy>> {
+    let policy = policy::for_event(tx, room, arrival.event.pdu())?;
+    Ok(policy.filter(|policy| !room.row.extremities.is_empty() && arrival.event.vouched() != Some(policy)))
 }
 
 enum Before {

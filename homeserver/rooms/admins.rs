@@ -92,6 +92,7 @@ fn private() -> Wish {
         alias: None,
         invite: Vec::new(),
         is_direct: false,
+        seed: Default::default(),
     }
 }
 

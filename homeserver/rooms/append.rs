@@ -231,6 +231,23 @@ pub fn before_next(tx: &impl Read, room: &Room) -> Result<Overlay> {
     resolved(tx, room, &states)
 }
 
+/// Whether an event stands on events after which the room's state was what it is now, so that it can be
+/// written as if it stood on what came since.
+pub(super) fn is_after_the_same(tx: &impl Read, room: &Room, pdu: &Pdu) -> Result<bool> {
+    if room.row.extremities.len() > MAX_PREV {
+        return Ok(false);
+    }
+    for id in &pdu.prev_events {
+        let Some(pos) = tables::EVENT_IDS.get(tx, id.as_str())? else { return Ok(false) };
+        let row = event::row(tx, pos)?;
+        let fits = row.room == room.num && row.standing == Standing::Accepted;
+        if !fits || !event::state_after(tx, pos)?.is(tx, room.row.state)? {
+            return Ok(false);
+        }
+    }
+    Ok(!pdu.prev_events.is_empty())
+}
+
 fn resolved(tx: &impl Read, room: &Room, states: &[Overlay]) -> Result<Overlay> {
     match resolve::resolve(tx, &room.rules(), states, None, resolve::OUTSIDE)? {
         Outcome::Resolved(state) => Ok(state),

@@ -52,6 +52,22 @@ pub struct Wish {
     pub invite: Vec<OwnedUserId>,
     /// Whether the invites are to a direct chat.
     pub is_direct: bool,
+    /// What makes it another room than any other.
+    pub seed: Seed,
+}
+
+/// What is different between rooms that somebody makes alike. It is chosen once, so that a job that is done
+/// again makes the same room.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    at: u64,
+    id: String,
+}
+
+impl Default for Seed {
+    fn default() -> Self {
+        Self { at: clock::now_ms(), id: random::id::<18>() }
+    }
 }
 
 /// A state event that somebody wants in a new room.
@@ -117,12 +133,12 @@ fn first_event(tx: &WriteTx, me: &Identity, creator: &UserId, wish: &Wish, rules
     }
     let draft = Draft::state_of(TimelineEventType::RoomCreate, "", &content)?;
     let named = (!rules.authorization.room_create_event_id_as_room_id)
-        .then(|| RoomId::parse(format!("!{}:{}", random::id::<18>(), me.name)))
+        .then(|| RoomId::parse(format!("!{}:{}", wish.seed.id, me.name)))
         .transpose()
         .map_err(Error::internal)?;
     // Two rooms that somebody makes alike in the same millisecond would have the same first event, and
     // in version 12 so the same ID: the later one is dated later.
-    let mut at = clock::now_ms();
+    let mut at = wish.seed.at;
     let (id, signed) = loop {
         let signed =
             draft::sign_create(me, (named.as_deref(), at), rules, creator, &draft).map_err(as_invalid_state)?;

@@ -15,7 +15,7 @@ use super::{
     append::{self, Incoming},
     auth::{Authority, Wanted},
     event::{Pdu, parse_id},
-    redact, relations,
+    policy, redact, relations,
     room::Room,
 };
 use crate::{
@@ -78,7 +78,7 @@ pub fn send(
     draft: &Draft,
     sent_by: Option<(String, String)>,
 ) -> Result<OwnedEventId> {
-    let signed = sign(tx, me, room, sender, draft)?;
+    let signed = policy::signed(tx, room, sign(tx, me, room, sender, draft)?)?;
     post(tx, room, signed, sent_by)
 }
 

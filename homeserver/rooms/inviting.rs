@@ -11,6 +11,7 @@ use super::{
     draft::{self, Signed},
     event::Pdu,
     members::{self, Change},
+    policy::{self, Policy},
     room::Room,
     state::StateId,
     stripped,
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub version: RoomVersionId,
     /// What the room tells the invited server of itself.
     pub told: Vec<Box<RawValue>>,
+    /// The room's policy server, which has to sign it too.
+    pub policy: Option<Policy>,
     before: StateId,
 }
 
@@ -49,7 +52,8 @@ pub fn prepare(tx: &impl Read, me: &Identity, room: &RoomId, change: Change<'_>)
     let draft = members::draft(tx, me, &room, change)?;
     let signed = draft::sign(tx, me, &room, sender, &draft)?;
     let told = stripped::for_server(tx, room.row.state, &signed.pdu)?;
-    Ok(Prepared { version: room.version(), told, before: room.row.state, signed })
+    let policy = policy::for_event(tx, &room, &signed.pdu)?;
+    Ok(Prepared { version: room.version(), told, policy, before: room.row.state, signed })
 }
 
 /// The invite with the signatures of the invited server, which are all that is taken from its answer. 502
@@ -59,9 +63,13 @@ pub fn with_signatures_of(server: &ServerName, own: &str, answer: &RawValue) -> 
     let theirs = json::canonical_from_raw(answer).ok();
     let theirs = theirs.as_ref().and_then(|theirs| theirs.get("signatures")?.as_object()?.get(server.as_str()));
     let theirs = theirs.ok_or_else(|| Error::bad_gateway("the invited server has not signed the invite"))?.clone();
-    match object.get_mut("signatures") {
-        Some(CanonicalJsonValue::Object(all)) => drop(all.insert(server.to_string(), theirs)),
+    let of_server = match object.get_mut("signatures") {
+        Some(CanonicalJsonValue::Object(all)) => all.entry(server.to_string()).or_insert_with(|| theirs.clone()),
         _ => return Err(Error::internal("our own invite has no signatures")),
+    };
+    // It may be the room's policy server as well, and has signed as that already.
+    if let (CanonicalJsonValue::Object(known), CanonicalJsonValue::Object(theirs)) = (of_server, theirs) {
+        known.extend(theirs);
     }
     Ok(object)
 }

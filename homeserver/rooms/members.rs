@@ -272,8 +272,9 @@ pub fn profile_changed(tx: &WriteTx, me: &Identity, num: RoomNum, user: &UserId)
         return Ok(());
     }
     let draft = Draft::state_of(TimelineEventType::RoomMember, user.as_str(), &content)?;
-    match draft::sign(tx, me, &room, user, &draft) {
-        Ok(signed) => draft::post(tx, &mut room, signed, None).map(drop),
+    match draft::send(tx, me, &mut room, user, &draft, None) {
+        Ok(_) => Ok(()),
+        Err(error) if error.wants_signed().is_some() || error.cause().is_some() => Err(error),
         Err(error) => {
             tracing::debug!(room = %room.row.id, %error, "a profile change is not allowed");
             Ok(())

@@ -35,6 +35,7 @@ pub mod outgoing;
 pub mod outliers;
 pub mod pdu;
 pub mod people;
+pub mod policy;
 pub mod power;
 pub mod purge;
 pub mod receipts;

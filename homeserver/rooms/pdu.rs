@@ -18,7 +18,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{draft, event::Pdu};
+use super::{draft, event::Pdu, policy::Policy};
 use crate::{
     base::{json, signed_json},
     error::{Error, Result},
@@ -53,9 +53,26 @@ pub struct Checked {
     pdu: Pdu,
     room_id: OwnedRoomId,
     json: String,
+    /// The policy server whose signature it has been found to carry.
+    vouched: Option<Policy>,
 }
 
 impl Checked {
+    /// The policy server whose signature it has been found to carry.
+    pub fn vouched(&self) -> Option<&Policy> {
+        self.vouched.as_ref()
+    }
+    /// The same, once it has been looked whether it carries a policy server's signature.
+    pub fn looked_at(mut self, policy: &Policy, rules: &RoomVersionRules) -> Self {
+        self.vouched = policy.has_signed(&self.json, rules).then(|| policy.clone());
+        self
+    }
+    /// The same with a policy server's signature. None if that is not right.
+    pub fn signed_by(mut self, policy: &Policy, signature: &str, rules: &RoomVersionRules) -> Option<Self> {
+        self.json = policy.add_signature(&self.json, signature, rules)?;
+        self.vouched = Some(policy.clone());
+        Some(self)
+    }
     /// The event.
     pub fn pdu(&self) -> &Pdu {
         &self.pdu
@@ -242,7 +259,7 @@ impl Parsed {
             let json = serde_json::to_string(&object).map_err(Error::internal)?;
             pdu = Pdu::parse(pdu.id, &json)?;
         }
-        Ok(Checked { pdu, room_id, json: serde_json::to_string(&object).map_err(Error::internal)? })
+        Ok(Checked { pdu, room_id, json: serde_json::to_string(&object).map_err(Error::internal)?, vouched: None })
     }
 }
 

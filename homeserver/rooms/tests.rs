@@ -54,6 +54,7 @@ fn wish(version: RoomVersionId, preset: RoomPreset) -> Wish {
         alias: None,
         invite: Vec::new(),
         is_direct: false,
+        seed: Default::default(),
     }
 }
 
@@ -342,7 +343,11 @@ async fn an_upgrade_leaves_a_sign_and_takes_the_state_along() {
     let from = old.clone();
     let new = house.write(move |tx, me| {
         let mut room = Room::named(tx, &from)?;
-        let wanted = upgrade::Wanted { version: RoomVersionId::V12, additional_creators: vec![user("bob")] };
+        let wanted = upgrade::Wanted {
+            version: RoomVersionId::V12,
+            additional_creators: vec![user("bob")],
+            seed: Default::default(),
+        };
         upgrade::upgrade(tx, me, &mut room, &user("alice"), &wanted)
     });
     let new = new.await.expect("upgraded");

@@ -27,6 +27,8 @@ pub struct Wanted {
     pub version: RoomVersionId,
     /// Further creators, where the version has them.
     pub additional_creators: Vec<OwnedUserId>,
+    /// What makes it another room than any other.
+    pub seed: create::Seed,
 }
 
 /// State that moves to the new room.
@@ -97,6 +99,7 @@ fn wish(tx: &impl Read, old: &Room, by: &UserId, wanted: &Wanted, privileged: bo
         alias: None,
         invite: Vec::new(),
         is_direct: false,
+        seed: wanted.seed.clone(),
     })
 }
 

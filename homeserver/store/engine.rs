@@ -104,6 +104,7 @@ impl Engine {
             committed,
             pos: committed.into(),
             dirty: false.into(),
+            brought: Default::default(),
             wake: Default::default(),
         })
     }
@@ -217,6 +218,7 @@ fn create(database: &Database) -> Result<()> {
         committed: 0,
         pos: 0.into(),
         dirty: false.into(),
+        brought: Default::default(),
         wake: Default::default(),
     };
     tables::IDENTITY.put(&tx, "lineage", &LINEAGE.to_owned())?;

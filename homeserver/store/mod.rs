@@ -17,7 +17,7 @@ use engine::Engine;
 pub use engine::Options;
 pub use table::{Flow, LAST, Table};
 use tokio::sync::{mpsc, oneshot, watch};
-pub use tx::{Read, ReadTx, Wake, WriteTx};
+pub use tx::{Brought, Read, ReadTx, Wake, WriteTx};
 pub use writer::OnCommit;
 
 use crate::error::{Error, Result};

@@ -72,6 +72,18 @@ pub struct WriteTx {
     /// Whether the running job has written: if it then fails, its batch is done again without it.
     pub(super) dirty: Cell<bool>,
     pub(super) wake: RefCell<Wake>,
+    /// What was brought along for the running job.
+    pub(super) brought: RefCell<Brought>,
+}
+
+/// What whoever asks for a job brings along for rules deep within it: events that were made before by the
+/// same job, when it failed for want of a signature, and have been signed since.
+#[derive(Clone, Default, Debug)]
+pub struct Brought {
+    /// The events, as JSON.
+    pub events: Vec<Arc<str>>,
+    /// Whether it goes without the signatures.
+    pub unasked: bool,
 }
 
 /// Whom a commit concerns. Waiters are told only that something happened and up to where.
@@ -186,6 +198,19 @@ impl WriteTx {
     pub fn skip_positions(&self, count: u64) {
         self.dirty.set(true);
         self.pos.set(self.pos.get() + count);
+    }
+
+    /// Runs a job with what was brought along for it.
+    pub fn with<T>(&self, brought: &Brought, job: impl FnOnce() -> T) -> T {
+        self.brought.replace(brought.clone());
+        let outcome = job();
+        self.brought.take();
+        outcome
+    }
+
+    /// What was brought along for the running job.
+    pub fn brought(&self) -> Brought {
+        self.brought.borrow().clone()
     }
 
     /// Adds to what waiters are told after the commit.

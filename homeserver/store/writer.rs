@@ -191,6 +191,8 @@ impl Writer {
                     continue;
                 }
                 tx.dirty.set(false);
+                // One that panicked left it behind.
+                tx.brought.take();
                 if batch[this].run(&tx) {
                     wake.absorb(tx.wake.take());
                     continue;

@@ -214,6 +214,7 @@ fn wish(n: usize) -> Wish {
         alias: None,
         invite: Vec::new(),
         is_direct: false,
+        seed: Default::default(),
     }
 }
 

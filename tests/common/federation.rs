@@ -110,11 +110,16 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
     }
 }
 
+/// What a [`Peer`] answers to what it is asked.
+pub type Answering = Arc<dyn Fn(&Asked) -> (u16, Value) + Send + Sync>;
+
 /// What a [`Peer`] answers.
 #[derive(Clone)]
 pub enum Says {
     /// A status and JSON.
     Json(u16, Value),
+    /// The same, depending on what it is asked.
+    Answer(Answering),
     /// These bytes, head and all, and then the end of the connection.
     Bytes(Vec<u8>),
     /// These bytes, and then the last of them again and again.
@@ -260,11 +265,19 @@ type Stream = BufReader<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>;
 async fn serve(mut stream: Stream, answers: Answers, seen: Arc<Mutex<Vec<Asked>>>) -> io::Result<()> {
     while let Some(asked) = read(&mut stream).await? {
         let path = asked.uri.clone();
-        seen.lock().expect("a lock").push(asked);
+        seen.lock().expect("a lock").push(asked.clone());
         let said = answers.lock().expect("a lock").iter().find(|(begin, _)| path.starts_with(begin)).cloned();
         let said =
             said.map_or_else(|| Says::Json(404, json!({"errcode": "M_UNRECOGNIZED", "error": "?"})), |said| said.1);
+        let said = match said {
+            Says::Answer(answer) => {
+                let (status, body) = answer(&asked);
+                Says::Json(status, body)
+            }
+            other => other,
+        };
         match said {
+            Says::Answer(_) => {}
             Says::Json(status, body) => {
                 let body = body.to_string();
                 let head = format!(

@@ -182,7 +182,8 @@ async fn steps(app: &Arc<App>, id: &str, row: &mut RemovalRow) -> Result<()> {
     })?;
     for some in local.chunks(PEOPLE) {
         let (app_, some, new) = (app.clone(), some.to_vec(), row.new_room.clone());
-        let (out, stay) = app.store.write(move |tx| put_out(&app_, tx, num, &some, new.as_deref())).await?;
+        let (out, stay) =
+            app.federation.write_unasked(move |tx| put_out(&app_, tx, num, &some, new.as_deref())).await?;
         row.kicked.extend(out);
         row.failed.extend(stay);
         save(app, id, row).await?;
@@ -222,6 +223,7 @@ fn make_instead(tx: &WriteTx, me: &crate::base::signing::Identity, instead: &Ins
         alias: None,
         invite: Vec::new(),
         is_direct: false,
+        seed: Default::default(),
     };
     let id = create::create(tx, me, &owner, &wish)?;
     let content = raw::to_raw(&json!({ "msgtype": "m.text", "body": instead.message }))?;

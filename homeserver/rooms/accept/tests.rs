@@ -80,6 +80,7 @@ fn wish(version: &RoomVersionId) -> Wish {
         alias: None,
         invite: Vec::new(),
         is_direct: false,
+        seed: Default::default(),
     }
 }
 
@@ -143,7 +144,11 @@ fn take_in(
         let before = waiting.len();
         let mut lacking = Vec::new();
         for event in waiting {
-            match accept(tx, &mut room, Arrival { event: &event, state_before: None, outgoing: false })? {
+            match accept(
+                tx,
+                &mut room,
+                Arrival { event: &event, state_before: None, outgoing: false, unvouched: false },
+            )? {
                 Verdict::Is(..) => {}
                 Verdict::Lacks(_) => lacking.push(event),
                 Verdict::TooHeavy => panic!("too heavy"),
@@ -216,7 +221,7 @@ async fn what_depends_on_a_rejected_event_is_rejected_and_what_stands_beside_it_
             ("m.room.power_levels", Some(""), levels),
             json!({ "prev_events": [end], "auth_events": auth }),
         );
-        let arrival = |event| Arrival { event, state_before: None, outgoing: false };
+        let arrival = |event| Arrival { event, state_before: None, outgoing: false, unvouched: false };
         assert!(matches!(accept(tx, &mut room, arrival(&grab))?, Verdict::Is(_, Standing::Rejected)));
         assert_eq!(room.row.extremities[0].1, end, "what is rejected is no end");
         // What builds its permission on that is rejected too, and so on.
@@ -267,7 +272,7 @@ async fn who_was_banned_speaks_from_the_past_to_nobody() {
             json!({ "prev_events": [end], "auth_events": auth }),
         );
         let Verdict::Is(pos, standing) =
-            accept(tx, &mut room, Arrival { event: &late, state_before: None, outgoing: false })?
+            accept(tx, &mut room, Arrival { event: &late, state_before: None, outgoing: false, unvouched: false })?
         else {
             panic!("judged")
         };
@@ -286,7 +291,8 @@ async fn who_was_banned_speaks_from_the_past_to_nobody() {
             ("m.room.message", None, json!({ "body": "well" })),
             json!({ "prev_events": [late.id(), ends[0].1], "auth_events": auth }),
         );
-        let verdict = accept(tx, &mut room, Arrival { event: &merge, state_before: None, outgoing: false })?;
+        let verdict =
+            accept(tx, &mut room, Arrival { event: &merge, state_before: None, outgoing: false, unvouched: false })?;
         assert!(matches!(verdict, Verdict::Is(_, Standing::Accepted)));
         assert_eq!(room.row.extremities.len(), 1);
         assert_eq!(Overlay::of(room.row.state).event(tx, "m.room.topic", "")?, None);
@@ -311,7 +317,7 @@ async fn wrong_auth_events_reject_and_missing_ones_are_asked_for() {
                 ("m.room.message", None, json!({})),
                 json!({ "prev_events": prev, "auth_events": auth, "depth": 7 }),
             );
-            accept(tx, &mut room, Arrival { event: &event, state_before: None, outgoing: false })
+            accept(tx, &mut room, Arrival { event: &event, state_before: None, outgoing: false, unvouched: false })
         };
         let rejected = |verdict: Verdict| matches!(verdict, Verdict::Is(_, Standing::Rejected));
         let twice = [auth.clone(), vec![auth[1].clone()]].concat();
@@ -352,13 +358,13 @@ async fn a_gap_is_filled_from_its_end_and_closes() {
         let rules = room.rules();
         let late: Vec<Checked> = late.iter().map(|json| check(me, json, &rules)).collect();
         let state = room.row.state;
-        let arrival = Arrival { event: &late[2], state_before: Some(state), outgoing: false };
+        let arrival = Arrival { event: &late[2], state_before: Some(state), outgoing: false, unvouched: false };
         let Verdict::Is(pos, Standing::Accepted) = accept(tx, &mut room, arrival)? else { panic!("accepted") };
         let gap = gaps::last(tx, room.num, i64::MAX)?.expect("a gap");
         assert_eq!(Some(gap.before), timeline::order(tx, pos)?);
         assert_eq!(gap.row.missing, [late[1].id().as_str()]);
         // The event at the end of the gap is history, even if it comes in late by itself.
-        let arrival = |event| Arrival { event, state_before: Some(state), outgoing: false };
+        let arrival = |event| Arrival { event, state_before: Some(state), outgoing: false, unvouched: false };
         let ends = room.row.extremities.clone();
         for event in [&late[1], &late[0]] {
             assert!(matches!(accept(tx, &mut room, arrival(event))?, Verdict::Is(_, Standing::Accepted)));
@@ -396,7 +402,8 @@ async fn redactions_work_whichever_comes_first() {
             json!({ "prev_events": [end], "auth_events": by_alice }),
         );
         for event in [&redaction, &said] {
-            let verdict = accept(tx, &mut room, Arrival { event, state_before: None, outgoing: false })?;
+            let verdict =
+                accept(tx, &mut room, Arrival { event, state_before: None, outgoing: false, unvouched: false })?;
             assert!(matches!(verdict, Verdict::Is(_, Standing::Accepted)));
         }
         let (_, row) = event::shown(tx, room.num, said.id())?.expect("there");
@@ -422,7 +429,7 @@ async fn ten_thousand_ends_stay_cheap() {
                 ("m.room.message", None, json!({ "n": n })),
                 json!({ "prev_events": [end], "auth_events": auth }),
             );
-            accept(tx, &mut room, Arrival { event: &event, state_before: None, outgoing: false })?;
+            accept(tx, &mut room, Arrival { event: &event, state_before: None, outgoing: false, unvouched: false })?;
         }
         assert!(room.row.extremities.len() <= 50);
         assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());

@@ -74,6 +74,7 @@ impl House {
             alias: None,
             invite: Vec::new(),
             is_direct: false,
+            seed: Default::default(),
         };
         let alice = self.user("alice");
         self.write(move |tx, me| create::create(tx, me, &alice, &wish)).await.expect("made")

@@ -144,7 +144,7 @@ fn grow(tx: &WriteTx, me: &Identity, version: &RoomVersionId, steps: &[Step]) ->
         let draft = draft(tx, &fork, &who, &step.act, count)?;
         let Ok(signed) = draft::sign(tx, me, &fork, &who, &draft) else { continue };
         let checked = check(me, &signed.json, &room.rules());
-        let arrival = Arrival { event: &checked, state_before: None, outgoing: false };
+        let arrival = Arrival { event: &checked, state_before: None, outgoing: false, unvouched: false };
         match accept(tx, &mut room, arrival)? {
             Verdict::Is(_, Standing::Accepted | Standing::SoftFailed) => known.push(checked.id().to_string()),
             other => panic!("{other:?}"),
