@@ -70,6 +70,9 @@ pub struct Body {
     /// Whether there was more than one answer takes: the next one need not be waited for.
     #[serde(skip)]
     pub more: bool,
+    /// Whether there is something in it that this device has just said itself.
+    #[serde(skip)]
+    pub echo: bool,
 }
 
 impl Body {

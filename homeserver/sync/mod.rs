@@ -49,6 +49,10 @@ pub use hub::Hub;
 
 /// A client that wants to wait longer is answered after this time all the same.
 const MAX_WAIT: Duration = Duration::from_secs(90);
+/// How much later a client hears what it has just said itself. It learns from the answer to its request which
+/// event that is; clients that are told of the event first may take it for another one (matrix-js-sdk does for the
+/// first reply in a thread, and then shows that it could not be sent).
+const ECHO_DELAY: Duration = Duration::from_millis(20);
 /// An absence of this many positions is a long one.
 const LONG_ABSENCE: Pos = 5000;
 
@@ -115,7 +119,13 @@ pub async fn sync(hub: &Arc<Hub>, mut ask: Arc<Ask>, timeout: Duration) -> Resul
             let keys_changed = keys.is_some_and(|old| old != body.keys.hash());
             let over = at_once || Instant::now() >= until || hub.notifier.is_stopping();
             if over || keys_changed || !body.is_empty() {
-                return body.to_bytes();
+                let echo = body.echo && ask.since.is_some();
+                let bytes = body.to_bytes()?;
+                if echo {
+                    drop(body);
+                    tokio::time::sleep(ECHO_DELAY).await;
+                }
+                return Ok(bytes);
             }
             // There was nothing for this client up to here. It is spared the way the next time, or it
             // would be longer each time; but it was told nothing, so nothing counts as acknowledged.

@@ -192,6 +192,11 @@ impl<R: Read> Collector<'_, '_, R> {
                     return Ok(false);
                 }
                 self.events.push(format(self.turn, &row, event)?);
+                if row.sent_by.as_ref().is_some_and(|(device, _)| *device == self.turn.ask.device)
+                    && slices.sender == self.turn.ask.user.as_str()
+                {
+                    self.turn.echo.set(true);
+                }
                 self.senders.insert(slices.sender.into_owned());
                 self.positions.insert(place.event);
                 self.first = Some(*order);

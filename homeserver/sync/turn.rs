@@ -1,7 +1,7 @@
 //! One turn: a snapshot, what the person's client knows and wants, and the sections in their order.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
 };
 
@@ -50,6 +50,8 @@ pub struct Turn<'a, R: Read> {
     pub to_save: RefCell<Vec<Counted>>,
     /// Who came and went, for the device lists.
     pub moves: RefCell<Moves>,
+    /// Something is told that the device has said itself.
+    pub echo: Cell<bool>,
 }
 
 impl<R: Read> Turn<'_, R> {
@@ -90,6 +92,7 @@ pub fn build(hub: &Hub, seat: &Taken, ask: &Ask) -> Result<Built> {
             now,
             to_save: RefCell::default(),
             moves: RefCell::default(),
+            echo: Cell::default(),
         };
         let body = sections(&turn, tick)?;
         Ok(Built { body, to_save: turn.to_save.into_inner() })
@@ -126,6 +129,7 @@ fn sections(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Body> {
         device_lists: encryption::device_lists(turn)?,
         keys: Keys::of(turn.tx, &turn.ask.user, &turn.ask.device)?,
         more: to_device.upto < turn.now || presence.more,
+        echo: turn.echo.get(),
     })
 }
 

@@ -15,7 +15,11 @@ mod required;
 mod room;
 pub mod wish;
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+    time::Duration,
+};
 
 use ruma::{OwnedDeviceId, OwnedUserId};
 use tokio::time::Instant;
@@ -137,6 +141,7 @@ fn build(hub: &Hub, seat: &Taken, asked: &Asked, connection: &Connection) -> Res
             now,
             to_save: RefCell::default(),
             moves: RefCell::default(),
+            echo: Cell::default(),
         };
         let ranking = hub.sliding.ranking(&turn)?;
         let window = lists::window(&turn, &ranking, &asked.wish)?;

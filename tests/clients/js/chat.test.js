@@ -208,6 +208,35 @@ test("shows how far the other one has read, unless that is kept private", async 
     assert.deepEqual(receipts.flatMap(({ content }) => Object.keys(content)), [third]);
 });
 
+test("talks in a thread, which is listed, counted and read by itself", async () => {
+    const [carol, dave] = [await person("carol", { threadSupport: true }), await person("dave", { threadSupport: true })];
+    const room = await roomOf(carol, [dave]);
+    const root = await say(carol, room, "a topic");
+    await hears(dave, room, root);
+    const replies = [];
+    for (const body of ["one", "two", "three"]) {
+        replies.push((await dave.sendMessage(room, root, { msgtype: "m.text", body })).event_id);
+    }
+    const seen = carol.getRoom(room);
+    const thread = await until("carol has the thread", () => {
+        const found = seen.getThread(root);
+        return found?.length === 3 && found.replyToEvent?.getId() === replies[2] && found;
+    });
+    const unread = () => seen.getThreadUnreadNotificationCount(root, "total");
+    await until("three replies are unread", () => unread() === 3);
+    assert.equal(seen.getRoomUnreadNotificationCount("total"), 0);
+    await carol.sendReadReceipt(thread.replyToEvent);
+    await until("the thread is read", () => unread() === 0);
+
+    // Who comes with an empty store finds it in the list of threads.
+    const phone = await start(await signIn(carol.account), { threadSupport: true });
+    const listed = phone.getRoom(room);
+    await listed.createThreadsTimelineSets();
+    await listed.fetchRoomThreads();
+    assert.deepEqual(listed.getThreads().map(({ id }) => id), [root]);
+    assert.equal(listed.getThread(root).length, 3);
+});
+
 test("keeps the place up to which everything was read, on every device", async () => {
     const room = await roomOf(alice, [bob]);
     const [first, second] = [await say(alice, room, "one"), await say(alice, room, "two")];
