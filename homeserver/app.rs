@@ -14,6 +14,7 @@ use crate::{
     limits::{Bodies, Limits},
     media::Media,
     oauth::Grants,
+    push::Push,
     store::Store,
     sync::Hub,
 };
@@ -32,6 +33,8 @@ pub struct App {
     pub me: Arc<Identity>,
     /// Other servers.
     pub federation: Arc<Federation>,
+    /// Who is told what happens while their clients sleep.
+    pub push: Push,
     /// Uploaded files.
     pub media: Media,
     /// Rate limits.

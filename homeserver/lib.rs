@@ -19,6 +19,7 @@
 //! | `notify` | who waits, and up to which position | what happened |
 //! | `federation` | other servers: finding, asking and knowing them | who uses what it gathers |
 //! | `media` | uploaded files and thumbnails | HTTP |
+//! | `push` | telling people what happens while their clients sleep | what notifies them |
 //! | `sync` | the answer between two positions, a file for each section | deciding |
 //! | `app` | the resources that a handler may use | everything else |
 //! | `http` | connections, routes, who is calling | Matrix beyond authentication |
@@ -56,6 +57,7 @@ pub mod media;
 pub mod notify;
 pub mod oauth;
 pub mod outside;
+pub mod push;
 pub mod rooms;
 pub mod start;
 pub mod store;
@@ -77,6 +79,7 @@ use crate::{
     http::{Files, Router, server},
     indexer::Indexer,
     notify::Notifier,
+    push::Push,
     store::Read,
     sync::Hub,
 };
@@ -125,6 +128,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     app.hub.sockets.closed(CLOSING).await;
     helpers.shutdown().await;
     write_seen(&app).await;
+    write_pushed(&app).await;
     write_typing(&app).await;
     app.store.close().await;
     tracing::info!("stopped");
@@ -148,7 +152,10 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
         let client = outside.client_that_follows()?;
         media.preview_by(client).map_err(|error| format!("can't open the folder of previews: {error}"))?;
     }
+    let gateways = outside.client()?;
+    let push = Push::new(store.clone(), hub.notifier.clone(), hub.unread.clone(), gateways, config.memory / 64);
     Ok(Arc::new(App {
+        push,
         limits: limits::Limits::new(config.rate_limits),
         bodies: Default::default(),
         last_seen: Default::default(),
@@ -184,6 +191,13 @@ async fn catch_up(app: &Arc<App>) -> error::Result<()> {
     client_api::admin::resume(app)
 }
 
+/// Writes down what pushers were told, so that they are not told it again after the next start.
+async fn write_pushed(app: &App) {
+    if let Err(error) = app.push.write_down().await {
+        tracing::debug!(%error, "can't write down what pushers were told");
+    }
+}
+
 /// Writes down where somebody typed, so that their clients hear after the next start that nobody does.
 async fn write_typing(app: &App) {
     let rooms = serde_json::to_string(&app.hub.typing.busy()).unwrap_or_default();
@@ -208,6 +222,8 @@ fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
     helpers.spawn(async move { pulse.run(stopping).await });
     let (indexer, stopping) = (app.indexer.clone(), app.stop.clone());
     helpers.spawn(async move { indexer.run(stopping).await });
+    let (push, stopping) = (app.push.clone(), app.stop.clone());
+    helpers.spawn(async move { push.run(stopping).await });
     let (federation, stopping) = (app.federation.clone(), app.stop.clone());
     helpers.spawn(async move { federation.run(stopping).await });
 }

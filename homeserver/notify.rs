@@ -54,8 +54,12 @@ struct Inner {
     present: Mutex<Present>,
     /// What the follower has yet to pass on. Commits fold into each other here, so it never grows
     /// beyond the people and rooms there are.
-    pending: Mutex<Wake>,
+    pending: Mutex<News>,
     bell: Notify,
+    /// What is kept for who looks at all that happens, once there is anything to look at it for.
+    news: Mutex<News>,
+    news_bell: Arc<Notify>,
+    wants_news: AtomicBool,
     /// Rung when there is something new to tell other servers.
     outgoing: Arc<Notify>,
     seats: RwLock<HashMap<OwnedUserId, Arc<Seat>>>,
@@ -64,6 +68,22 @@ struct Inner {
     /// Seats made so far.
     numbers: AtomicU64,
     stopping: AtomicBool,
+}
+
+/// What happened, and up to where: all that was committed up to there and rang anybody is in it.
+#[derive(Default)]
+pub struct News {
+    /// Whom it concerns.
+    pub wake: Wake,
+    /// Up to where.
+    pub upto: Pos,
+}
+
+impl News {
+    fn absorb(&mut self, wake: Wake, upto: Pos) {
+        self.wake.absorb(wake);
+        self.upto = self.upto.max(upto);
+    }
 }
 
 /// The latest position of each room that changed after `floor`.
@@ -110,8 +130,9 @@ impl Notifier {
     pub async fn follow(self, store: Store, moved: impl Fn(&UserId, RoomNum, bool)) {
         loop {
             self.0.bell.notified().await;
-            let wake = mem::take(&mut *lock(&self.0.pending));
-            self.0.pass_on(&store, wake, &moved);
+            let news = mem::take(&mut *lock(&self.0.pending));
+            self.0.keep_news(&news);
+            self.0.pass_on(&store, news.wake, &moved);
         }
     }
 
@@ -150,13 +171,13 @@ impl Notifier {
 
     /// Wakes who waits at a room, for something that no commit told.
     pub fn ring_room(&self, room: RoomNum) {
-        lock(&self.0.pending).rooms.insert(room);
+        lock(&self.0.pending).wake.rooms.insert(room);
         self.0.bell.notify_one();
     }
 
     /// Wakes somebody and who shares a room with them, for something that no commit told.
     pub fn ring_company(&self, user: &UserId) {
-        lock(&self.0.pending).devices.insert(user.to_owned());
+        lock(&self.0.pending).wake.devices.insert(user.to_owned());
         self.0.bell.notify_one();
     }
 
@@ -176,6 +197,21 @@ impl Notifier {
     /// What rings when there is something new to tell other servers.
     pub fn outgoing(&self) -> Arc<Notify> {
         self.0.outgoing.clone()
+    }
+
+    /// What rings when there are news.
+    pub fn news_bell(&self) -> Arc<Notify> {
+        self.0.news_bell.clone()
+    }
+
+    /// Has news kept from now on, as they are once somebody has a pusher.
+    pub fn want_news(&self) {
+        self.0.wants_news.store(true, SeqCst);
+    }
+
+    /// What happened since this was asked last. There is one who asks.
+    pub fn news(&self) -> News {
+        mem::take(&mut *lock(&self.0.news))
     }
 
     /// Gives up the seats of people who have not been there for a while. To be called now and then.
@@ -216,9 +252,30 @@ impl Inner {
             self.outgoing.notify_one();
         }
         if wake != Wake::default() {
-            lock(&self.pending).absorb(wake);
+            lock(&self.pending).absorb(wake, pos);
             self.bell.notify_one();
         }
+    }
+
+    /// Keeps what concerns pushers, if anybody has one.
+    fn keep_news(&self, News { wake, upto }: &News) {
+        if !wake.pushers.is_empty() {
+            self.wants_news.store(true, SeqCst);
+        }
+        if !self.wants_news.load(SeqCst) {
+            return;
+        }
+        let kept = Wake {
+            rooms: wake.rooms.union(&wake.touched).copied().collect(),
+            users: wake.users.clone(),
+            members: wake.members.clone(),
+            invited: wake.invited.clone(),
+            pushers: wake.pushers.clone(),
+            anew: wake.anew,
+            ..Wake::default()
+        };
+        lock(&self.news).absorb(kept, *upto);
+        self.news_bell.notify_one();
     }
 
     fn pass_on(&self, store: &Store, wake: Wake, moved: impl Fn(&UserId, RoomNum, bool)) {

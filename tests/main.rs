@@ -29,6 +29,7 @@ mod media;
 mod oauth;
 mod parked;
 mod previews;
+mod push;
 mod relations;
 mod search;
 mod sliding;

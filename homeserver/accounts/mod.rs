@@ -8,6 +8,7 @@ pub mod passwords;
 pub mod presence;
 pub mod profile;
 pub mod push_rules;
+pub mod pushers;
 pub mod registration;
 pub mod sessions;
 pub mod transactions;

@@ -9,6 +9,7 @@ use ruma::{
 
 use crate::{
     accounts::{
+        pushers,
         sessions::{self, Found, Issued, Wish},
         transactions,
     },
@@ -39,6 +40,7 @@ pub fn start(tx: &WriteTx, user: &UserId, wish: &Wish) -> Result<Issued> {
 pub fn ended(tx: &WriteTx, user: &UserId, devices: &[String]) -> Result<()> {
     for device in devices {
         transactions::forget(tx, user.as_str(), device)?;
+        pushers::forget_device(tx, user, device)?;
         e2ee::forget_device(tx, user, device.as_str().into())?;
     }
     Ok(())

@@ -24,12 +24,14 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc2285.stable",
     "org.matrix.msc3440.stable",
     "org.matrix.msc3814",
+    "org.matrix.msc3881",
     "org.matrix.msc4222",
     "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.tcpip.msc4133",
     "chat.hearth.ws",
     "chat.hearth.friends",
+    "chat.hearth.push",
 ];
 
 /// `GET /_matrix/client/versions`

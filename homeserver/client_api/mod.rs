@@ -21,6 +21,7 @@ pub mod openid;
 pub mod presence;
 pub mod profile;
 pub mod push_rules;
+pub mod pushers;
 pub mod receipts;
 pub mod registration;
 pub mod relations;
@@ -64,6 +65,7 @@ pub fn routes() -> Router {
     threepids::routes(&mut router);
     sliding::routes(&mut router);
     spaces::routes(&mut router);
+    pushers::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
     media_routes(&mut router);
     router
@@ -121,8 +123,7 @@ fn personal_routes(router: &mut Router) {
         .route(push_rules::enabled)
         .route(push_rules::enable)
         .route(push_rules::actions)
-        .route(push_rules::set_actions)
-        .route(push_rules::pushers);
+        .route(push_rules::set_actions);
 }
 
 fn room_routes(router: &mut Router) {

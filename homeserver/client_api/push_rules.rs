@@ -7,7 +7,7 @@ use ruma::{
     api::{
         IncomingRequest, Metadata,
         client::push::{
-            delete_pushrule, get_pushers, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all,
+            delete_pushrule, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all,
             get_pushrules_global_scope, set_pushrule, set_pushrule_actions, set_pushrule_enabled,
         },
         error::DeserializationError,
@@ -130,13 +130,6 @@ pub async fn set_actions(
         move |rules: &mut Ruleset| push_rules::act(rules, &request.kind, &request.rule_id, request.actions.clone());
     change(&app, session, edit).await?;
     Ok(set_pushrule_actions::v3::Response::new())
-}
-
-/// `GET /_matrix/client/v3/pushers`
-///
-/// This server notifies nobody outside of it, so that nobody has a pusher.
-pub async fn pushers(_: Arc<App>, _: Session, _: get_pushers::v3::Request) -> Result<get_pushers::v3::Response> {
-    Ok(get_pushers::v3::Response::new(Vec::new()))
 }
 
 fn own(app: &App, session: &Session) -> Result<Ruleset> {

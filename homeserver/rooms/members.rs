@@ -75,6 +75,9 @@ pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, mut row: MemberR
         if (row.membership == "join") != (was == "join") {
             wake.members.insert((user.to_owned(), room.num), row.membership == "join");
         }
+        if row.membership == "invite" {
+            wake.invited.insert((user.to_owned(), room.num));
+        }
         wake.users.insert(user.to_owned());
     });
     tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;

@@ -31,6 +31,7 @@ pub mod inviting;
 pub mod joining;
 pub mod members;
 pub mod moments;
+pub mod notifications;
 pub mod outgoing;
 pub mod outliers;
 pub mod pdu;

@@ -167,6 +167,17 @@ fn own(tx: &impl Read, room: RoomNum, user: &UserId) -> Result<Vec<(String, i64)
     })
 }
 
+/// Who of a room has read further after a position and up to another one; of very many the latest.
+pub fn readers(tx: &impl Read, room: RoomNum, (after, upto): (Pos, Pos)) -> Result<BTreeSet<String>> {
+    let (mut out, mut seen) = (BTreeSet::new(), 0);
+    tables::RECEIPT_LOG.scan_back(tx, (room, after + 1)..=(room, upto), |_, name| {
+        seen += 1;
+        out.extend(name.split('\n').next().map(str::to_owned));
+        Ok(if seen < MAX_SHOWN { Flow::Next } else { Flow::Stop })
+    })?;
+    Ok(out)
+}
+
 /// The position of the newest receipt of a room.
 pub fn newest(tx: &impl Read, room: RoomNum) -> Result<Pos> {
     let mut newest = 0;

@@ -2,7 +2,7 @@
 //! stripped for clients. What another server tells of its room is stripped before a client sees it.
 //! spec: client-server-api#stripped-state, server-server-api#put_matrixfederationv2inviteroomideventid
 
-use ruma::{RoomId, events::StateEventType};
+use ruma::{RoomId, UserId, events::StateEventType};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -11,9 +11,9 @@ use super::{
     state::{self, StateId},
 };
 use crate::{
-    base::json,
+    base::{RoomNum, json},
     error::{Error, Result},
-    store::{Read, rows::EventRow},
+    store::{Read, rows::EventRow, tables},
 };
 
 /// What outsiders are shown of a room.
@@ -48,6 +48,24 @@ fn rows(tx: &impl Read, state: StateId, own: (&str, &str)) -> Result<Vec<EventRo
         out.push(event::row(tx, pos)?);
     }
     Ok(out)
+}
+
+/// An event of those that a room tells outsiders.
+#[derive(serde::Deserialize)]
+pub struct Told {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its state key.
+    pub state_key: String,
+    /// Its content.
+    pub content: Box<RawValue>,
+}
+
+/// What a room that this server is not in has told somebody at its door.
+pub fn told(tx: &impl Read, user: &UserId, room: RoomNum) -> Result<Vec<Told>> {
+    let told = tables::STRIPPED.get(tx, (user.as_str(), room))?;
+    told.map_or_else(|| Ok(Vec::new()), |told| serde_json::from_str(&told).map_err(Error::internal))
 }
 
 /// For the client of somebody who is invited or has knocked by the event in `own`.

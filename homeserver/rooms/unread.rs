@@ -15,7 +15,7 @@ use quick_cache::{Weighter, sync::Cache};
 use ruma::{
     OwnedUserId, UInt, UserId,
     events::StateEventType,
-    push::{FlattenedJson, PushConditionPowerLevelsCtx, PushConditionRoomCtx, Ruleset},
+    push::{Action, AnyPushRuleRef, FlattenedJson, PushConditionPowerLevelsCtx, PushConditionRoomCtx, Ruleset},
     serde::Raw,
 };
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,8 @@ pub struct Reader<'a> {
     pub rules: &'a Ruleset,
     /// Whom they ignore.
     pub ignored: &'a HashSet<OwnedUserId>,
+    /// Whether a rule of theirs looks for their name.
+    by_name: bool,
     /// Events that may still be judged for this request.
     budget: Cell<usize>,
 }
@@ -70,7 +72,11 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader at the beginning of a request.
     pub fn new(user: &'a UserId, rules: &'a Ruleset, ignored: &'a HashSet<OwnedUserId>) -> Self {
-        Self { user, rules, ignored, budget: MAX_JUDGED.into() }
+        Self { user, rules, ignored, by_name: looks_for_name(rules), budget: MAX_JUDGED.into() }
+    }
+
+    fn ignores(&self, user: &str) -> bool {
+        self.ignored.iter().any(|ignored| ignored.as_str() == user)
     }
 }
 
@@ -134,13 +140,47 @@ pub struct Unread {
 }
 
 /// What judging an event needs, which is the same for every reader.
-struct Judged {
-    sender: String,
-    state_key: Option<String>,
-    kind: String,
-    thread: String,
+pub struct Judged {
+    /// Who sent it.
+    pub sender: String,
+    /// Its state key.
+    pub state_key: Option<String>,
+    /// Its type.
+    pub kind: String,
+    /// The thread that it is in.
+    pub thread: String,
     redacts: Option<String>,
     flat: FlattenedJson,
+}
+
+impl Judged {
+    /// Whether it takes back what another one said.
+    pub fn is_redaction(&self) -> bool {
+        self.redacts.is_some()
+    }
+}
+
+/// What rules look at beside the event: the same for everybody in a room but for their name.
+pub struct Surroundings {
+    joined: UInt,
+    levels: Option<PushConditionPowerLevelsCtx>,
+}
+
+impl Surroundings {
+    /// Those of a room as it stands; of one that was never entered nothing is known.
+    pub fn of(tx: &impl Read, room: &Room) -> Result<Self> {
+        let levels = if room.row.state == 0 { None } else { Powers::of(tx, room)?.for_push() };
+        Ok(Self { joined: UInt::new_saturating(room.row.joined), levels })
+    }
+
+    fn around(&self, tx: &impl Read, room: &Room, reader: &Reader<'_>) -> Result<PushConditionRoomCtx> {
+        let name = if reader.by_name { name(tx, room, reader.user)? } else { reader.user.to_string() };
+        let context = PushConditionRoomCtx::new(room.id().to_owned(), self.joined, reader.user.to_owned(), name);
+        Ok(match &self.levels {
+            Some(levels) => context.with_power_levels(levels.clone()),
+            None => context,
+        })
+    }
 }
 
 impl Unread {
@@ -205,12 +245,12 @@ impl Unread {
         places.reverse();
         let context = std::cell::OnceCell::new();
         for (order, place) in &places {
-            let judged = self.judged(tx, room, place)?;
+            let judged = self.judged(tx, room, place.event)?;
             let context = || -> Result<&PushConditionRoomCtx> {
                 match context.get() {
                     Some(context) => Ok(context),
                     None => {
-                        let made = self::context(tx, room, reader.user)?;
+                        let made = Surroundings::of(tx, room)?.around(tx, room, reader)?;
                         Ok(context.get_or_init(|| made))
                     }
                 }
@@ -222,14 +262,33 @@ impl Unread {
         Ok(())
     }
 
-    fn judged(&self, tx: &impl Read, room: &Room, place: &Place) -> Result<Arc<Judged>> {
-        self.flat.get_or_insert_with(&place.event, || {
-            let row = event::row(tx, place.event)?;
+    /// What rules have done about an event for somebody who is there to be notified; None if nothing.
+    pub fn actions(
+        &self,
+        tx: &impl Read,
+        room: &Room,
+        event: Pos,
+        reader: &Reader<'_>,
+        around: &Surroundings,
+    ) -> Result<Option<Vec<Action>>> {
+        let judged = self.judged(tx, room, event)?;
+        if judged.sender == reader.user.as_str() || reader.ignores(&judged.sender) {
+            return Ok(None);
+        }
+        let context = around.around(tx, room, reader)?;
+        let rule = deciding(reader.rules, &judged.flat, &context).filter(|rule| rule.triggers_notification());
+        Ok(rule.map(|rule| rule.actions().to_vec()))
+    }
+
+    /// What an event is to judge.
+    pub fn judged(&self, tx: &impl Read, room: &Room, event: Pos) -> Result<Arc<Judged>> {
+        self.flat.get_or_insert_with(&event, || {
+            let row = event::row(tx, event)?;
             let slices = Slices::of(&row)?;
             Ok(Arc::new(Judged {
                 thread: threads::of(tx, room.num, &slices)?.unwrap_or_else(|| MAIN.to_owned()),
                 redacts: redacted(&slices),
-                flat: flatten(&slices)?,
+                flat: flatten(&slices, room.id().as_str(), &row.id)?,
                 sender: slices.sender.into_owned(),
                 state_key: slices.state_key.map(|key| key.into_owned()),
                 kind: slices.kind.into_owned(),
@@ -272,7 +331,7 @@ fn judge<'c>(
         }
         return Ok(());
     }
-    if reader.ignored.iter().any(|user| user.as_str() == event.sender) && event.state_key.is_none() {
+    if reader.ignores(&event.sender) && event.state_key.is_none() {
         return Ok(());
     }
     let Some(highlight) = notifies(reader.rules, &event.flat, context()?) else { return Ok(()) };
@@ -287,13 +346,28 @@ fn judge<'c>(
 
 /// Whether rules say that an event as it is stored notifies, and if so, whether it highlights.
 pub fn verdict(rules: &Ruleset, event: &Slices<'_>, context: &PushConditionRoomCtx) -> Result<Option<bool>> {
-    Ok(notifies(rules, &flatten(event)?, context))
+    Ok(notifies(rules, &flatten(event, context.room_id.as_str(), "")?, context))
 }
 
 /// Whether rules say that an event notifies, and if so, whether it highlights.
 fn notifies(rules: &Ruleset, event: &FlattenedJson, context: &PushConditionRoomCtx) -> Option<bool> {
-    let rule = rules.iter().find(|rule| at_once(rule.applies(event, context)).unwrap_or(false))?;
+    let rule = deciding(rules, event, context)?;
     rule.triggers_notification().then(|| rule.triggers_highlight())
+}
+
+/// The rule that decides about an event.
+fn deciding<'r>(
+    rules: &'r Ruleset,
+    event: &FlattenedJson,
+    context: &PushConditionRoomCtx,
+) -> Option<AnyPushRuleRef<'r>> {
+    rules.iter().find(|rule| at_once(rule.applies(event, context)).unwrap_or(false))
+}
+
+/// Whether a rule is about the name of whose it is.
+fn looks_for_name(rules: &Ruleset) -> bool {
+    let rules = rules.override_.iter().chain(&rules.underride);
+    rules.flat_map(|rule| &rule.conditions).any(|condition| condition.kind() == "contains_display_name")
 }
 
 /// The outcome of a future that has nothing to wait for.
@@ -304,21 +378,15 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-fn context(tx: &impl Read, room: &Room, user: &UserId) -> Result<PushConditionRoomCtx> {
+/// What somebody is called in a room. Who has no name there is never called by it.
+fn name(tx: &impl Read, room: &Room, user: &UserId) -> Result<String> {
     #[derive(Deserialize)]
     struct Member {
         displayname: Option<String>,
     }
     let member = room.state_event(tx, &StateEventType::RoomMember, user.as_str())?;
     let name = member.and_then(|event| event.content_as::<Member>()?.displayname);
-    let name = name.unwrap_or_else(|| user.localpart().to_owned());
-    let count = UInt::new_saturating(room.row.joined);
-    let context = PushConditionRoomCtx::new(room.id().to_owned(), count, user.to_owned(), name);
-    let levels: Option<PushConditionPowerLevelsCtx> = Powers::of(tx, room)?.for_push();
-    Ok(match levels {
-        Some(levels) => context.with_power_levels(levels),
-        None => context,
-    })
+    Ok(name.filter(|name| !name.is_empty()).unwrap_or_else(|| user.to_string()))
 }
 
 fn was_joined(tx: &impl Read, before: state::StateId, user: &UserId) -> Result<bool> {
@@ -341,10 +409,13 @@ fn redacted(event: &Slices<'_>) -> Option<String> {
 }
 
 /// The part of an event that push rules can look at.
-fn flatten(event: &Slices<'_>) -> Result<FlattenedJson> {
+fn flatten(event: &Slices<'_>, room_id: &str, event_id: &str) -> Result<FlattenedJson> {
     #[derive(Serialize)]
     struct Visible<'a> {
         content: &'a RawValue,
+        event_id: &'a str,
+        room_id: &'a str,
+        origin_server_ts: u64,
         sender: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         state_key: Option<&'a str>,
@@ -353,6 +424,9 @@ fn flatten(event: &Slices<'_>) -> Result<FlattenedJson> {
     }
     let raw = json::to_raw(&Visible {
         content: event.content,
+        event_id,
+        room_id,
+        origin_server_ts: event.origin_server_ts,
         sender: &event.sender,
         state_key: event.state_key.as_deref(),
         kind: &event.kind,

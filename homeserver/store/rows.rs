@@ -17,8 +17,10 @@ use crate::{
 };
 
 mod events;
+mod push;
 
 pub use events::{ChildRow, EventRow, Place, Standing};
+pub use push::{Outcome, PushedRow, PusherRow, PusherStateRow};
 
 /// A value that can be stored.
 pub trait Row: Sized {

@@ -5,9 +5,9 @@ use super::{
     rows::client,
     rows::{
         AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow,
-        GapRow, Layer, MediaRow, MemberRow, Outgoing, Place, ReceiptRow, RegistrationTokenRow, RemoteListRow,
-        RemoteMediaRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow, ThreadRow, TokenRow, UnreadRow,
-        UserRow,
+        GapRow, Layer, MediaRow, MemberRow, Outgoing, Place, PushedRow, PusherRow, PusherStateRow, ReceiptRow,
+        RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow,
+        ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -47,7 +47,8 @@ tables! {
     IDENTITY: Str => String;
     /// `schema`; `pos`, the newest position; `indexed`, up to where what was said can be searched;
     /// `outgoing_seen`, up to where the log of what others are to be
-    /// told was gone through; `outgoing_trimmed`, up to where it was taken away.
+    /// told was gone through; `outgoing_trimmed`, up to where it was taken away; `push_seen`, up to where
+    /// pushers have been thought of.
     COUNTERS: Str => u64;
 
     /// Local accounts: localpart.
@@ -72,6 +73,14 @@ tables! {
     ACCOUNT_DATA_SIZES: Str => u64;
     /// Filters as JSON: (user ID, filter ID).
     FILTERS: (Str, Str) => String;
+    /// Pushers: (user ID, pusher's ID).
+    PUSHERS: (Str, Str) => PusherRow;
+    /// Who has a pusher: (pusher's ID, user ID).
+    PUSHER_OWNERS: (Str, Str) => ();
+    /// How it stands with a pusher, if there is anything to say: (user ID, pusher's ID).
+    PUSHER_STATES: (Str, Str) => PusherStateRow;
+    /// What a pusher was told of late: (user ID, pusher's ID, number).
+    PUSHED: (Str, Str, u64) => PushedRow;
     /// What a device's transaction ID led to: (day, user ID, device ID, scope and transaction ID). The
     /// day comes first, so that what is old lies together.
     TRANSACTIONS: (u64, Str, Str, Str) => String;

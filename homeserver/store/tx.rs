@@ -97,6 +97,10 @@ pub struct Wake {
     pub users: BTreeSet<OwnedUserId>,
     /// People who came into (true) or went out of (false) a room.
     pub members: BTreeMap<(OwnedUserId, RoomNum), bool>,
+    /// People who were invited to a room.
+    pub invited: BTreeSet<(OwnedUserId, RoomNum)>,
+    /// People whose pushers changed.
+    pub pushers: BTreeSet<OwnedUserId>,
     /// People whose sessions ended.
     pub signed_out: BTreeSet<OwnedUserId>,
     /// The store was opened anew: any room and anybody's data may be other than was told.
@@ -114,6 +118,8 @@ impl Wake {
         self.touched.extend(other.touched);
         self.users.extend(other.users);
         self.members.extend(other.members);
+        self.invited.extend(other.invited);
+        self.pushers.extend(other.pushers);
         self.signed_out.extend(other.signed_out);
         self.anew |= other.anew;
         self.devices.extend(other.devices);

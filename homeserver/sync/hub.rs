@@ -45,7 +45,8 @@ pub struct Hub {
     pub(super) lazy: lazy::Cache,
     pub(super) sliding: sliding::Memory,
     pub(super) heavy: Arc<Semaphore>,
-    pub(super) unread: Unread,
+    /// What people have not read.
+    pub unread: Arc<Unread>,
 }
 
 impl Hub {
@@ -62,7 +63,7 @@ impl Hub {
             lazy: lazy::Cache::new(memory / 4 - memory / 16),
             sliding: sliding::Memory::new(memory / 4),
             heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
-            unread: Unread::new(memory / 4),
+            unread: Arc::new(Unread::new(memory / 4)),
         }
     }
 

@@ -6,6 +6,7 @@ mod accounts;
 mod federation;
 mod moderation;
 mod notices;
+mod pushers;
 mod removal;
 mod reports;
 mod rooms;
@@ -41,6 +42,7 @@ pub fn routes(router: &mut Router) {
     reports::routes(router);
     notices::routes(router);
     federation::routes(router);
+    pushers::routes(router);
     server::routes(router);
 }
 
