@@ -182,6 +182,7 @@ async fn catch_up(app: &Arc<App>) -> error::Result<()> {
     let typing = app.store.read(|tx| store::tables::IDENTITY.get(tx, TYPING))?;
     let rooms = typing.and_then(|rooms| serde_json::from_str::<Vec<base::RoomNum>>(&rooms).ok());
     app.hub.typing.ended(&rooms.unwrap_or_default());
+    app.federation.resume_partial()?;
     let arrivals = app.federation.arrivals.clone();
     tokio::spawn(async move {
         if let Err(error) = arrivals.resume().await {

@@ -17,6 +17,7 @@ mod federation_forks;
 mod federation_hostile;
 mod federation_joins;
 mod federation_outbox;
+mod federation_partial;
 mod federation_policy;
 mod federation_spaces;
 mod federation_talk;

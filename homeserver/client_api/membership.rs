@@ -175,6 +175,8 @@ pub(super) struct Act {
 
 pub(super) async fn change(app: &App, session: Session, room: OwnedRoomId, act: Act) -> Result<()> {
     session.may_act()?;
+    // What they are to the room is part of what allows it.
+    app.federation.whole(&room, &session.user).await?;
     if act.membership == MembershipState::Invite && !app.me.owns(&act.target) {
         let Act { target, reason, more, .. } = act;
         let invite = Invite { room, sender: session.user, target, reason, more };
@@ -234,6 +236,7 @@ pub(super) async fn put_out(
 ) -> Result<()> {
     session.may_act()?;
     app.limits.take(Bucket::Message, &session.user)?;
+    app.federation.whole(&room, &session.user).await?;
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {
         let mut room = Room::of_member(tx, &room, &session.user)?;

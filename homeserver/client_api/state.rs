@@ -24,7 +24,7 @@ use crate::{
         Room, aliases,
         draft::{self, Draft},
         event::{self, Slices},
-        history, inviting, state, timeline,
+        history, inviting, partial, state, timeline,
         timeline::View,
     },
     store::{Read, WriteTx},
@@ -46,6 +46,10 @@ pub async fn set_state(
 /// Sets state. What is so already is not said again: the answer is the event that said it.
 pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) -> Result<OwnedEventId> {
     app.limits.take(Bucket::Message, &session.user)?;
+    if draft.kind == TimelineEventType::RoomMember && draft.state_key.as_deref() != Some(session.user.as_str()) {
+        // What they are to the room is part of what allows it.
+        app.federation.whole(&room, &session.user).await?;
+    }
     if let Some(invite) = invite_elsewhere(app, session, &room, &draft) {
         return app.federation.invite(invite).await;
     }
@@ -113,6 +117,7 @@ pub async fn all_state(
     session: Session,
     request: get_state_events::v3::Request,
 ) -> Result<get_state_events::v3::Response> {
+    app.federation.whole(&request.room_id, &session.user).await?;
     let events = blocking(move || {
         app.store.read(|tx| {
             let room = known(tx, &request.room_id)?;
@@ -156,6 +161,7 @@ pub async fn member_events(
     request: get_member_events::v3::Request,
 ) -> Result<get_member_events::v3::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
+    app.federation.whole(&request.room_id, &session.user).await?;
     let events = blocking(move || {
         app.store.read(|tx| {
             let room = known(tx, &request.room_id)?;
@@ -163,7 +169,7 @@ pub async fn member_events(
             if let Some(token) = &request.at {
                 let asked = timeline::parse_token(token)?;
                 if at == room.row.state {
-                    at = timeline::state_at(tx, room.num, asked)?;
+                    at = timeline::state_at(tx, room.num, partial::known_at(&room, asked))?;
                 }
             }
             let wanted = |asked: &Option<MembershipState>, is: &str| asked.as_ref().map(|asked| asked.as_str() == is);
@@ -190,6 +196,7 @@ pub async fn joined_members(
         displayname: Option<String>,
         avatar_url: Option<ruma::OwnedMxcUri>,
     }
+    app.federation.whole(&request.room_id, &session.user).await?;
     let joined = blocking(move || {
         app.store.read(|tx| {
             let room = Room::of_member(tx, &request.room_id, &session.user)?;

@@ -165,7 +165,7 @@ fn gap_after(tx: &impl Read, room: &RoomId, ts: u64) -> Result<Option<i64>> {
         }
         // A gap that something stands before is the one only if that was sent earlier.
         let behind = match gap.row.after {
-            Some(after) => timeline::last(tx, room.num, after)?,
+            Some(after) => timeline::back(tx, room.num, i64::MIN, after, 1)?.pop(),
             None => None,
         };
         match behind {

@@ -1,75 +1,162 @@
-//! Events from other servers, checked for who sent them: the keys of all in one go, the signatures away
-//! from where requests are answered.
+//! Events from other servers, checked for who sent them: the keys of all in one go, the signatures many at
+//! once and away from where requests are answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ruma::room_version_rules::RoomVersionRules;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinSet};
 
-use super::keyring::{At, Keyring, Wanted};
+use super::keyring::{At, Keyring, Keys, Wanted};
 use crate::{
     base::clock,
     error::{Error, Result},
     rooms::pdu::{self, Checked, Parsed},
 };
 
+/// Events that one thread checks at a time.
+const CHUNK: usize = 128;
+
 /// Checks signatures, on so many threads at once as there are processors. Clones share them.
 #[derive(Clone)]
 pub struct Checker {
     keyring: Keyring,
     threads: Arc<Semaphore>,
+    count: usize,
 }
 
 impl Checker {
     /// With these keys.
     pub fn new(keyring: Keyring) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { keyring, threads: Arc::new(Semaphore::new(threads)) }
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { keyring, threads: Arc::new(Semaphore::new(count)), count }
     }
 
-    /// Those of some events that are events of a room with these rules, and are signed; in their order.
+    /// Those of some events that are events of a room with these rules, and are signed; in their order. Each
+    /// is held parsed only while it is looked at, as there may be very many.
     pub async fn check(&self, events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Vec<Checked>> {
+        let total = events.len();
+        // 1. Whose keys are wanted.
         let reading = rules.clone();
-        let parsed = self.work(move || parse_all(&events, &reading)).await?;
-        let checked = self.verify(parsed, rules).await?;
-        Ok(checked.into_iter().filter_map(|checked| told(checked).ok()).collect())
+        let read = self.in_chunks(events, move |chunk| (Signers::of(&chunk, &reading), chunk)).await?;
+        let (mut all, mut events) = (Signers::default(), Vec::with_capacity(total));
+        for (signers, chunk) in read {
+            all.add(signers);
+            events.extend(chunk);
+        }
+        // 2. The keys, all together.
+        let keys = Arc::new(self.keys(&all).await?);
+        // 3. The signatures.
+        let rules = rules.clone();
+        let checked = self.in_chunks(events, move |chunk| verify_all(chunk, &keys, &rules)).await?;
+        Ok(checked.into_iter().flatten().collect())
     }
 
     /// What comes of each of some events whose format is right.
     pub async fn verify(&self, events: Vec<Parsed>, rules: &RoomVersionRules) -> Result<Vec<Result<Checked>>> {
-        let (mut wanted, mut latest) = (Wanted::new(), 0);
+        let mut all = Signers::default();
         for event in &events {
-            latest = latest.max(sent_at(event));
-            for (server, ids) in event.signers(rules) {
-                wanted.entry(server).or_default().extend(ids);
-            }
+            all.note(event, rules);
         }
-        let keys = self.keyring.gather(&wanted, At::Time(latest.min(clock::now_ms()))).await?;
-        let rules = rules.clone();
-        self.work(move || {
-            let verify = |event: Parsed| {
-                let keys = keys.valid_at(&event.signers(&rules), At::Time(sent_at(&event)));
-                event.verify(&keys, &rules)
-            };
-            events.into_iter().map(verify).collect()
-        })
-        .await
-    }
-
-    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let (keys, rules) = (self.keys(&all).await?, rules.clone());
         // It is never closed.
         let _thread = self.threads.clone().acquire_owned().await.ok();
+        let work = move || events.into_iter().map(|event| verify(event, &keys, &rules)).collect();
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+    }
+
+    async fn keys(&self, signers: &Signers) -> Result<Keys> {
+        self.keyring.gather(&signers.wanted, At::Time(signers.latest.min(clock::now_ms()))).await
+    }
+
+    /// Does work on all items, a chunk at a time. The results keep the order of the items.
+    async fn in_chunks<I, O>(
+        &self,
+        items: Vec<I>,
+        work: impl Fn(Vec<I>) -> O + Clone + Send + 'static,
+    ) -> Result<Vec<O>>
+    where
+        I: Send + 'static,
+        O: Send + 'static,
+    {
+        let mut chunks = Vec::with_capacity(items.len().div_ceil(CHUNK));
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            chunks.push(items.by_ref().take(CHUNK).collect::<Vec<I>>());
+        }
+        let wanted = chunks.len().min(self.count);
+        let queue = Arc::new(Mutex::new(chunks.into_iter().enumerate()));
+        let mut threads = JoinSet::new();
+        for _ in 0..wanted {
+            let (queue, work, places) = (queue.clone(), work.clone(), self.threads.clone());
+            threads.spawn(async move {
+                let mut done = Vec::new();
+                loop {
+                    let _thread = places.clone().acquire_owned().await.ok();
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((index, chunk)) = next else { return Ok::<_, Error>(done) };
+                    let work = work.clone();
+                    let worked = tokio::task::spawn_blocking(move || work(chunk)).await.map_err(Error::internal)?;
+                    done.push((index, worked));
+                }
+            });
+        }
+        let mut done = Vec::new();
+        while let Some(part) = threads.join_next().await {
+            done.extend(part.map_err(Error::internal)??);
+        }
+        done.sort_by_key(|(index, _)| *index);
+        Ok(done.into_iter().map(|(_, result)| result).collect())
     }
 }
 
-fn parse_all(events: &[Box<RawValue>], rules: &RoomVersionRules) -> Vec<Parsed> {
-    events.iter().filter_map(|event| told(pdu::parse(event, rules)).ok()).collect()
+/// Who has to have signed some events, and when the last of those was sent.
+#[derive(Default)]
+struct Signers {
+    wanted: Wanted,
+    latest: u64,
 }
 
-fn told<T>(outcome: Result<T>) -> Result<T> {
-    outcome.inspect_err(|error| tracing::debug!(%error, "an event of another server is left out"))
+impl Signers {
+    fn of(events: &[Box<RawValue>], rules: &RoomVersionRules) -> Self {
+        let mut out = Self::default();
+        for event in events {
+            if let Ok(parsed) = pdu::parse(event, rules) {
+                out.note(&parsed, rules);
+            }
+        }
+        out
+    }
+
+    fn note(&mut self, event: &Parsed, rules: &RoomVersionRules) {
+        self.latest = self.latest.max(sent_at(event));
+        for (server, ids) in event.signers(rules) {
+            self.wanted.entry(server).or_default().extend(ids);
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.latest = self.latest.max(other.latest);
+        for (server, ids) in other.wanted {
+            self.wanted.entry(server).or_default().extend(ids);
+        }
+    }
+}
+
+fn verify_all(events: Vec<Box<RawValue>>, keys: &Keys, rules: &RoomVersionRules) -> Vec<Checked> {
+    let mut out = Vec::with_capacity(events.len());
+    for event in events {
+        match pdu::parse(&event, rules).and_then(|parsed| verify(parsed, keys, rules)) {
+            Ok(checked) => out.push(checked),
+            Err(error) => tracing::debug!(%error, "an event of another server is left out"),
+        }
+    }
+    out
+}
+
+fn verify(event: Parsed, keys: &Keys, rules: &RoomVersionRules) -> Result<Checked> {
+    let keys = keys.valid_at(&event.signers(rules), At::Time(sent_at(&event)));
+    event.verify(&keys, rules)
 }
 
 fn sent_at(event: &Parsed) -> u64 {

@@ -92,11 +92,25 @@ impl Fetch {
         Self { me, store, remote, checker, policy, filling: Arc::new(Cache::new(BUSY_ROOMS)) }
     }
 
-    /// Judges an event that came from a server, and fetches from there and elsewhere what that takes.
-    pub async fn settle(&self, event: &Arc<Checked>, from: &ServerName) -> Result<Standing> {
+    /// The same as [`Self::settle`], for an event that can't wait: in a partial room it is judged by what is
+    /// known of that.
+    pub async fn settle_now(&self, event: &Arc<Checked>, from: &ServerName) -> Result<Standing> {
+        if let Some(standing) = self.settle(event, from).await? {
+            return Ok(standing);
+        }
+        let state = self.store.read(|tx| Ok(Room::named(tx, event.room_id())?.row.state))?;
+        self.attempt(event, Some(state), from)
+            .await?
+            .map_err(|_| Error::unknown("what is before the event is not known"))
+    }
+
+    /// Judges an event that came from a server, and fetches from there and elsewhere what that takes. None in
+    /// a partial room, if what is before it can't be had so: the state there would be as much as the room
+    /// itself lacks, and is known once that is.
+    pub async fn settle(&self, event: &Arc<Checked>, from: &ServerName) -> Result<Option<Standing>> {
         // First only what is before it, as long as that is not much.
         let lacks = match self.attempt(event, None, from).await? {
-            Ok(standing) => return Ok(standing),
+            Ok(standing) => return Ok(Some(standing)),
             Err(lacks) => lacks,
         };
         tracing::debug!(event = %event.id(), room = %event.room_id(), lacking = lacks.len(), "events before one are missing");
@@ -105,7 +119,7 @@ impl Fetch {
             // One that can't be judged leaves a gap, which the next one then has the state for.
             let before = Arc::new(before);
             let judged = match self.attempt(&before, None, from).await {
-                Ok(Err(_)) if ends < MAX_ENDS => {
+                Ok(Err(_)) if ends < MAX_ENDS && !self.is_partial(event.room_id())? => {
                     ends += 1;
                     self.judge(&before, from).await.map(drop)
                 }
@@ -115,7 +129,14 @@ impl Fetch {
                 tracing::debug!(event = %before.id(), %error, "an event before one can't be judged");
             }
         }
-        self.judge(event, from).await
+        if self.is_partial(event.room_id())? {
+            return Ok(self.attempt(event, None, from).await?.ok());
+        }
+        self.judge(event, from).await.map(Some)
+    }
+
+    fn is_partial(&self, room: &RoomId) -> Result<bool> {
+        self.store.read(|tx| Ok(Room::named(tx, room)?.is_partial()))
     }
 
     /// Judges events of one room, in their order, all in one job. What comes of each: none for one that

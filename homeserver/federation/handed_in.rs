@@ -5,7 +5,7 @@
 use ruma::{RoomVersionId, ServerName};
 use serde_json::value::RawValue;
 
-use super::{Federation, handed_over};
+use super::Federation;
 use crate::{
     base::Pos,
     error::{Error, Result},
@@ -53,7 +53,7 @@ impl Federation {
         })?;
         // 3. It is signed by who has to.
         let rules = crate::rooms::room::rules(&version)?;
-        let (mut checked, _) = handed_over::check(&self.keyring, vec![event], &rules).await?;
+        let mut checked = self.checker.check(vec![event], &rules).await?;
         let event =
             checked.pop().ok_or_else(|| Error::invalid_param("the event is not signed by who has to sign it"))?;
         // 4. The room's rules allow it.

@@ -18,10 +18,11 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomVersionId, ServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName};
 use serde_json::value::RawValue;
 use tokio::{
     sync::{OnceCell, oneshot},
+    task::JoinSet,
     time::{Instant, timeout_at},
 };
 
@@ -35,7 +36,7 @@ use crate::{
         servers,
     },
     store::{
-        ReadTx, Store, WriteTx,
+        Flow, ReadTx, Store, WriteTx,
         rows::{ArrivedRow, Standing},
         tables,
     },
@@ -46,6 +47,8 @@ const MAX_PDUS: usize = 50;
 /// Events of one server, and of all, that wait to be judged.
 const MAX_OF_ORIGIN: usize = 200;
 const MAX_WAITING: usize = 20_000;
+/// Events that are written down to be judged later, at most.
+const MAX_KEPT: u64 = 20_000;
 /// Transactions whose answers are remembered, for when they are sent again.
 const REMEMBERED: usize = 4_000;
 /// How long a server waits for the verdicts on its events. What takes longer is written down and judged
@@ -83,13 +86,14 @@ struct Queues {
 struct Job {
     event: Arc<Checked>,
     origin: OwnedServerName,
-    done: oneshot::Sender<Result<Standing>>,
+    done: oneshot::Sender<Result<Option<Standing>>>,
 }
 
 /// An event whose verdict somebody waits for.
 struct Waiting {
     event: Arc<Checked>,
-    done: oneshot::Receiver<Result<Standing>>,
+    /// What it is; none if that can't be said while its room is partial.
+    done: oneshot::Receiver<Result<Option<Standing>>>,
 }
 
 impl Inbound {
@@ -147,7 +151,7 @@ impl Inbound {
         }
         // 3.
         let until = Instant::now() + PATIENCE;
-        let mut late = Vec::new();
+        let (mut late, mut held) = (Vec::new(), Vec::new());
         for (id, mut wait) in waiting {
             let outcome = match timeout_at(until, &mut wait.done).await {
                 Ok(outcome) => outcome.map_err(Error::internal)?,
@@ -159,25 +163,32 @@ impl Inbound {
             };
             let outcome = match outcome {
                 // A rejected event is no error. spec: server-server-api#rejection
-                Ok(_) => Ok(()),
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => {
+                    held.push(wait.event);
+                    Ok(())
+                }
                 // Ours to mend, and theirs to send again.
                 Err(error) if error.cause().is_some() => return Err(error),
                 Err(error) => Err(error.message().to_owned()),
             };
             results.insert(id, outcome);
         }
+        self.keep(origin, &held).await?;
         self.keep_late(origin, late).await?;
         Ok(results)
     }
 
-    /// Writes down what will be judged later: it is ours from now on.
-    async fn keep_late(&self, origin: &ServerName, late: Vec<Waiting>) -> Result<()> {
-        if late.is_empty() {
-            return Ok(());
+    /// Writes events down that will be judged later, and returns where. 429 if there are too many.
+    async fn keep(&self, origin: &ServerName, events: &[Arc<Checked>]) -> Result<Vec<Pos>> {
+        if events.is_empty() {
+            return Ok(Vec::new());
         }
-        tracing::info!(%origin, events = late.len(), "events from {origin} take long and are judged later");
-        let rows: Vec<ArrivedRow> = late.iter().map(|wait| arrived(origin, &wait.event)).collect();
+        let rows: Vec<ArrivedRow> = events.iter().map(|event| arrived(origin, event)).collect();
         let write = move |tx: &WriteTx| {
+            if tables::ARRIVED.len(tx)? >= MAX_KEPT {
+                return Err(Error::limited(Duration::from_secs(60)));
+            }
             let mut out = Vec::with_capacity(rows.len());
             for row in &rows {
                 let pos = tx.next_pos();
@@ -186,7 +197,17 @@ impl Inbound {
             }
             Ok(out)
         };
-        for (pos, wait) in self.0.store.write(write).await?.into_iter().zip(late) {
+        self.0.store.write(write).await
+    }
+
+    /// Writes down what will be judged later: it is ours from now on.
+    async fn keep_late(&self, origin: &ServerName, late: Vec<Waiting>) -> Result<()> {
+        if late.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(%origin, events = late.len(), "events from {origin} take long and are judged later");
+        let events: Vec<Arc<Checked>> = late.iter().map(|wait| wait.event.clone()).collect();
+        for (pos, wait) in self.keep(origin, &events).await?.into_iter().zip(late) {
             tokio::spawn(self.clone().forget(pos, wait));
         }
         Ok(())
@@ -196,6 +217,8 @@ impl Inbound {
     async fn forget(self, pos: Pos, wait: Waiting) {
         let is_ours_to_mend = |error: &Error| error.cause().is_some();
         match wait.done.await {
+            // It stays until its room is whole.
+            Ok(Ok(None)) => return,
             Ok(outcome) if !outcome.as_ref().is_err_and(is_ours_to_mend) => {}
             _ => return,
         }
@@ -206,24 +229,45 @@ impl Inbound {
 
     /// Goes on with what was written down before the server last stopped.
     pub async fn resume(&self) -> Result<()> {
-        let rows = self.0.store.read(|tx| tables::ARRIVED.collect(tx, 0.., |pos, row| (pos, row)))?;
-        for (pos, row) in rows {
-            let raw = json::raw(row.event)?;
-            let rules =
-                pdu::room_of(&raw).map(|id| self.0.store.read(|tx| Ok(Room::find(tx, &id)?.map(|room| room.rules()))));
-            let checked = match rules.transpose()?.flatten() {
-                Some(rules) => self.0.checker.check(vec![raw], &rules).await?.pop(),
-                None => None,
-            };
-            match (checked, ServerName::parse(&row.origin)) {
-                (Some(event), Ok(origin)) => {
-                    let wait = self.queue(&origin, event)?;
-                    tokio::spawn(self.clone().forget(pos, wait));
+        self.resume_in(None).await
+    }
+
+    /// Judges what was written down to be judged later, in one room or in all, a few at a time.
+    pub async fn resume_in(&self, room: Option<&RoomId>) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let mut rows = Vec::new();
+            self.0.store.read(|tx| {
+                tables::ARRIVED.scan(tx, after + 1.., |pos, row| {
+                    rows.push((pos, row));
+                    Ok(if rows.len() < MAX_PDUS { Flow::Next } else { Flow::Stop })
+                })
+            })?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = *last;
+            let mut judging = JoinSet::new();
+            for (pos, row) in rows {
+                let raw = json::raw(row.event)?;
+                let id = pdu::room_of(&raw);
+                if room.is_some() && id.as_deref() != room {
+                    continue;
                 }
-                _ => drop(self.0.store.write(move |tx| tables::ARRIVED.remove(tx, pos)).await?),
+                match self.again(raw, id, &row.origin).await? {
+                    Some(wait) => drop(judging.spawn(self.clone().forget(pos, wait))),
+                    None => drop(self.0.store.write(move |tx| tables::ARRIVED.remove(tx, pos)).await?),
+                }
             }
+            while judging.join_next().await.is_some() {}
         }
-        Ok(())
+    }
+
+    /// Lets an event that was written down be judged. None if it is none any more.
+    async fn again(&self, raw: Box<RawValue>, room: Option<OwnedRoomId>, origin: &str) -> Result<Option<Waiting>> {
+        let (Some(room), Ok(origin)) = (room, ServerName::parse(origin)) else { return Ok(None) };
+        let rules = self.0.store.read(|tx| Ok(Room::find(tx, &room)?.map(|room| room.rules())))?;
+        let Some(rules) = rules else { return Ok(None) };
+        let checked = self.0.checker.check(vec![raw], &rules).await?.pop();
+        checked.map(|event| self.queue(&origin, event)).transpose()
     }
 
     /// Takes an invite or a knock of somebody of ours back, if that is what an event does: the one kind that
@@ -311,7 +355,7 @@ impl Inbound {
             let mut judged = judged.unwrap_or_default().into_iter();
             for job in jobs {
                 let outcome = match judged.next() {
-                    Some(Ok(Some(standing))) => Ok(standing),
+                    Some(Ok(Some(standing))) => Ok(Some(standing)),
                     Some(Err(error)) => Err(error),
                     Some(Ok(None)) | None => self.settle(&job).await,
                 };
@@ -327,7 +371,7 @@ impl Inbound {
     }
 
     /// Judges one event in a task of its own: whatever happens in it, the room goes on.
-    async fn settle(&self, job: &Job) -> Result<Standing> {
+    async fn settle(&self, job: &Job) -> Result<Option<Standing>> {
         let (fetch, event, origin) = (self.0.fetch.clone(), job.event.clone(), job.origin.clone());
         let settling = tokio::spawn(async move { tokio::time::timeout(MAX_TIME, fetch.settle(&event, &origin)).await });
         match settling.await {

@@ -13,7 +13,7 @@ use ruma::{
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    At, Bounds, Federation, Wanted, handed_over,
+    At, Bounds, Federation, Wanted,
     handshake::{refused, spoken},
 };
 use crate::{
@@ -125,7 +125,7 @@ impl Federation {
             }
         })?;
         let signed = handshake::countersign(&self.me, &brought.event, &rules)?;
-        let (mut checked, _) = handed_over::check(&self.keyring, vec![signed.clone()], &rules).await?;
+        let mut checked = self.checker.check(vec![signed.clone()], &rules).await?;
         let event =
             checked.pop().ok_or_else(|| Error::invalid_param("the invite is not signed by its sender's server"))?;
         self.check_told(&brought, &rules).await?;
@@ -167,8 +167,8 @@ impl Federation {
         if !strict {
             return Ok(());
         }
-        let (checked, wrong) = handed_over::check(&self.keyring, brought.told.clone(), rules).await?;
-        if wrong > 0 || checked.iter().any(|event| event.room_id() != brought.room) {
+        let checked = self.checker.check(brought.told.clone(), rules).await?;
+        if checked.len() < brought.told.len() || checked.iter().any(|event| event.room_id() != brought.room) {
             return Err(Error::invalid_param(
                 "an event of invite_room_state is not signed, in another format than the room has, or of another room",
             ));

@@ -3,10 +3,10 @@
 //! checked, judged, laid down in pieces and opened (`rooms/joining.rs`).
 //! spec: server-server-api#joining-rooms
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use ruma::{
-    OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
     api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
 };
 use serde_json::{Map, value::RawValue};
@@ -26,6 +26,7 @@ use crate::{
         handshake::{self, Asked, Step},
         joining::{self, Entry, Given, Judged, Opening},
         members::{self, Change},
+        partial,
         pdu::Checked,
         room, servers,
     },
@@ -36,6 +37,10 @@ use crate::{
 const PIECE: usize = 100;
 /// Jobs that wait for the writer at once: what other people's requests wait for besides.
 const WINDOW: usize = 4;
+
+/// What says that somebody on another server may know better.
+const VOUCHED_FOR: [&str; 3] =
+    ["M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN", "M_UNABLE_DUE_TO_PARTIAL_STATE"];
 
 /// Somebody of ours who wants into a room, or to its door.
 #[derive(Clone, Debug)]
@@ -61,9 +66,7 @@ impl Federation {
                 Ok(true) => Ok(()),
                 Ok(false) => this.join_elsewhere(&wish, None).await,
                 // Somebody on another server may be able to vouch for them.
-                Err(error) if matches!(error.errcode(), "M_UNABLE_TO_AUTHORISE_JOIN" | "M_UNABLE_TO_GRANT_JOIN") => {
-                    this.join_elsewhere(&wish, Some(error)).await
-                }
+                Err(error) if VOUCHED_FOR.contains(&error.errcode()) => this.join_elsewhere(&wish, Some(error)).await,
                 Err(error) => Err(error),
             }
         });
@@ -77,6 +80,10 @@ impl Federation {
             let Some(mut room) = Room::find(tx, &wish.room)? else { return Ok(false) };
             if !doorstep::is_inside(tx, &me, &room)? {
                 return Ok(false);
+            }
+            // What they were to the room is not known yet, and other servers would ask.
+            if step == Step::Join && room.is_partial() && !members::is_joined(tx, room.num, &wish.user)? {
+                return Err(partial::unable());
             }
             let (sender, membership, reason) = (&*wish.user, step.membership(), wish.reason.clone());
             let change = Change { sender, target: sender, membership, reason, more: Map::new() };
@@ -126,25 +133,31 @@ impl Federation {
     }
 
     /// One handshake with one server.
-    async fn enter(&self, wish: &Wish, server: &ServerName, template: &make_join::Response) -> Result<()> {
+    async fn enter(self: &Arc<Self>, wish: &Wish, server: &ServerName, template: &make_join::Response) -> Result<()> {
         let began = Instant::now();
         let version = spoken(template.room_version.clone())?;
         let (signed, answer) = self.hand_in(wish, server, (&template.event, &version)).await?;
         let answered = began.elapsed();
         let rules = room::rules(&version)?;
         let join = self.taken_in(&signed, answer.event, &version).await?;
-        let (state, lost) = handed_over::check(&self.keyring, answer.state, &rules).await?;
-        let (auth_chain, lost_too) = handed_over::check(&self.keyring, answer.auth_chain, &rules).await?;
-        let given = Given { state, auth_chain, members_omitted: answer.members_omitted };
-        let (room, of, by) = (wish.room.clone(), version.clone(), join.clone());
+        let Answer { state, auth_chain, members_omitted, servers, .. } = answer;
+        let told = state.len() + auth_chain.len();
+        let state = self.checker.check(state, &rules).await?;
+        let auth_chain = self.checker.check(auth_chain, &rules).await?;
+        let given = Given { state, auth_chain, members_omitted };
+        let (room, of, by) = (wish.room.clone(), version.clone(), join.pdu().clone());
         let judging = tokio::task::spawn_blocking(move || joining::judge(given, (&room, &of), &by));
         let judged = judging.await.map_err(Error::internal)??;
-        let (events, left_out) = (judged.events.len(), judged.left_out + lost + lost_too);
+        let events = judged.events.len();
         let checked = began.elapsed();
-        self.lay_down(judged, join, &version).await?;
+        let room = self.begin(&wish.room, &version, members_omitted).await?;
+        match members_omitted {
+            true => self.lay_down_partly(&room, judged, join, (server, servers)).await?,
+            false => self.lay_down(&room, judged, join).await?,
+        }
         let all = began.elapsed();
         tracing::info!(
-            room = %wish.room, %server, events, left_out, ?answered, ?checked, ?all,
+            room = %wish.room, %server, events, left_out = told - events, members_omitted, ?answered, ?checked, ?all,
             "entered {} by {server}: {events} events", wish.room
         );
         Ok(())
@@ -156,7 +169,7 @@ impl Federation {
         let version = spoken(template.room_version.clone())?;
         let (signed, answer) = self.hand_in(wish, server, (&template.event, &version)).await?;
         let join = self.taken_in(&signed, answer.event, &version).await?;
-        match self.fetch.settle(&Arc::new(join), server).await? {
+        match self.fetch.settle_now(&Arc::new(join), server).await? {
             Standing::Accepted => Ok(()),
             _ => Err(Error::forbidden("the room does not allow this join")),
         }
@@ -173,9 +186,10 @@ impl Federation {
         let asked = Asked { room, version, user, step: Step::Join, reason };
         let signed = self.store.read(|tx| handshake::complete(tx, &self.me, template, &asked))?;
         let event = json::raw(signed.json.clone())?;
-        let request = send_join::Request::new(wish.room.clone(), signed.pdu.id.clone(), event);
+        let mut request = send_join::Request::new(wish.room.clone(), signed.pdu.id.clone(), event);
+        request.omit_members = true;
         let incoming = self.remote.stream(Bounds::LARGE, server, request).await.map_err(refused)?;
-        let answer = handed_over::receive(incoming).await?;
+        let answer = handed_over::receive(incoming, handed_over::OF_JOIN).await?;
         Ok((signed, answer))
     }
 
@@ -193,34 +207,77 @@ impl Federation {
             Some(event) => event,
             None => json::raw(signed.json.clone())?,
         };
-        let (mut checked, _) = handed_over::check(&self.keyring, vec![event], &rules).await?;
+        let mut checked = self.checker.check(vec![event], &rules).await?;
         checked.pop().ok_or_else(|| Error::bad_gateway("nobody on the other server has signed this join"))
     }
 
-    /// Writes what was judged, in pieces, and opens it.
-    async fn lay_down(&self, judged: Judged, join: Checked, version: &RoomVersionId) -> Result<()> {
-        let (me, id, of) = (self.me.clone(), join.room_id().to_owned(), version.clone());
+    /// The room that is to be entered. What is thought of its people from an earlier stay is forgotten where
+    /// it does not serve any more.
+    async fn begin(&self, id: &RoomId, version: &RoomVersionId, partly: bool) -> Result<Room> {
+        let (me, id, of) = (self.me.clone(), id.to_owned(), version.clone());
         let room = self.store.write(move |tx| joining::begin(tx, &me, &id, &of)).await?;
+        let num = room.num;
+        let (told, people, lacked) = self.store.read(|tx| {
+            let lacked = partial::of(tx, num)?.is_some();
+            let is_stale = lacked || partly && partial::is_remembered(tx, &room)?;
+            let people = if is_stale { partial::remembered(tx, &self.me, num)? } else { Vec::new() };
+            Ok((servers::told(tx, num)?, people, is_stale))
+        })?;
+        self.in_pieces(Arc::new(told), move |tx, servers| partial::tell(tx, num, servers, false)).await?;
+        self.in_pieces(Arc::new(people), move |tx, people| partial::forget(tx, num, people)).await?;
+        if lacked {
+            self.store.write(move |tx| partial::forgotten(tx, num)).await?;
+        }
+        Ok(room)
+    }
+
+    /// Writes what was judged, in pieces, and opens it.
+    async fn lay_down(&self, room: &Room, judged: Judged, join: Checked) -> Result<()> {
         let (events, num) = (Arc::new(judged.events), room.num);
         self.in_pieces(events, move |tx, events: &[Checked]| joining::lay_events(tx, num, events)).await?;
-        let (ahead, held) = self.store.read(|tx| joining::plan(tx, &self.me, &room, &judged.state))?;
+        let (ahead, held) = self.store.read(|tx| joining::plan(tx, &self.me, room, &judged.state))?;
         self.in_pieces(Arc::new(ahead), move |tx, entries: &[Entry]| joining::lay_state(tx, num, entries)).await?;
         let me = self.me.clone();
-        let opening = move |tx: &WriteTx| {
-            joining::open(tx, &me, num, &Opening { join: &join, held: &held, partial: None }).map(drop)
-        };
+        let opening = move |tx: &WriteTx| joining::open(tx, &me, num, &Opening { join: &join, held: &held }).map(drop);
         self.store.write(opening).await
+    }
+
+    /// The same for a state from which the members were left out: they are fetched afterwards.
+    async fn lay_down_partly(
+        self: &Arc<Self>,
+        room: &Room,
+        judged: Judged,
+        join: Checked,
+        (by, servers): (&ServerName, BTreeSet<OwnedServerName>),
+    ) -> Result<()> {
+        let num = room.num;
+        let state = judged.state.into_iter().map(|(key, id)| (key, Some(id)));
+        let (members, rest): (Vec<Entry>, Vec<Entry>) = state.partition(|(key, _)| key.0 == "m.room.member");
+        let mut told: Vec<OwnedServerName> = servers.into_iter().filter(|server| *server != self.me.name).collect();
+        if !told.iter().any(|server| server == by) {
+            told.push(by.to_owned());
+        }
+        self.in_pieces(Arc::new(judged.events), move |tx, events| joining::lay_events(tx, num, events)).await?;
+        self.in_pieces(Arc::new(rest), move |tx, entries| joining::lay_state(tx, num, entries)).await?;
+        self.in_pieces(Arc::new(told), move |tx, servers| partial::tell(tx, num, servers, true)).await?;
+        let by = by.to_owned();
+        let opening = move |tx: &WriteTx| {
+            partial::open(tx, num, &partial::Opening { join: &join, members: &members, by: &by }).map(drop)
+        };
+        self.store.write(opening).await?;
+        self.complete(num);
+        Ok(())
     }
 
     /// Runs a job for each piece of a list, a few of them waiting for the writer at a time.
     pub(super) async fn in_pieces<T: Send + Sync + 'static>(
         &self,
         items: Arc<Vec<T>>,
-        work: impl Fn(&WriteTx, &[T]) -> Result<()> + Copy + Send + 'static,
+        work: impl Fn(&WriteTx, &[T]) -> Result<()> + Clone + Send + 'static,
     ) -> Result<()> {
         let mut jobs = JoinSet::new();
         for start in (0..items.len()).step_by(PIECE) {
-            let (store, items) = (self.store.clone(), items.clone());
+            let (store, items, work) = (self.store.clone(), items.clone(), work.clone());
             let range = start..(start + PIECE).min(items.len());
             jobs.spawn(async move { store.write(move |tx| work(tx, &items[range.clone()])).await });
             if jobs.len() >= WINDOW

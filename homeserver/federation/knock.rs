@@ -11,7 +11,7 @@ use ruma::{
 use serde_json::value::RawValue;
 
 use super::{
-    Bounds, Federation, handed_over,
+    Bounds, Federation,
     handshake::{Attempts, refused, spoken, versions},
     join::Wish,
 };
@@ -67,7 +67,7 @@ impl Federation {
         let request = send_knock::Request::new(wish.room.clone(), signed.pdu.id, event.clone());
         let answer = self.remote.call_within(Bounds::SMALL, server, request).await.map_err(refused)?;
         let told = pruned(&answer.knock_room_state, &event, &wish.room)?;
-        let (mut checked, _) = handed_over::check(&self.keyring, vec![event], &room::rules(&version)?).await?;
+        let mut checked = self.checker.check(vec![event], &room::rules(&version)?).await?;
         let event = checked.pop().ok_or_else(|| Error::internal("our own knock does not hold"))?;
         let me = self.me.clone();
         let arrive =

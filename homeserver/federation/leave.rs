@@ -9,7 +9,7 @@ use ruma::{
 };
 
 use super::{
-    Bounds, Federation, handed_over,
+    Bounds, Federation,
     handshake::{Attempts, refused, spoken},
     join::Wish,
 };
@@ -103,7 +103,7 @@ impl Federation {
         let event = json::raw(signed.json)?;
         let request = send_leave::Request::new(wish.room.clone(), signed.pdu.id, event.clone());
         self.remote.call_within(Bounds::SMALL, server, request).await.map_err(refused)?;
-        let (mut checked, _) = handed_over::check(&self.keyring, vec![event], &room::rules(&version)?).await?;
+        let mut checked = self.checker.check(vec![event], &room::rules(&version)?).await?;
         checked.pop().ok_or_else(|| Error::internal("our own leave does not hold"))
     }
 }

@@ -21,6 +21,7 @@ pub mod keys;
 mod knock;
 mod leave;
 pub mod outbox;
+mod partial;
 mod peers;
 mod policy;
 mod presence;
@@ -81,6 +82,8 @@ pub struct Federation {
     pub turns: Arc<Turns>,
     /// What they say of rooms that this server is not in.
     spaces: spaces::Spaces,
+    /// Rooms whose members are not all known.
+    lacking: partial::Lacking,
 }
 
 /// What lives in memory only and concerns other servers too.
@@ -121,7 +124,23 @@ impl Federation {
         let arrivals = Inbound::new(me.clone(), store.clone(), checker.clone(), fetch.clone(), turns.clone());
         let inbound = Flights::new(MAX_FROM_SERVER);
         let spaces = spaces::Spaces::default();
-        Ok(Self { me, store, remote, keyring, outbox, edus, keys, checker, fetch, arrivals, inbound, turns, spaces })
+        let lacking = partial::Lacking::default();
+        Ok(Self {
+            me,
+            store,
+            remote,
+            keyring,
+            outbox,
+            edus,
+            keys,
+            checker,
+            fetch,
+            arrivals,
+            inbound,
+            turns,
+            spaces,
+            lacking,
+        })
     }
 }
 

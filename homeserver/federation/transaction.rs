@@ -207,7 +207,7 @@ impl<T: Read> Gathering<'_, T> {
             {
                 self.event(pos)
             }
-            Outgoing::Receipt { room, user, thread } if self.stays(room)?.is_some_and(|row| row.joined > 0) => {
+            Outgoing::Receipt { room, user, thread } if self.stays(room)?.is_some_and(ServerRow::is_in) => {
                 self.receipt(pos, (room, &user, &thread))
             }
             Outgoing::Device { user, device, prev } if self.is_company(&user)? => {

@@ -16,6 +16,7 @@ use super::{
     event::{self, Pdu},
     gaps::{self, Gap},
     outliers::{self, Cited},
+    partial,
     pdu::Checked,
     policy::{self, Policy},
     resolve::{self, IN_WRITER, NEW, Newcomer, OUTSIDE, Outcome},
@@ -65,6 +66,10 @@ pub enum Lacks {
 
 /// Judges an event and writes it into its room.
 pub fn accept(tx: &WriteTx, room: &mut Room, arrival: Arrival<'_>) -> Result<Verdict> {
+    if room.is_partial() {
+        outliers::check_room(room, arrival.event)?;
+        partial::learn(tx, room, arrival.event.pdu())?;
+    }
     let gap = gaps::awaiting(tx, room.num, &arrival.event.pdu().id)?;
     let judged = match judge(tx, room, arrival, gap, IN_WRITER)? {
         Judgement::Is(judged) => *judged,
@@ -244,6 +249,11 @@ fn before(tx: &impl Read, room: &Room, arrival: Arrival<'_>, budget: usize) -> R
     for id in &arrival.event.pdu().prev_events {
         match after(tx, room, id)? {
             Some(state) => states.push(state),
+            None if room.is_partial()
+                && let Some(state) = partial::after_end(tx, room, id)? =>
+            {
+                states.push(Overlay::of(state));
+            }
             None => missing.push(id.clone()),
         }
     }

@@ -8,7 +8,7 @@ use super::{
     event::{self, Pdu},
     gaps, members,
     outgoing::{self, Outgoing},
-    redact, relations,
+    partial, redact, relations,
     resolve::{self, Outcome},
     room::Room,
     state::{self, Overlay, StateId},
@@ -96,7 +96,8 @@ pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry
         room.row.depth = room.row.depth.max(pdu.depth);
     }
     // 3. Its place in the timeline.
-    let state_after = if is_live { room.row.state } else { after };
+    partial::follow(tx, room, old)?;
+    let state_after = if is_live { room.shown() } else { after };
     tables::TIMELINE.put(tx, (room.num, order), &Place { event: pos, state_after })?;
     // 4. What it does to other events.
     redact::meet(tx, room, pos, pdu)?;

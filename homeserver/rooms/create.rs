@@ -169,6 +169,8 @@ pub fn new_room(tx: &WriteTx, id: &RoomId, version: &RoomVersionId) -> Result<Ro
     let num = tx.next_pos();
     tables::ROOM_NUMS.put(tx, id.as_str(), &num)?;
     let row = RoomRow {
+        shown: 0,
+        was_partial: None,
         id: id.to_string(),
         version: version.to_string(),
         state: 0,

@@ -151,7 +151,7 @@ pub fn shown(tx: &impl Read, room: RoomNum, id: &EventId) -> Result<Option<(Pos,
     Ok((row.room == room && row.standing == Standing::Accepted).then_some((pos, row)))
 }
 
-pub(super) fn parse_id(id: &str) -> Result<OwnedEventId> {
+pub fn parse_id(id: &str) -> Result<OwnedEventId> {
     OwnedEventId::try_from(id).map_err(Error::internal)
 }
 

@@ -19,7 +19,7 @@ use super::{
     acl,
     draft::{self, Cited, Draft, Signed},
     event::{self, Pdu},
-    members, pdu, restricted,
+    members, partial, pdu, restricted,
     room::{self, Room},
     servers,
     state::{self, StateId},
@@ -67,6 +67,9 @@ pub fn shared_room(tx: &impl Read, me: &Identity, id: &RoomId, origin: &ServerNa
         return Err(unknown());
     }
     acl::check(tx, &room, origin)?;
+    if room.is_partial() {
+        return Err(partial::unable());
+    }
     Ok(room)
 }
 

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ruma::{
-    OwnedEventId, OwnedServerName, RoomId, RoomVersionId, UserId,
+    OwnedEventId, RoomId, RoomVersionId, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::RoomVersionRules,
     state_res::{check_state_dependent_auth_rules, check_state_independent_auth_rules},
@@ -24,6 +24,7 @@ use super::{
     event::{self, Pdu},
     members,
     pdu::{self, Checked},
+    redact,
     room::{self, Room},
     state::{self, StateId},
 };
@@ -59,7 +60,7 @@ pub struct Judged {
 
 /// Judges what a server hands over for a join. 502 if it can't be the state of that room, or does not
 /// allow the join.
-pub fn judge(given: Given, (room, version): (&RoomId, &RoomVersionId), join: &Checked) -> Result<Judged> {
+pub fn judge(given: Given, (room, version): (&RoomId, &RoomVersionId), join: &Pdu) -> Result<Judged> {
     let rules = room::rules(version)?;
     let partial = given.members_omitted;
     let wanted = state_of(&given.state)?;
@@ -91,11 +92,11 @@ pub fn judge(given: Given, (room, version): (&RoomId, &RoomVersionId), join: &Ch
         return Err(wrong("the room is of another version than was said"));
     }
     // 4. The join is allowed, by what it cites and by the state.
-    check_cited(join.pdu(), &all, &good, &rules).map_err(|error| not_allowed(&error))?;
+    check_cited(join, &all, &good, &rules).map_err(|error| not_allowed(&error))?;
     if partial {
-        add_cited_members(join.pdu(), &all, &mut state);
+        add_cited_members(join, &all, &mut state);
     }
-    check_in_state(join.pdu(), &state, &all, &rules).map_err(|error| not_allowed(&error))?;
+    check_in_state(join, &state, &all, &rules).map_err(|error| not_allowed(&error))?;
     let left_out = total - kept.len();
     let events = kept.into_iter().filter_map(|id| all.remove(&id)).collect();
     Ok(Judged { events, state, left_out })
@@ -217,6 +218,7 @@ pub fn begin(tx: &WriteTx, me: &Identity, id: &RoomId, version: &RoomVersionId) 
 
 /// Writes events that were judged, as outliers. What is there already stays as it is.
 pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<()> {
+    let room = Room::at(tx, num)?;
     for event in events {
         if tables::EVENT_IDS.has(tx, event.id().as_str())? {
             continue;
@@ -235,6 +237,7 @@ pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<()> 
         };
         tables::EVENTS.put(tx, pos, &row)?;
         tables::EVENT_IDS.put(tx, event.id().as_str(), &pos)?;
+        redact::meet(tx, &room, pos, event.pdu())?;
     }
     Ok(())
 }
@@ -282,6 +285,11 @@ pub fn lay_state(tx: &WriteTx, num: RoomNum, entries: &[Entry]) -> Result<()> {
 }
 
 fn with(tx: &WriteTx, before: StateId, entries: &[Entry]) -> Result<StateId> {
+    state::with(tx, before, &numbered(tx, entries)?)
+}
+
+/// Pieces of state by their key's number, with the positions of their events.
+pub(super) fn numbered(tx: &WriteTx, entries: &[Entry]) -> Result<BTreeMap<u64, Pos>> {
     let mut changes = BTreeMap::new();
     for ((kind, key), id) in entries {
         let number = state::key_or_new(tx, kind, key)?;
@@ -293,7 +301,7 @@ fn with(tx: &WriteTx, before: StateId, entries: &[Entry]) -> Result<StateId> {
         };
         changes.insert(number, pos);
     }
-    state::with(tx, before, &changes)
+    Ok(changes)
 }
 
 /// What [`open`] opens.
@@ -302,8 +310,6 @@ pub struct Opening<'a> {
     pub join: &'a Checked,
     /// What [`plan`] held back.
     pub held: &'a [Entry],
-    /// Whom to ask for the memberships that were left out; none if there are none.
-    pub partial: Option<&'a OwnedServerName>,
 }
 
 /// Writes the join on top of the state that was laid down: the room is there.
@@ -319,7 +325,7 @@ pub fn open(tx: &WriteTx, me: &Identity, num: RoomNum, opening: &Opening<'_>) ->
     tables::STRIPPED.remove(tx, (pdu.sender.as_str(), num))?;
     // Whatever was built here before is not what the room builds on now.
     room.row.extremities.clear();
-    room.row.state = before;
+    (room.row.state, room.row.shown) = (before, 0);
     debug_assert!(me.owns(&pdu.sender) && pdu.kind == TimelineEventType::RoomMember);
     let incoming = Incoming {
         pdu,

@@ -43,15 +43,22 @@ pub(super) fn step(tx: &WriteTx, room: &mut Room, (from, to): (StateId, StateId)
             continue;
         }
         let (_, user) = state::key_name(tx, key)?;
-        let Ok(user) = UserId::parse(&user) else { continue };
-        let membership = match pos {
-            0 => "leave".to_owned(),
-            pos => Pdu::at(tx, pos)?.membership().unwrap_or_else(|| "leave".to_owned()),
-        };
-        let at = Some(now).filter(|now| *now != pos);
-        set(tx, room, &user, MemberRow { membership, event: pos, at, forgotten: false })?;
+        if let Ok(user) = UserId::parse(&user) {
+            stand(tx, room, &user, (pos, now))?;
+        }
     }
     Ok(())
+}
+
+/// Notes the membership that an event at a position sets (0: none) since another position. The room is to
+/// be saved afterwards.
+pub(super) fn stand(tx: &WriteTx, room: &mut Room, user: &UserId, (pos, now): (Pos, Pos)) -> Result<()> {
+    let membership = match pos {
+        0 => "leave".to_owned(),
+        pos => Pdu::at(tx, pos)?.membership().unwrap_or_else(|| "leave".to_owned()),
+    };
+    let at = Some(now).filter(|now| *now != pos);
+    set(tx, room, user, MemberRow { membership, event: pos, at, forgotten: false })
 }
 
 /// Notes somebody's membership. The room is to be saved afterwards: it counts its people.

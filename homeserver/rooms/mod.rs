@@ -34,6 +34,7 @@ pub mod moments;
 pub mod notifications;
 pub mod outgoing;
 pub mod outliers;
+pub mod partial;
 pub mod pdu;
 pub mod people;
 pub mod policy;

@@ -14,6 +14,9 @@ use crate::{
 pub fn some(tx: &WriteTx, room: &Room, after: i64, most: usize) -> Result<Option<i64>> {
     let places = places(tx, room.num, after, most)?;
     for (order, pos) in &places {
+        if *pos == 0 {
+            continue;
+        }
         let pdu = Pdu::at(tx, *pos)?;
         if pdu.state_key.is_some() || pdu.kind == TimelineEventType::RoomRedaction {
             continue;

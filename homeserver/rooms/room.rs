@@ -114,6 +114,16 @@ impl Room {
         <&RoomId>::try_from(self.row.id.as_str()).expect("it was a room ID when it was stored")
     }
 
+    /// Whether not all of its members are known; see `partial`.
+    pub fn is_partial(&self) -> bool {
+        self.row.shown != 0
+    }
+
+    /// The state that clients are told of.
+    pub fn shown(&self) -> StateId {
+        if self.is_partial() { self.row.shown } else { self.row.state }
+    }
+
     /// Its version.
     pub fn version(&self) -> RoomVersionId {
         RoomVersionId::try_from(self.row.version.as_str()).unwrap_or(DEFAULT_VERSION)

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     acl,
     event::{self, Pdu, Slices},
-    history, members, redact,
+    history, members, partial, redact,
     room::Room,
     servers,
     state::{self, Overlay, StateId},
@@ -141,6 +141,9 @@ impl<'a> Asker<'a> {
         let (_, row) = self.event(tx, id)?;
         if row.standing == Standing::Outlier {
             return Err(Error::not_found("this server does not know the state there"));
+        }
+        if self.room.is_partial() {
+            return Err(partial::unable());
         }
         Ok(Overlay::of(row.state_before).all(tx)?.into_iter().map(|(_, pos)| pos).collect())
     }

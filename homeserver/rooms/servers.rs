@@ -26,9 +26,23 @@ const MAX_STAYS: usize = 16;
 /// number of servers in the room changed.
 pub(super) fn count(tx: &WriteTx, room: RoomNum, server: &ServerName, came: bool) -> Result<i64> {
     let mut row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.unwrap_or_default();
-    let was = row.joined;
-    row.joined = if came { was + 1 } else { was.saturating_sub(1) };
-    let change = i64::from(row.joined > 0) - i64::from(was > 0);
+    let was = row.is_in();
+    row.joined = if came { row.joined + 1 } else { row.joined.saturating_sub(1) };
+    turn(tx, (room, server), row, was)
+}
+
+/// Notes that we were told of a server that it is in a room, or that this does not count any more. Returns by
+/// how much the number of servers in the room changed.
+pub(super) fn tell(tx: &WriteTx, room: RoomNum, server: &ServerName, told: bool) -> Result<i64> {
+    let mut row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.unwrap_or_default();
+    let was = row.is_in();
+    row.told = told;
+    turn(tx, (room, server), row, was)
+}
+
+/// Writes a server's row in a room, in which it was or was not before.
+fn turn(tx: &WriteTx, (room, server): (RoomNum, &ServerName), mut row: ServerRow, was: bool) -> Result<i64> {
+    let change = i64::from(row.is_in()) - i64::from(was);
     match change {
         1 => {
             row.stays.push(Stay { since: tx.pos()?, until: Pos::MAX });
@@ -52,7 +66,12 @@ pub(super) fn count(tx: &WriteTx, room: RoomNum, server: &ServerName, came: bool
 
 /// The servers that are in a room.
 pub fn in_room(tx: &impl Read, room: RoomNum) -> Result<Vec<OwnedServerName>> {
-    collect(tx, room, |row| row.joined > 0)
+    collect(tx, room, ServerRow::is_in)
+}
+
+/// The servers of which we were told that they are in a room.
+pub fn told(tx: &impl Read, room: RoomNum) -> Result<Vec<OwnedServerName>> {
+    collect(tx, room, |row| row.told)
 }
 
 /// The servers that were in a room when something was written at a position.
@@ -80,12 +99,12 @@ pub fn with_stays(tx: &impl Read, room: RoomNum) -> Result<Vec<(OwnedServerName,
 
 /// Whether a server is in a room.
 pub fn is_in(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<bool> {
-    Ok(joined(tx, room, server)? > 0)
+    Ok(tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.is_some_and(|row| row.is_in()))
 }
 
 /// The position since which a server is in a room, if it is.
 pub fn in_since(tx: &impl Read, room: RoomNum, server: &ServerName) -> Result<Option<Pos>> {
-    let row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.filter(|row| row.joined > 0);
+    let row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.filter(ServerRow::is_in);
     Ok(row.and_then(|row| row.stays.last().map(|stay| stay.since)))
 }
 

@@ -6,6 +6,10 @@
 //! sizes at least double from layer to layer downwards: a stack has at most log₂(n) layers, and a
 //! change costs O(log n) entries over time, however many members a room has.
 //!
+//! Of a room that was entered before all its members were known, the lowest layer is an *open* one
+//! ([`open`]): it stands for them, and every state of that room is built on it. Once they are known,
+//! [`close`] puts them below it, and with that into all those states at once.
+//!
 //! Keys are numbers (`STATE_KEYS`); member keys have their top bit set, so that state without members
 //! is found without looking at names.
 
@@ -77,9 +81,21 @@ pub fn event(tx: &impl Read, state: StateId, kind: &StateEventType, state_key: &
 
 /// The position of the event that stands at a key number.
 pub fn at(tx: &impl Read, state: StateId, key: u64) -> Result<Option<Pos>> {
+    look_for(tx, state, key, false)
+}
+
+/// The same, of what is not only for the time being: in an open layer nothing is found.
+pub fn at_firmly(tx: &impl Read, state: StateId, key: u64) -> Result<Option<Pos>> {
+    look_for(tx, state, key, true)
+}
+
+fn look_for(tx: &impl Read, state: StateId, key: u64, firmly: bool) -> Result<Option<Pos>> {
     let mut id = state;
-    while id != 0 {
+    while id != 0 && id != Layer::UNKNOWN {
         let layer = tx.layer(id)?;
+        if firmly && layer.is_open() {
+            break;
+        }
         if let Ok(index) = layer.entries.binary_search_by_key(&key, |(key, _)| *key) {
             return Ok(Some(layer.entries[index].1).filter(|pos| *pos != 0));
         }
@@ -92,7 +108,7 @@ pub fn at(tx: &impl Read, state: StateId, key: u64) -> Result<Option<Pos>> {
 pub fn with(tx: &WriteTx, base: StateId, changes: &BTreeMap<u64, Pos>) -> Result<StateId> {
     let mut entries = Vec::with_capacity(changes.len());
     for (key, pos) in changes {
-        if at(tx, base, *key)?.unwrap_or(0) != *pos {
+        if at_firmly(tx, base, *key)?.unwrap_or(0) != *pos {
             entries.push((*key, *pos));
         }
     }
@@ -102,7 +118,7 @@ pub fn with(tx: &WriteTx, base: StateId, changes: &BTreeMap<u64, Pos>) -> Result
     let mut layer = Layer { below: base, entries };
     while layer.below != 0 {
         let below = tx.layer(layer.below)?;
-        if layer.entries.len() * 2 < below.entries.len() {
+        if below.is_open() || layer.entries.len() * 2 < below.entries.len() {
             break;
         }
         layer = Layer { below: below.below, entries: merge(&below.entries, &layer.entries) };
@@ -113,6 +129,32 @@ pub fn with(tx: &WriteTx, base: StateId, changes: &BTreeMap<u64, Pos>) -> Result
     let id = tx.next_pos();
     tables::STATES.put(tx, id, &layer)?;
     Ok(id)
+}
+
+/// A new open layer: what is below it is not known yet, and `entries` are for the time being.
+pub fn open(tx: &WriteTx, entries: &BTreeMap<u64, Pos>) -> Result<StateId> {
+    let id = tx.next_pos();
+    let entries = entries.iter().map(|(key, pos)| (*key, *pos)).collect();
+    tables::STATES.put(tx, id, &Layer { below: Layer::UNKNOWN, entries })?;
+    Ok(id)
+}
+
+/// Puts something into an open layer for the time being.
+pub fn suppose(tx: &WriteTx, open: StateId, (key, pos): (u64, Pos)) -> Result<()> {
+    let mut layer = Layer::clone(&*open_layer(tx, open)?);
+    layer.entries = merge(&layer.entries, &[(key, pos)]);
+    tables::STATES.put(tx, open, &layer)
+}
+
+/// Puts below an open layer what was not known: it has nothing of its own any more.
+pub fn close(tx: &WriteTx, open: StateId, below: StateId) -> Result<()> {
+    open_layer(tx, open)?;
+    tables::STATES.put(tx, open, &Layer { below, entries: Vec::new() })
+}
+
+fn open_layer(tx: &WriteTx, id: StateId) -> Result<Arc<Layer>> {
+    let layer = tx.layer(id)?;
+    if layer.is_open() { Ok(layer) } else { Err(Error::internal(format!("state {id} is not open"))) }
 }
 
 /// Both sorted lists in one, the upper one's entries where both have a key.
@@ -164,7 +206,7 @@ impl Overlay {
 
     /// Puts an event at a key number, or with 0 none.
     pub fn set(&mut self, tx: &impl Read, key: u64, pos: Pos) -> Result<()> {
-        match at(tx, self.base, key)?.unwrap_or(0) == pos {
+        match at_firmly(tx, self.base, key)?.unwrap_or(0) == pos {
             true => drop(self.changes.remove(&key)),
             false => drop(self.changes.insert(key, pos)),
         }
@@ -265,7 +307,7 @@ type Stack = Vec<(StateId, Arc<Layer>)>;
 fn stack(tx: &impl Read, state: StateId) -> Result<Stack> {
     let mut out = Vec::new();
     let mut id = state;
-    while id != 0 {
+    while id != 0 && id != Layer::UNKNOWN {
         let layer = tx.layer(id)?;
         let below = layer.below;
         out.push((id, layer));

@@ -63,7 +63,9 @@ pub fn back(tx: &impl Read, room: RoomNum, after: i64, upto: i64, limit: usize) 
         return Ok(out);
     }
     tables::TIMELINE.scan_back(tx, (room, after.saturating_add(1))..=(room, upto), |(_, order), place| {
-        out.push((order, place));
+        if place.event != 0 {
+            out.push((order, place));
+        }
         Ok(if out.len() < limit { Flow::Next } else { Flow::Stop })
     })?;
     Ok(out)
@@ -76,15 +78,22 @@ pub fn forward(tx: &impl Read, room: RoomNum, after: i64, upto: i64, limit: usiz
         return Ok(out);
     }
     tables::TIMELINE.scan(tx, (room, after.saturating_add(1))..=(room, upto), |(_, order), place| {
-        out.push((order, place));
+        if place.event != 0 {
+            out.push((order, place));
+        }
         Ok(if out.len() < limit { Flow::Next } else { Flow::Stop })
     })?;
     Ok(out)
 }
 
-/// The newest place at or before `upto`.
+/// The newest place at or before `upto`, be it one without an event.
 pub fn last(tx: &impl Read, room: RoomNum, upto: i64) -> Result<Option<(i64, Place)>> {
-    Ok(back(tx, room, i64::MIN, upto, 1)?.pop())
+    let mut last = None;
+    tables::TIMELINE.scan_back(tx, (room, i64::MIN)..=(room, upto), |(_, order), place| {
+        last = Some((order, place));
+        Ok(Flow::Stop)
+    })?;
+    Ok(last)
 }
 
 /// The room's current state as it was at `upto`: 0, the empty state, before its first event.

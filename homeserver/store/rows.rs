@@ -98,13 +98,30 @@ impl Row for Dated {
 }
 
 /// A layer of room state: what differs from the layer below. Entries are sorted by key number; an
-/// event position of 0 says that the key is not set.
+/// event position of 0 says that the key is not set. A layer never changes, but for an *open* one: below it
+/// is what is not known yet, its entries are for the time being, and once all is known it has none and stands
+/// on that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
     /// The layer below, or 0 for none.
     pub below: u64,
     /// (key number, event position), sorted.
     pub entries: Vec<(u64, Pos)>,
+}
+
+impl Layer {
+    /// What is below an open layer.
+    pub const UNKNOWN: u64 = u64::MAX;
+
+    /// Whether what is below is not known yet.
+    pub fn is_open(&self) -> bool {
+        self.below == Self::UNKNOWN
+    }
+
+    /// Whether it is, or was, an open one: one whose row has changed or may.
+    pub fn may_change(&self) -> bool {
+        self.is_open() || self.entries.is_empty()
+    }
 }
 
 impl Row for Layer {
@@ -184,6 +201,13 @@ pub struct RoomRow {
     pub version: String,
     /// The current state.
     pub state: u64,
+    /// What clients are told of the state for as long as not all of its members are known, or 0: see
+    /// `rooms/partial.rs`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shown: u64,
+    /// From where to where in the timeline it was so the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_partial: Option<(i64, i64)>,
     /// The forward extremities: where they are, and their IDs.
     pub extremities: Vec<(Pos, String)>,
     /// The greatest depth so far.
@@ -212,6 +236,39 @@ pub struct RoomRow {
     pub encrypted: bool,
 }
 impl JsonRow for RoomRow {}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// A room that was entered before all of its members were known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialRow {
+    /// The ID of the join by which it was entered.
+    pub join: String,
+    /// The server by which it was.
+    pub by: String,
+    /// When that was, milliseconds.
+    pub began: u64,
+    /// The layer of state that stands for its members.
+    pub open: u64,
+    /// The members before the join, as far as they are laid down.
+    #[serde(default)]
+    pub members: u64,
+    /// How often in a row nobody could tell the members.
+    #[serde(default)]
+    pub failures: u32,
+    /// When it is tried again, milliseconds.
+    #[serde(default)]
+    pub retry_at: u64,
+    /// The position at which all members were known, or 0. What came before is looked at once more then.
+    #[serde(default)]
+    pub whole: Pos,
+    /// Up to which place that was done.
+    #[serde(default)]
+    pub looked: i64,
+}
+impl JsonRow for PartialRow {}
 
 /// An event of another server that is still to be judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -346,12 +403,20 @@ impl JsonRow for RemoteMediaRow {}
 pub struct ServerRow {
     /// How many people of it are in the room.
     pub joined: u64,
-    /// From when to when there were any, the last at the end.
+    /// We were told that it is in the room, and don't know yet by whom.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
+    /// From when to when it was, the last at the end.
     pub stays: Vec<Stay>,
 }
 impl JsonRow for ServerRow {}
 
 impl ServerRow {
+    /// Whether the server is in the room.
+    pub fn is_in(&self) -> bool {
+        self.joined > 0 || self.told
+    }
+
     /// Whether the server was in the room when something was written at a position.
     pub fn was_there(&self, pos: Pos) -> bool {
         self.stays.iter().any(|stay| stay.since < pos && pos <= stay.until)

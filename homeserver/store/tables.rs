@@ -5,9 +5,9 @@ use super::{
     rows::client,
     rows::{
         AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow,
-        GapRow, Layer, MediaRow, MemberRow, Outgoing, Place, PushedRow, PusherRow, PusherStateRow, ReceiptRow,
-        RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow, ServerRow,
-        ThreadRow, TokenRow, UnreadRow, UserRow,
+        GapRow, Layer, MediaRow, MemberRow, Outgoing, PartialRow, Place, PushedRow, PusherRow, PusherStateRow,
+        ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow,
+        ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -118,6 +118,8 @@ tables! {
     DESTINATIONS: Str => DestinationRow;
     /// The state at which the index of a room's members stands while the room is entered.
     STAGED: RoomNum => u64;
+    /// Rooms that were entered before all of their members were known.
+    PARTIAL: RoomNum => PartialRow;
     /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
     STRIPPED: (Str, RoomNum) => String;
     /// Events that relate to another: (room, parent's event ID, relation type, child's order).

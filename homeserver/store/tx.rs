@@ -145,7 +145,7 @@ impl Read for ReadTx {
     }
 
     fn layer(&self, id: u64) -> Result<Arc<Layer>> {
-        self.caches.layers.get_or_insert_with(&id, || read_layer(self, id))
+        cached_layer(self, &self.caches, id)
     }
 
     fn resolved(&self, key: &[u8; 32]) -> Option<Changes> {
@@ -170,7 +170,7 @@ impl Read for WriteTx {
 
     fn layer(&self, id: u64) -> Result<Arc<Layer>> {
         if id <= self.committed {
-            return self.caches.layers.get_or_insert_with(&id, || read_layer(self, id));
+            return cached_layer(self, &self.caches, id);
         }
         read_layer(self, id)
     }
@@ -185,6 +185,18 @@ impl Read for WriteTx {
             self.caches.resolved.insert(key, changes);
         }
     }
+}
+
+/// A layer from the cache, or into it if it can't change any more.
+fn cached_layer(tx: &impl Read, caches: &Caches, id: u64) -> Result<Arc<Layer>> {
+    if let Some(layer) = caches.layers.get(&id) {
+        return Ok(layer);
+    }
+    let layer = read_layer(tx, id)?;
+    if !layer.may_change() {
+        caches.layers.insert(id, layer.clone());
+    }
+    Ok(layer)
 }
 
 fn read_layer(tx: &impl Read, id: u64) -> Result<Arc<Layer>> {

@@ -157,10 +157,9 @@ pub fn timeline(
     if let Some(last) = last {
         collector.add_last(view, last)?;
     }
-    let (mut upto, mut newest, mut chunk) = (span.upto, None, collector.limit + 1);
+    let (mut upto, mut chunk) = (span.upto, collector.limit + 1);
     loop {
         let places = timeline::back(tx, room.num, after, upto, chunk)?;
-        newest = newest.or(places.first().map(|(_, place)| *place));
         let full = places.len() == chunk;
         let ended = !collector.look(view, &places)?;
         match places.last() {
@@ -168,7 +167,7 @@ pub fn timeline(
             _ => break,
         }
     }
-    collector.finish(span, newest, gap)
+    collector.finish(span, gap)
 }
 
 /// Events that a client wants of a timeline.
@@ -232,16 +231,13 @@ impl<R: Read> Collector<'_, '_, R> {
         !ignored && filter_passes(&self.turn.ask.filter.room.timeline, self.room, event)
     }
 
-    fn finish(mut self, span: &Span, newest: Option<Place>, gap: Option<i64>) -> Result<Shown> {
+    fn finish(mut self, span: &Span, gap: Option<i64>) -> Result<Shown> {
         let (tx, room) = (self.turn.tx, self.room.num);
         let known = match span.since {
             Some(since) => Some(timeline::state_at(tx, room, since)?),
             None => None,
         };
-        let end = match newest {
-            Some(place) => place.state_after,
-            None => timeline::state_at(tx, room, span.upto)?,
-        };
+        let end = timeline::state_at(tx, room, span.upto)?;
         self.limited |= gap.is_some();
         let before = self.first.or(gap).unwrap_or(span.upto.saturating_add(1)).saturating_sub(1);
         let start = match (self.limited, known) {

@@ -126,6 +126,8 @@ pub enum Says {
     Endless(Vec<u8>),
     /// Nothing, without hanging up.
     Silence,
+    /// Nothing, until it is said to answer otherwise.
+    Wait,
 }
 
 /// A request that a [`Peer`] has got.
@@ -266,18 +268,19 @@ async fn serve(mut stream: Stream, answers: Answers, seen: Arc<Mutex<Vec<Asked>>
     while let Some(asked) = read(&mut stream).await? {
         let path = asked.uri.clone();
         seen.lock().expect("a lock").push(asked.clone());
-        let said = answers.lock().expect("a lock").iter().find(|(begin, _)| path.starts_with(begin)).cloned();
-        let said =
-            said.map_or_else(|| Says::Json(404, json!({"errcode": "M_UNRECOGNIZED", "error": "?"})), |said| said.1);
-        let said = match said {
-            Says::Answer(answer) => {
-                let (status, body) = answer(&asked);
-                Says::Json(status, body)
+        let said = loop {
+            let said = answers.lock().expect("a lock").iter().find(|(begin, _)| path.starts_with(begin)).cloned();
+            match said {
+                Some((_, Says::Wait)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Some((_, Says::Answer(answer))) => {
+                    let (status, body) = answer(&asked);
+                    break Says::Json(status, body);
+                }
+                Some((_, said)) => break said,
+                None => break Says::Json(404, json!({"errcode": "M_UNRECOGNIZED", "error": "?"})),
             }
-            other => other,
         };
         match said {
-            Says::Answer(_) => {}
             Says::Json(status, body) => {
                 let body = body.to_string();
                 let head = format!(
@@ -298,7 +301,7 @@ async fn serve(mut stream: Stream, answers: Answers, seen: Arc<Mutex<Vec<Asked>>
                     stream.write_all(&more).await?;
                 }
             }
-            Says::Silence => std::future::pending().await,
+            Says::Silence | Says::Wait | Says::Answer(_) => std::future::pending().await,
         }
     }
     Ok(())

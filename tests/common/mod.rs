@@ -7,11 +7,13 @@
 //! let room = alice.create_room(json!({"name": "Kitchen"})).await;
 //! ```
 
+mod crowd;
 mod federation;
 mod server;
 mod synapse;
 mod user;
 
+pub use crowd::Crowd;
 pub use federation::{Asked, Peer, Says, ask_as, certificates, federate, federated, free_address, until};
 pub use server::{Server, repository};
 pub use synapse::Synapse;

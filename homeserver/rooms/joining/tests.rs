@@ -148,7 +148,7 @@ impl House {
         }
         let join = join.clone();
         let opened = self.write(move |tx, me| {
-            open(tx, me, num, &Opening { join: &join, held: &held, partial: None })?;
+            open(tx, me, num, &Opening { join: &join, held: &held })?;
             Room::at(tx, num)
         });
         opened.await.expect("opened")
@@ -209,7 +209,7 @@ async fn a_room_of_every_version_is_handed_over() {
                 here.member(&room, (&user, &user), MembershipState::Join).await;
             }
             let (join, given, version) = join(&here, &there, &room, omit).await;
-            let judged = judge(given, (&room, &version), &join).expect("holds");
+            let judged = judge(given, (&room, &version), join.pdu()).expect("holds");
             assert_eq!(judged.left_out, 0);
             let entered = there.enter(judged, &join, &version).await;
             assert_eq!(entered.row.joined, if omit { 1 } else { 5 }, "{version}");
@@ -239,9 +239,9 @@ async fn a_restricted_room_is_entered_by_who_is_in_the_other_one() {
     };
     assert_eq!(here.store.read(asked).expect_err("not in the lobby").errcode(), "M_FORBIDDEN");
     let (entering, given, version) = join(&here, &there, &lobby, false).await;
-    judge(given, (&lobby, &version), &entering).expect("holds");
+    judge(given, (&lobby, &version), entering.pdu()).expect("holds");
     let (entering, given, version) = join(&here, &there, &room, false).await;
-    let judged = judge(given, (&room, &version), &entering).expect("holds");
+    let judged = judge(given, (&room, &version), entering.pdu()).expect("holds");
     there.enter(judged, &entering, &version).await;
 }
 
@@ -257,7 +257,7 @@ async fn what_is_not_the_rooms_state_is_refused() {
         auth_chain: given.auth_chain.clone(),
         members_omitted: given.members_omitted,
     };
-    let refused = |given: Given| judge(given, (&room, &version), &entering).err().expect("refused").to_string();
+    let refused = |given: Given| judge(given, (&room, &version), entering.pdu()).err().expect("refused").to_string();
     let kind = |event: &Checked| event.pdu().name.clone();
 
     let mut mixed = given();
@@ -275,6 +275,6 @@ async fn what_is_not_the_rooms_state_is_refused() {
     let mut uncreated = given();
     uncreated.state.retain(|event| kind(event) != "m.room.create");
     assert!(refused(uncreated).contains("no create event"));
-    judge(given(), (&room, &RoomVersionId::V10), &entering).err().expect("of another version");
-    judge(given(), (&room, &version), &entering).expect("holds");
+    judge(given(), (&room, &RoomVersionId::V10), entering.pdu()).err().expect("of another version");
+    judge(given(), (&room, &version), entering.pdu()).expect("holds");
 }

@@ -114,7 +114,7 @@ impl Row for EventRow {
 /// A place in a room's timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The event's position, where its row is.
+    /// The event's position, where its row is. 0 where only the state changed: members became known.
     pub event: Pos,
     /// The room's current state once the event was in.
     pub state_after: u64,

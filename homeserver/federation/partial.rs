@@ -1,0 +1,257 @@
+//! Fetching what a room lacks that was entered before all of its members were known (`rooms/partial.rs`): a
+//! task for each such room, which goes on after a restart. A room's members are asked of the servers in it, one
+//! after the other, and after a failure later and later.
+//!
+//! ```text
+//!  joined ─► /state of a server ─► signatures, at once ─► judged ─► laid down in pieces ─► whole ─► looked at again
+//!    ▲                  │ failed: another one; then later                                  │
+//!  restart ─────────────┘                                              who waits for it ◄──┘
+//! ```
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ruma::{OwnedServerName, RoomId, ServerName, UserId, api::federation::event::get_room_state::v1 as get_state};
+use tokio::sync::Notify;
+
+use super::{Bounds, Federation, handed_over};
+use crate::{
+    base::{RoomNum, clock, random},
+    error::{Error, Result},
+    rooms::{
+        Pdu, Room, doorstep, event,
+        joining::{self, Given, Judged},
+        members,
+        partial::{self, PartialRow},
+        servers,
+    },
+    store::WriteTx,
+};
+
+/// Servers that are asked in one round.
+const MAX_ASKED: usize = 5;
+/// How long it is waited after the first failed round, and at most: twice as long after each.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(3600);
+/// How long it is waited after a failure of our own.
+const OWN_PAUSE: Duration = Duration::from_secs(30);
+/// How long somebody waits who wants to know all members.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// The rooms that lack something.
+#[derive(Default)]
+pub struct Lacking {
+    /// Those that are worked at, and whether to look again at the end.
+    rooms: Mutex<HashMap<RoomNum, bool>>,
+    /// One state at a time: each is in memory until it is judged.
+    turn: tokio::sync::Mutex<()>,
+    /// Rings when a room is entered, or lacks nothing any more.
+    news: Notify,
+}
+
+impl Lacking {
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomNum, bool>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is to be looked at again: then nobody works at the room any more.
+    fn end(&self, room: RoomNum) -> bool {
+        let mut rooms = self.rooms();
+        match rooms.insert(room, false) {
+            Some(true) => false,
+            _ => {
+                rooms.remove(&room);
+                true
+            }
+        }
+    }
+}
+
+impl Federation {
+    /// Goes on with the rooms that lacked something when the server last stopped.
+    pub fn resume_partial(self: &Arc<Self>) -> Result<()> {
+        for (room, _) in self.store.read(partial::all)? {
+            self.complete(room);
+        }
+        Ok(())
+    }
+
+    /// Fetches what a room lacks, beside everything else.
+    pub(super) fn complete(self: &Arc<Self>, room: RoomNum) {
+        match self.lacking.rooms().entry(room) {
+            Entry::Occupied(mut worked_at) => drop(worked_at.insert(true)),
+            Entry::Vacant(free) => {
+                free.insert(false);
+                tokio::spawn(self.clone().follow(room));
+            }
+        }
+        self.lacking.news.notify_waiters();
+    }
+
+    /// Waits until all members of a room are known that somebody of ours is in. 502 if that takes long.
+    pub async fn whole(&self, room: &RoomId, user: &UserId) -> Result<()> {
+        let is_whole = || {
+            self.store.read(|tx| match Room::known(tx, room)?.filter(Room::is_partial) {
+                Some(room) => Ok(!members::is_joined(tx, room.num, user)?),
+                None => Ok(true),
+            })
+        };
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let news = self.lacking.news.notified();
+            if is_whole()? {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(until, news).await.is_err() {
+                let why = "not all members of this room are known yet: they are being fetched from other servers";
+                return if is_whole()? { Ok(()) } else { Err(Error::bad_gateway(why)) };
+            }
+        }
+    }
+
+    async fn follow(self: Arc<Self>, room: RoomNum) {
+        loop {
+            let news = self.lacking.news.notified();
+            let pause = match self.go_on(room).await {
+                Ok(Some(pause)) => pause,
+                Ok(None) if self.lacking.end(room) => return,
+                Ok(None) => Duration::ZERO,
+                Err(error) => {
+                    tracing::warn!(%error, "can't go on fetching the members of a room");
+                    OWN_PAUSE
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = news => {}
+            }
+        }
+    }
+
+    /// Does what is next for a room, and says how long to wait then: none if nothing is left to do.
+    async fn go_on(&self, num: RoomNum) -> Result<Option<Duration>> {
+        let (room, row, inside) = self.store.read(|tx| {
+            let room = Room::at(tx, num)?;
+            let inside = doorstep::is_inside(tx, &self.me, &room)?;
+            Ok((room, partial::of(tx, num)?, inside))
+        })?;
+        // Of a room that was left nobody tells anything any more; who enters it again begins anew.
+        let Some(row) = row.filter(|_| inside) else { return Ok(None) };
+        if row.whole != 0 {
+            self.clean_up(&room, &row).await?;
+            return Ok(None);
+        }
+        let wait = row.retry_at.saturating_sub(clock::now_ms());
+        if wait > 0 {
+            return Ok(Some(Duration::from_millis(wait)));
+        }
+        let _turn = self.lacking.turn.lock().await;
+        match self.fill(&room, &row).await {
+            Ok(()) => Ok(Some(Duration::ZERO)),
+            // It was left meanwhile, or entered anew.
+            Err(error) if error.status() == http::StatusCode::CONFLICT => Ok(Some(Duration::ZERO)),
+            Err(error) if error.cause().is_some() => Err(error),
+            Err(error) => {
+                let pause = FIRST_PAUSE.saturating_mul(1 << row.failures.min(16)).min(LAST_PAUSE);
+                let id = room.id();
+                tracing::warn!(room = %id, %error, ?pause, "nobody tells the members of {id}: it is tried again later");
+                let retry_at = clock::now_ms() + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                let join = event::parse_id(&row.join)?;
+                self.store.write(move |tx| partial::failed(tx, num, &join, retry_at)).await?;
+                Ok(Some(pause))
+            }
+        }
+    }
+
+    /// Asks some of the servers in the room, one after the other.
+    async fn fill(&self, room: &Room, row: &PartialRow) -> Result<()> {
+        let mut last = Error::bad_gateway("no other server is in the room");
+        for server in self.who_knows(room, row)? {
+            match self.fill_by(room, row, &server).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.cause().is_some() || error.status() == http::StatusCode::CONFLICT => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    let id = room.id();
+                    tracing::info!(room = %id, %server, %error, "{server} does not tell the members of {id}");
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// The server by which the room was entered, and others in it in any order.
+    fn who_knows(&self, room: &Room, row: &PartialRow) -> Result<Vec<OwnedServerName>> {
+        let mut others = self.store.read(|tx| servers::in_room(tx, room.num))?;
+        others.retain(|server| *server != self.me.name && server.as_str() != row.by);
+        let mut out: Vec<OwnedServerName> = ServerName::parse(&row.by).into_iter().collect();
+        while out.len() < MAX_ASKED && !others.is_empty() {
+            let at = usize::from(u16::from_le_bytes(random::bytes::<2>())) % others.len();
+            out.push(others.swap_remove(at));
+        }
+        Ok(out)
+    }
+
+    async fn fill_by(&self, room: &Room, row: &PartialRow, server: &ServerName) -> Result<()> {
+        let (began, id, num) = (Instant::now(), room.id().to_owned(), room.num);
+        let join = event::parse_id(&row.join)?;
+        let request = get_state::Request::new(join.clone(), id.clone());
+        let incoming = self.remote.stream(Bounds::LARGE, server, request).await?;
+        let answer = handed_over::receive(incoming, handed_over::OF_STATE).await?;
+        let told = began.elapsed();
+        tracing::info!(
+            room = %id, %server, members = answer.state.len(), ?told,
+            "{server} tells of {} members and other state of {id}", answer.state.len()
+        );
+        let rules = room.rules();
+        let state = self.checker.check(answer.state, &rules).await?;
+        let auth_chain = self.checker.check(answer.auth_chain, &rules).await?;
+        let given = Given { state, auth_chain, members_omitted: false };
+        let Judged { events, state, left_out } = self.judge_members(room, row, given).await?;
+        let checked = began.elapsed();
+        let (events, members) = (Arc::new(events), Arc::new(partial::members_of(state)));
+        let count = members.len();
+        self.in_pieces(events, move |tx, events| joining::lay_events(tx, num, events)).await?;
+        let of = join.clone();
+        self.in_pieces(members, move |tx, members| partial::lay(tx, num, &of, members)).await?;
+        self.store.write(move |tx: &WriteTx| partial::finish(tx, num, &join)).await?;
+        self.lacking.news.notify_waiters();
+        let all = Duration::from_millis(clock::now_ms().saturating_sub(row.began));
+        tracing::info!(
+            room = %id, %server, members = count, left_out, ?told, ?checked, ?all,
+            "{id} is whole: {count} members"
+        );
+        Ok(())
+    }
+
+    /// Judges the members that a server tells of. 502 if they are not of the room that was entered.
+    async fn judge_members(&self, room: &Room, row: &PartialRow, given: Given) -> Result<Judged> {
+        let (join, create) = self.store.read(|tx| {
+            let join = Pdu::find(tx, &event::parse_id(&row.join)?)?;
+            Ok((join, room.state_event(tx, &ruma::events::StateEventType::RoomCreate, "")?))
+        })?;
+        let join = join.ok_or_else(|| Error::internal("the join is missing by which a room was entered"))?;
+        let (id, version) = (room.id().to_owned(), room.version());
+        let judging = tokio::task::spawn_blocking(move || joining::judge(given, (&id, &version), &join));
+        let judged = judging.await.map_err(Error::internal)??;
+        let began_by = judged.state.get(&("m.room.create".to_owned(), String::new()));
+        match began_by == create.as_ref().map(|create| &create.id) {
+            true => Ok(judged),
+            false => Err(Error::bad_gateway("the other server tells of another room")),
+        }
+    }
+
+    /// What is left to do for a room whose members are all known.
+    async fn clean_up(&self, room: &Room, _row: &PartialRow) -> Result<()> {
+        let num = room.num;
+        let told = Arc::new(self.store.read(|tx| servers::told(tx, num))?);
+        self.in_pieces(told, move |tx, servers| partial::tell(tx, num, servers, false)).await?;
+        self.arrivals.resume_in(Some(room.id())).await?;
+        self.store.write(move |tx: &WriteTx| partial::done(tx, num)).await
+    }
+}

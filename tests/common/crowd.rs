@@ -1,0 +1,185 @@
+//! A public room of very many people on a server of the test's own, which is entered as any other one: every
+//! event of it is signed, hashed and allowed by the room's rules.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use ruma::{CanonicalJsonObject, RoomVersionId, signatures::hash_and_sign_event};
+use serde_json::{Value, json};
+
+use super::{Answer, Asked, Peer, Says, Server, transaction};
+
+const VERSION: RoomVersionId = RoomVersionId::V11;
+
+/// The room. Its people are `@p0`, who made it, `@p1` and so on.
+pub struct Crowd {
+    /// Its server.
+    pub peer: Peer,
+    /// The room.
+    pub room: String,
+    /// Its state without memberships.
+    pub state: Vec<Value>,
+    /// Its memberships.
+    pub members: Vec<Value>,
+    /// The create event, the power levels and the join rules.
+    auth: [String; 3],
+    /// The membership events' IDs.
+    memberships: Vec<String>,
+    /// The newest event.
+    pub end: String,
+    depth: u64,
+}
+
+impl Crowd {
+    /// A room of `count` people. Its server answers as one that knows `omit_members`, and does not tell its
+    /// state until [`Crowd::tells`].
+    pub async fn gather(count: usize) -> Self {
+        let peer = Peer::start().await;
+        let room = format!("!crowd:{}", peer.name());
+        let mut crowd = Self {
+            peer,
+            room,
+            state: Vec::new(),
+            members: Vec::new(),
+            auth: Default::default(),
+            memberships: Vec::new(),
+            end: String::new(),
+            depth: 0,
+        };
+        let maker = crowd.person(0);
+        let create = crowd.add("m.room.create", &maker, "", json!({"room_version": VERSION.as_str()}), &[]);
+        let joined = json!({"membership": "join"});
+        let own = crowd.add("m.room.member", &maker, &maker, joined.clone(), &[&create]);
+        let levels = json!({"users": {maker.clone(): 100}});
+        let levels = crowd.add("m.room.power_levels", &maker, "", levels, &[&create, &own]);
+        let rule = json!({"join_rule": "public"});
+        let rules = crowd.add("m.room.join_rules", &maker, "", rule, &[&create, &own, &levels]);
+        crowd.add("m.room.name", &maker, "", json!({"name": "Crowd"}), &[&create, &own, &levels]);
+        crowd.memberships.push(own);
+        for number in 1..count {
+            let who = crowd.person(number);
+            let id = crowd.add("m.room.member", &who, &who, joined.clone(), &[&create, &levels, &rules]);
+            crowd.memberships.push(id);
+        }
+        crowd.auth = [create, levels, rules];
+        crowd.opens(true);
+        crowd.peer.says(&crowd.path("v1/state/"), Says::Wait);
+        let none = json!({"events": []});
+        crowd.peer.says("/_matrix/federation/v1/get_missing_events/", Says::Json(200, none));
+        crowd.peer.says("/_matrix/federation/v1/send/", Says::Json(200, json!({"pdus": {}})));
+        crowd
+    }
+
+    fn path(&self, what: &str) -> String {
+        format!("/_matrix/federation/{what}{}", self.room)
+    }
+
+    /// The ID of somebody in it.
+    pub fn person(&self, number: usize) -> String {
+        format!("@p{number}:{}", self.peer.name())
+    }
+
+    /// It answers to joins, with the members left out or all of it.
+    pub fn opens(&self, omits: bool) {
+        // The join cites no membership of its own, as it is the sender's first.
+        let template = json!({
+            "type": "m.room.member", "room_id": self.room, "sender": "", "state_key": "",
+            "content": {"membership": "join"}, "depth": self.depth + 1, "origin_server_ts": 1,
+            "prev_events": [self.end], "auth_events": self.auth,
+        });
+        let answer = move |asked: &Asked| {
+            let user = asked.uri.split('?').next().and_then(|path| path.rsplit('/').next());
+            let mut event = template.clone();
+            event["sender"] = json!(user);
+            event["state_key"] = json!(user);
+            (200, json!({"room_version": VERSION.as_str(), "event": event}))
+        };
+        self.peer.says(&self.path("v1/make_join/"), Says::Answer(Arc::new(answer)));
+        let all = [&self.state[..], &self.members[..]].concat();
+        let answer = match omits {
+            true => json!({
+                "members_omitted": true, "servers_in_room": [self.peer.name()],
+                "state": self.state, "auth_chain": [self.members[0]],
+            }),
+            false => json!({"state": all, "auth_chain": []}),
+        };
+        self.peer.says(&self.path("v2/send_join/"), Says::Json(200, answer));
+    }
+
+    /// What it tells of its state, if it does.
+    pub fn whole(&self) -> Value {
+        let all = [&self.state[..], &self.members[..]].concat();
+        json!({"pdus": all, "auth_chain": []})
+    }
+
+    /// From now on it tells its state.
+    pub fn tells(&self) {
+        self.peer.says(&self.path("v1/state/"), Says::Json(200, self.whole()));
+    }
+
+    /// It answers something else when it is asked for its state.
+    pub fn tells_else(&self, says: Says) {
+        self.peer.says(&self.path("v1/state/"), says);
+    }
+
+    fn add(&mut self, kind: &str, sender: &str, key: &str, content: Value, auth: &[&str]) -> String {
+        let prev: Vec<&str> = Some(&*self.end).filter(|end| !end.is_empty()).into_iter().collect();
+        let (id, event) = self.seal(json!({
+            "type": kind, "room_id": self.room, "sender": sender, "state_key": key, "content": content,
+            "depth": self.depth + 1, "origin_server_ts": hearth::base::clock::now_ms(),
+            "prev_events": prev, "auth_events": auth,
+        }));
+        self.depth += 1;
+        id.clone_into(&mut self.end);
+        match kind {
+            "m.room.member" => self.members.push(event),
+            _ => self.state.push(event),
+        }
+        id
+    }
+
+    fn seal(&self, event: Value) -> (String, Value) {
+        let rules = VERSION.rules().expect("known");
+        let mut object: CanonicalJsonObject = serde_json::from_value(event).expect("canonical");
+        hash_and_sign_event(self.peer.name(), &self.peer.me.key, &mut object, &rules.redaction).expect("signs");
+        let id = format!("${}", ruma::signatures::reference_hash(&object, &rules).expect("a hash"));
+        (id, serde_json::to_value(object).expect("JSON"))
+    }
+
+    /// A message of somebody after some event: its ID, and it.
+    pub fn message(&self, number: usize, text: &str, after: &str) -> (String, Value) {
+        let content = json!({"msgtype": "m.text", "body": text});
+        self.event(number, json!({"type": "m.room.message", "content": content}), after)
+    }
+
+    /// Any event of somebody after some event; what allows it is told to who asks.
+    pub fn event(&self, number: usize, more: Value, after: &str) -> (String, Value) {
+        let mut event = json!({
+            "room_id": self.room, "sender": self.person(number), "depth": self.depth + 2,
+            "origin_server_ts": hearth::base::clock::now_ms(),
+            "prev_events": [after], "auth_events": [self.auth[0], self.auth[1], self.memberships[number]],
+        });
+        for (name, value) in more.as_object().expect("an object") {
+            event[name] = value.clone();
+        }
+        let (id, event) = self.seal(event);
+        let chain = [&self.state[..], &[self.members[0].clone(), self.members[number].clone()]].concat();
+        let chain = json!({"auth_chain": chain});
+        self.peer.says(&format!("{}/{id}", self.path("v1/event_auth/")), Says::Json(200, chain));
+        (id, event)
+    }
+
+    /// Sends events.
+    pub async fn send(&self, server: &Server, pdus: &[Value]) -> Answer {
+        let body = json!({"origin": self.peer.name(), "origin_server_ts": 1, "pdus": pdus});
+        let path = format!("/_matrix/federation/v1/send/{}", transaction());
+        self.peer.ask(server, Method::PUT, &path, Some(body)).await
+    }
+
+    /// The join of somebody who has come in, as it was handed in.
+    pub fn handed_in(&self) -> String {
+        let asked = self.peer.asked(&self.path("v2/send_join/"));
+        let uri = asked.last().expect("somebody has come in").uri.split('?').next().unwrap_or_default().to_owned();
+        uri.rsplit('/').next().expect("a path").to_owned()
+    }
+}
