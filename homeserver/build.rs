@@ -1,5 +1,6 @@
-//! Puts `client-web/` into the binary: lists its files, and packs those that gain from it. Done here
-//! and not when the server starts, so that starting costs nothing and the packing can take its time.
+//! Puts `client-web/` into the binary: lists its files, and packs those that gain from it, in the two ways
+//! that browsers unpack. Done here and not when the server starts, so that starting costs nothing and the
+//! packing can take its time. Comments stay at home: a third of the scripts is written for people.
 
 use std::{
     env, fs,
@@ -7,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use brotli::enc::{BrotliEncoderParams, backward_references::BrotliEncoderMode};
 use flate2::{Compression, write::GzEncoder};
 
 /// Formats that are packed already.
@@ -26,15 +28,19 @@ fn main() -> io::Result<()> {
     writeln!(list, "&[")?;
     for (number, path) in paths.iter().enumerate() {
         let name = path.strip_prefix(&root).map_err(io::Error::other)?.to_string_lossy().replace('\\', "/");
-        let packed = match pack(path)? {
-            Some(bytes) => {
-                let file = out.join(format!("{number}.gz"));
-                fs::write(&file, bytes)?;
-                format!("Some(include_bytes!({file:?}))")
+        let sent = sent(path, fs::read(path)?);
+        let [plain, gzip, br] = ["plain", "gz", "br"].map(|kind| out.join(format!("{number}.{kind}")));
+        fs::write(&plain, &sent)?;
+        let packed = |file: &Path, bytes: Vec<u8>| -> io::Result<String> {
+            // Where little is won, the browser is spared the work.
+            if is_packed(path) || bytes.len() * 10 >= sent.len() * 9 {
+                return Ok("None".to_owned());
             }
-            None => "None".to_owned(),
+            fs::write(file, bytes)?;
+            Ok(format!("Some(include_bytes!({file:?}))"))
         };
-        writeln!(list, "    Embedded {{ name: {name:?}, plain: include_bytes!({path:?}), packed: {packed} }},")?;
+        let (gzip, br) = (packed(&gzip, to_gzip(&sent)?)?, packed(&br, to_brotli(&sent)?)?);
+        writeln!(list, "    Embedded {{ name: {name:?}, plain: include_bytes!({plain:?}), gzip: {gzip}, br: {br} }},")?;
     }
     writeln!(list, "]")
 }
@@ -56,15 +62,65 @@ fn collect(folder: &Path, out: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// The file packed with gzip, if that makes it notably smaller.
-fn pack(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    if PACKED.contains(&&*extension) {
-        return Ok(None);
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+fn is_packed(path: &Path) -> bool {
+    PACKED.contains(&&*extension(path))
+}
+
+/// What is sent of a file: of scripts and styles, what is no comment. The lines' numbers stay, so that an error
+/// names the line that one finds in the folder.
+fn sent(path: &Path, bytes: Vec<u8>) -> Vec<u8> {
+    match (&*extension(path), String::from_utf8(bytes)) {
+        ("js" | "css", Ok(text)) => without_comments(&text).into_bytes(),
+        (_, Ok(text)) => text.into_bytes(),
+        (_, Err(not_text)) => not_text.into_bytes(),
     }
-    let plain = fs::read(path)?;
+}
+
+/// Only lines that are nothing but comment, and types within lines, which takes no grammar to see; a test holds that no
+/// text of a script has lines that look like a comment.
+fn without_comments(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.lines() {
+        let bare = line.trim();
+        let end = bare.find("*/").map(|at| at + 2);
+        if inside {
+            inside = end.is_none();
+            out.push_str(end.map_or("", |at| &bare[at..]));
+        } else if bare.starts_with("/*") && end.is_none_or(|at| at == bare.len()) {
+            inside = end.is_none();
+        } else if !bare.starts_with("//") {
+            push_code(&mut out, line);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// A line without what it says of types, which stands between code.
+fn push_code(out: &mut String, mut line: &str) {
+    while let Some((before, rest)) = line.split_once("/** @") {
+        let Some((_, after)) = rest.split_once("*/") else { break };
+        out.push_str(before);
+        line = after.strip_prefix(' ').unwrap_or(after);
+    }
+    out.push_str(line);
+}
+
+fn to_gzip(plain: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(&plain)?;
-    let packed = encoder.finish()?;
-    Ok((packed.len() * 10 < plain.len() * 9).then_some(packed))
+    encoder.write_all(plain)?;
+    encoder.finish()
+}
+
+fn to_brotli(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mode = BrotliEncoderMode::BROTLI_MODE_TEXT;
+    let params = BrotliEncoderParams { quality: 11, mode, size_hint: plain.len(), ..Default::default() };
+    let mut packed = Vec::new();
+    brotli::BrotliCompress(&mut &plain[..], &mut packed, &params)?;
+    Ok(packed)
 }

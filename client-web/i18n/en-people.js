@@ -226,4 +226,6 @@ export default {
   'error.suspended': 'This account may only read for now.',
   'error.deactivated': 'This account has been deactivated.',
   'join.asked': 'You have asked to be let in',
+  'join.askedHint': 'Somebody in {room} has to let you in. You will see it here when they do.',
+  'join.takeBack': 'Take the request back',
 };

@@ -58,6 +58,7 @@ export default {
   'thread.label': 'Messages in the thread',
   'thread.count': { one: '{count} reply', other: '{count} replies' },
   'threads.title': 'Threads',
+  'threads.unread': { one: '{count} unread message in threads', other: '{count} unread messages in threads' },
   'threads.empty': 'No threads yet. Reply to a message in a thread to begin one.',
   'pins.title': 'Pinned messages',
   'pins.empty': 'Nothing is pinned here yet.',

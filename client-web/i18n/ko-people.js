@@ -226,4 +226,6 @@ export default {
   'error.suspended': '지금은 읽기만 할 수 있는 계정입니다.',
   'error.deactivated': '비활성화된 계정입니다.',
   'join.asked': '참여를 요청했습니다',
+  'join.askedHint': '{room}에 있는 사람이 들여보내 주어야 합니다. 그때 여기에 나타납니다.',
+  'join.takeBack': '요청 취소',
 };

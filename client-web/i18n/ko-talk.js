@@ -58,6 +58,7 @@ export default {
   'thread.label': '스레드의 메시지',
   'thread.count': { other: '답글 {count}개' },
   'threads.title': '스레드',
+  'threads.unread': { other: '스레드에 읽지 않은 메시지 {count}개' },
   'threads.empty': '아직 스레드가 없습니다. 메시지에 스레드로 답장해 시작해 보세요.',
   'pins.title': '고정된 메시지',
   'pins.empty': '아직 고정된 메시지가 없습니다.',

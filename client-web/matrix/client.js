@@ -156,14 +156,15 @@ export class Client {
   read(room) {
     const event = room.latestFromOthers();
     if (!event || this.readSaid.get(room.id) === event.event_id) return;
-    const { count, mentions } = room.unread.peek();
+    const { count, mentions } = room.unreadMain.peek();
     if (room.hasRead(event.event_id) && !count && !mentions) return;
     this.readSaid.set(room.id, event.event_id);
-    room.unread.value = { count: 0, mentions: 0 };
-    const markers = { 'm.fully_read': event.event_id, [this.#receipt()]: event.event_id };
-    const done = this.sync.request('read_markers', { room_id: room.id, ...markers }) ?? this.api.post(at`/rooms/${room.id}/read_markers`, markers, { waits: 1 });
+    room.clearUnread();
+    // Of a thread, what is read is said by itself; the mark of how far one has come knows none.
+    const marker = { 'm.fully_read': event.event_id };
+    const done = this.sync.request('read_markers', { room_id: room.id, ...marker }) ?? this.api.post(at`/rooms/${room.id}/read_markers`, marker, { waits: 1 });
     // Said again when the room is next looked at.
-    done.catch(() => this.readSaid.delete(room.id));
+    Promise.all([done, this.#receive(room, event.event_id, 'main')]).catch(() => this.readSaid.delete(room.id));
   }
 
   /** Says that this person has read a thread. @param {Room} room @param {string} thread @param {import('./timeline.js').Timeline} timeline */
@@ -172,13 +173,13 @@ export class Client {
     const key = `${room.id} ${thread}`;
     if (!event || this.readSaid.get(key) === event.event_id) return;
     this.readSaid.set(key, event.event_id);
-    const type = this.#receipt();
-    const done = this.sync.request('receipt', { room_id: room.id, receipt_type: type, event_id: event.event_id, thread_id: thread }) ?? this.api.post(at`/rooms/${room.id}/receipt/${type}/${event.event_id}`, { thread_id: thread }, { waits: 1 });
-    done.catch(() => this.readSaid.delete(key));
+    room.clearUnread(thread);
+    this.#receive(room, event.event_id, thread).catch(() => this.readSaid.delete(key));
   }
 
-  /** Whether others are told is this person's choice. */
-  #receipt() {
-    return this.store.accountData('chat.hearth.settings')?.privateReceipts === true ? 'm.read.private' : 'm.read';
+  /** Whether others are told is this person's choice. @param {Room} room @param {string} event @param {string} thread its first event, or `main` */
+  #receive(room, event, thread) {
+    const type = this.store.accountData('chat.hearth.settings')?.privateReceipts === true ? 'm.read.private' : 'm.read';
+    return this.sync.request('receipt', { room_id: room.id, receipt_type: type, event_id: event, thread_id: thread }) ?? this.api.post(at`/rooms/${room.id}/receipt/${type}/${event}`, { thread_id: thread }, { waits: 1 });
   }
 }

@@ -47,7 +47,7 @@ export class Reading {
       if (timeline.forward !== from) return false;
       room.noteMembers(page.state ?? []);
       const chunk = page.chunk ?? [];
-      timeline.extend(chunk, page.end === from || !chunk.length ? undefined : page.end);
+      timeline.extend(chunk, page.end === from || !chunk.length ? undefined : page.end, from);
       return room.timeline.takeOver(timeline);
     });
   }

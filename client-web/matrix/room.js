@@ -5,22 +5,33 @@
 import { computed, signal } from '../kit/signal.js';
 import { isEvent, isMessage, isObject, isShown, threadOf } from './events.js';
 import { localpart } from './ids.js';
+import { sharedNames, titleOf } from './naming.js';
 import { Timeline } from './timeline.js';
 
 /** @typedef {import('./events.js').Event} Event */
 /** @typedef {{ id: string, name: string, avatar?: string, membership: string, power: number }} Member */
-/** @typedef {{ kind: 'name', name: string } | { kind: 'people', names: string[], others: number } | { kind: 'empty', names: string[] }} Title */
-/** @typedef {{ id: string, membership: 'join' | 'invite', state: any[], summary: any, unread: { count: number, mentions: number }, activity: number, preview: Event | null, receipts: Array<[string, any]>, data?: Array<[string, any]>, unsent?: number, members: any[] }} RoomRecord */
+/** @typedef {{ count: number, mentions: number }} Unread */
+/** @typedef {'join' | 'invite' | 'knock'} Membership */
+/** @typedef {{ id: string, membership: Membership, state: any[], summary: any, unread: Unread, threads?: Array<[string, Unread]>, activity: number, preview: Event | null, receipts: Array<[string, any]>, data?: Array<[string, any]>, unsent?: number, members: any[] }} RoomRecord */
+
+/** @type {Unread} */
+const NONE = { count: 0, mentions: 0 };
+/** @param {Unread} a @param {Unread} b @returns {Unread} */
+const both = (a, b) => ({ count: a.count + b.count, mentions: a.mentions + b.mentions });
+/** @param {any} counts as a sync answer has them @returns {Unread} */
+const unreadIn = (counts) => ({ count: Number(counts.notification_count) || 0, mentions: Number(counts.highlight_count) || 0 });
 
 export class Room {
   /** @param {string} id @param {string} me */
   constructor(id, me) {
     this.id = id;
     this.me = me;
-    /** @type {import('../kit/signal.js').Signal<'join' | 'invite'>} */
-    this.membership = signal(/** @type {'join' | 'invite'} */ ('join'));
+    this.membership = signal(/** @type {Membership} */ ('join'));
     this.timeline = new Timeline();
-    this.unread = signal({ count: 0, mentions: 0 });
+    /** What is unread outside threads; in each thread, by its first event; and altogether. */
+    this.unreadMain = signal(NONE);
+    this.unreadThreads = signal(/** @type {ReadonlyMap<string, Unread>} */ (new Map()));
+    this.unread = computed(() => [...this.unreadThreads.value.values()].reduce(both, this.unreadMain.value));
     this.typing = signal(/** @type {string[]} */ ([]));
     /** When something was last said here. */
     this.activity = signal(0);
@@ -48,7 +59,7 @@ export class Room {
     /** Other stretches that are on screen, such as threads: they hear what is said. @type {Set<Timeline>} */
     this.others = new Set();
     this.readers = computed(() => this.#readers());
-    this.#names = computed(() => this.#sharedNames());
+    this.#names = computed(() => sharedNames(this));
   }
   #names;
 
@@ -91,8 +102,10 @@ export class Room {
     if (preview) this.preview.value = this.timeline.find(preview.event_id)?.event ?? preview;
     for (const event of data.ephemeral?.events ?? []) this.#applyEphemeral(event);
     for (const event of data.account_data?.events ?? []) if (isObject(event?.content)) this.data.set(event.type, event.content);
-    const unread = data.unread_notifications;
-    if (isObject(unread)) this.unread.value = { count: unread.notification_count ?? 0, mentions: unread.highlight_count ?? 0 };
+    if (isObject(data.unread_notifications)) this.unreadMain.value = unreadIn(data.unread_notifications);
+    const threads = Object.entries(data.unread_thread_notifications ?? {}).filter(([, counts]) => isObject(counts));
+    // Nothing said of threads beside what is said of the rest: nothing is unread in them.
+    if (isObject(data.unread_notifications) || threads.length) this.unreadThreads.value = new Map(threads.map(([root, counts]) => /** @type {const} */ ([root, unreadIn(counts)])).filter(([, { count }]) => count));
     this.#bump();
     return fresh.map(({ event }) => event);
   }
@@ -104,10 +117,10 @@ export class Room {
     if (own.length) other.append(own, undefined, false);
   }
 
-  /** @param {any} data an invited room's part of a sync answer */
-  applyInvited(data) {
-    this.membership.value = 'invite';
-    for (const event of data.invite_state?.events ?? []) this.#setState(event);
+  /** A room seen from outside. @param {'invite' | 'knock'} membership @param {any[]} [events] what is told of it */
+  applyOutside(membership, events = []) {
+    this.membership.value = membership;
+    for (const event of events) this.#setState(event);
     this.activity.value = Math.max(this.activity.peek(), Date.now());
     this.#bump();
   }
@@ -193,17 +206,9 @@ export class Room {
     return Array.isArray(ids) ? ids.filter((id) => typeof id === 'string').slice(-100) : [];
   }
 
-  /** spec: client-server-api#calculating-the-display-name-for-a-room @returns {Title} */
+  /** @returns {import('./naming.js').Title} */
   title() {
-    const name = this.stateOf('m.room.name')?.name;
-    if (typeof name === 'string' && name.trim()) return { kind: 'name', name: name.trim().slice(0, 255) };
-    const alias = this.stateOf('m.room.canonical_alias')?.alias;
-    if (typeof alias === 'string' && alias) return { kind: 'name', name: alias };
-    const heroes = this.heroes();
-    const names = heroes.map((id) => this.nameOf(id));
-    const count = (this.summary['m.joined_member_count'] ?? 0) + (this.summary['m.invited_member_count'] ?? 0);
-    if (this.membership.value === 'join' && count <= 1) return { kind: 'empty', names };
-    return names.length ? { kind: 'people', names, others: Math.max(0, count - 1 - names.length) } : { kind: 'empty', names };
+    return titleOf(this);
   }
 
   /** The other people who stand for a room without a name. @returns {string[]} */
@@ -231,9 +236,15 @@ export class Room {
     return this.summary['m.joined_member_count'] ?? this.membersWith('join').length;
   }
 
-  /** The latest event here that somebody else made, for a read receipt. */
+  /** The latest event here that somebody else made, for a read receipt: what is in threads is read there. */
   latestFromOthers() {
-    return this.timeline.entries.findLast(({ event }) => event.sender !== this.me)?.event;
+    return this.timeline.entries.findLast(({ event }) => event.sender !== this.me && !threadOf(event))?.event;
+  }
+
+  /** Says that nothing is unread in a thread, or outside of them. @param {string} [thread] its first event */
+  clearUnread(thread) {
+    if (thread) this.unreadThreads.value = new Map([...this.unreadThreads.peek()].filter(([root]) => root !== thread));
+    else this.unreadMain.value = NONE;
   }
 
   /** Whether this person's receipt has reached the event. @param {string} eventId */
@@ -248,7 +259,7 @@ export class Room {
     return typeof marker === 'string' && marker ? marker : this.receipts.get(this.me)?.eventId;
   }
 
-  /** Who has read an entry or what came after it. @param {import('./timeline.js').Entry} entry @returns {Array<{ userId: string, ts: number }>} */
+  /** Who has read an entry or what came after it. @param {import('./entry.js').Entry} entry @returns {Array<{ userId: string, ts: number }>} */
   seenBy(entry) {
     this.receiptsChanged.value;
     return [...this.receipts].filter(([, { eventId }]) => (this.timeline.find(eventId)?.order ?? -Infinity) >= entry.order).map(([userId, { ts }]) => ({ userId, ts }));
@@ -279,7 +290,8 @@ export class Room {
       membership: this.membership.peek(),
       state,
       summary: this.summary,
-      unread: this.unread.peek(),
+      unread: this.unreadMain.peek(),
+      threads: [...this.unreadThreads.peek()],
       activity: this.activity.peek(),
       preview,
       receipts: [...this.receipts],
@@ -296,7 +308,8 @@ export class Room {
     room.membership.value = record.membership;
     for (const event of [...record.state, ...record.members]) room.#setState(event);
     room.summary = record.summary;
-    room.unread.value = record.unread;
+    room.unreadMain.value = record.unread;
+    room.unreadThreads.value = new Map(record.threads);
     room.activity.value = record.activity;
     room.preview.value = record.preview;
     room.receipts = new Map(record.receipts);
@@ -374,20 +387,6 @@ export class Room {
       found.set(key, [...(found.get(key) ?? []), userId]);
     }
     return found;
-  }
-
-  /** Names that more than one person here bears. */
-  #sharedNames() {
-    this.membersChanged.value;
-    const seen = new Set();
-    const shared = new Set();
-    for (const [id, event] of this.members) {
-      const { membership } = event.content;
-      if (membership !== 'join' && membership !== 'invite') continue;
-      const { name } = this.member(id);
-      (seen.has(name) ? shared : seen).add(name);
-    }
-    return shared;
   }
 
   #bump() {

@@ -7,7 +7,7 @@ import { said } from './events.js';
 import { toContent } from './markdown.js';
 
 /** @typedef {import('./room.js').Room} Room */
-/** @typedef {import('./timeline.js').Entry} Entry */
+/** @typedef {import('./entry.js').Entry} Entry */
 /** @typedef {import('./events.js').Event} Event */
 /** @typedef {{ id: string, name: string }} Mention */
 /** @typedef {{ text: string, mentions?: Mention[], replyTo?: Event, thread?: string, threadTail?: string }} Words `threadTail`: the thread's latest event */

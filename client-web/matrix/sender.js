@@ -72,13 +72,13 @@ export class Sender {
     }
   }
 
-  /** @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
+  /** @param {import('./room.js').Room} room @param {import('./entry.js').Entry} entry */
   retry(room, entry) {
     room.timeline.mark(entry, 'sending');
     return this.#queue(room, entry);
   }
 
-  /** Gives up a message that failed. @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
+  /** Gives up a message that failed. @param {import('./room.js').Room} room @param {import('./entry.js').Entry} entry */
   discard(room, entry) {
     room.timeline.drop(entry);
     this.#keep(room);
@@ -91,14 +91,14 @@ export class Sender {
     for (const timeline of [room.timeline, ...room.others]) timeline.redact(eventId, { sender: room.me });
   }
 
-  /** @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
+  /** @param {import('./room.js').Room} room @param {import('./entry.js').Entry} entry */
   #queue(room, entry) {
     const turn = (this.#queues.get(room.id) ?? Promise.resolve()).catch(() => {}).then(() => this.#send(room, entry));
     this.#queues.set(room.id, turn);
     return turn;
   }
 
-  /** @param {import('./room.js').Room} room @param {import('./timeline.js').Entry} entry */
+  /** @param {import('./room.js').Room} room @param {import('./entry.js').Entry} entry */
   async #send(room, entry) {
     try {
       const { event_id: id } = await this.#deliver(room, entry.event, entry.key);

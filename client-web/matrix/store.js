@@ -133,7 +133,7 @@ export class Store {
       this.#accountChanged.update((count) => count + 1);
     }
     for (const event of sync.presence?.events ?? []) this.#applyPresence(event);
-    const { join = {}, invite = {}, leave = {} } = sync.rooms ?? {};
+    const { join = {}, invite = {}, knock = {}, leave = {} } = sync.rooms ?? {};
     for (const [id, data] of Object.entries(join)) {
       const room = this.#entered(id);
       const events = room.applyJoined(data);
@@ -143,9 +143,10 @@ export class Store {
     for (const [id, data] of Object.entries(invite)) {
       const isNew = !this.#rooms.has(id);
       const room = this.#entered(id);
-      room.applyInvited(data);
+      room.applyOutside('invite', data.invite_state?.events);
       if (this.since !== undefined && isNew) this.onNews(room, []);
     }
+    for (const [id, data] of Object.entries(knock)) this.#entered(id).applyOutside('knock', data.knock_state?.events);
     for (const id of Object.keys(leave)) this.#drop(id);
     this.ready.value = true;
   }

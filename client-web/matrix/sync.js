@@ -8,7 +8,7 @@ import { ApiError, at, pause } from './api.js';
 import { SESSION_ENDED, SyncSocket } from './socket.js';
 
 const FILTER = JSON.stringify({
-  room: { state: { lazy_load_members: true }, timeline: { limit: 20, lazy_load_members: true } },
+  room: { state: { lazy_load_members: true }, timeline: { limit: 20, lazy_load_members: true, unread_thread_notifications: true } },
 });
 const POLL = 30_000;
 const FIRST_WAIT = 500;

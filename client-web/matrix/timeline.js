@@ -5,12 +5,13 @@
  * nobody and knows no requests.
  */
 import { signal } from '../kit/signal.js';
-import { isEvent, isRedacted, isShown, redacted, redactionTarget, threadOf } from './events.js';
+import { Entry } from './entry.js';
+import { isEvent, isRedacted, redacted, redactionTarget, threadOf } from './events.js';
 import { Relations } from './relations.js';
 
 /** @typedef {import('./events.js').Event} Event */
-/** @typedef {'sent' | 'sending' | 'failed'} Status */
-/** @typedef {{ content: Record<string, any>, edited: boolean, redacted: boolean }} Now */
+/** @typedef {import('./entry.js').Status} Status */
+/** @typedef {import('./entry.js').Now} Now */
 
 /** In memory, when nobody is reading further back. */
 const MOST = 1000;
@@ -20,38 +21,6 @@ const UNSEEN = 150;
 const KEPT = 40;
 /** How old an unsent message may be to be sent after a reload without asking. */
 const RESUMED = 60 * 60_000;
-
-/** An event's place in the timeline; it stays the same when an echo becomes the event. */
-export class Entry {
-  /** @param {Event} event @param {string} [key] @param {Status} [status] */
-  constructor(event, key = event.event_id, status = 'sent') {
-    this.event = event;
-    this.key = key;
-    this.status = status;
-    /** Where to read on before this event, if it begins a stretch. @type {string | undefined} */
-    this.before = undefined;
-    /** Its number in the timeline: neighbours differ by one. */
-    this.order = 0;
-    /** Whether sending failed for a reason that may pass by itself. */
-    this.passing = false;
-    /** Counts what changed about it: edits, reactions, status. */
-    this.changed = signal(0);
-  }
-  /** What it says, as long as that is so. @type {{ event: Event, edit: Event | undefined, now: Now } | undefined} */
-  said = undefined;
-  /** What `isShown` said, and of which event. @type {{ event: Event, yes: boolean } | undefined} */
-  #shown = undefined;
-
-  /** Long timelines ask this often. @param {string | undefined} thread */
-  isShown(thread) {
-    if (this.#shown?.event !== this.event) this.#shown = { event: this.event, yes: isShown(this.event, thread) };
-    return this.#shown.yes;
-  }
-
-  touch() {
-    this.changed.update((count) => count + 1);
-  }
-}
 
 export class Timeline {
   /** @type {Entry[]} */
@@ -123,11 +92,16 @@ export class Timeline {
    * @param {string | undefined} before absent at the start of the room
    */
   prepend(events, before) {
-    const fresh = events.filter(isEvent).filter((event) => !this.#byId.has(event.event_id)).map((event) => this.#enter(event)).reverse();
+    const fresh = events.filter(isEvent).filter((event) => !this.#byId.has(event.event_id)).map((event) => this.#enter(event));
+    this.#precede(fresh.reverse(), before);
+  }
+
+  /** @param {Entry[]} older @param {string | undefined} before */
+  #precede(older, before) {
     this.back = before;
     let order = this.entries[0]?.order ?? 1;
-    for (const entry of fresh.toReversed()) entry.order = --order;
-    this.entries.unshift(...fresh);
+    for (const entry of older.toReversed()) entry.order = --order;
+    this.entries.unshift(...older);
     if (this.entries[0]) this.entries[0].before = before;
     this.#bump();
   }
@@ -136,9 +110,10 @@ export class Timeline {
    * Adds what reading on towards the present brought.
    * @param {any[]} events oldest first
    * @param {string | undefined} after absent at the present
+   * @param {string} [from] where the reading began
    */
-  extend(events, after) {
-    this.append(events, undefined, false);
+  extend(events, after, from) {
+    this.append(events, from, false);
     this.forward = after;
     this.#bump();
   }
@@ -161,9 +136,21 @@ export class Timeline {
     const meets = past.entries.findIndex(({ event }) => this.#byId.has(event.event_id));
     if (!first || meets < 0) return past.forward === undefined && this.#follow(past);
     const at = past.entries.findIndex(({ event }) => event.event_id === first.event.event_id);
-    if (at > 0) this.prepend(past.entries.slice(0, at).map(({ event }) => event).reverse(), past.back);
+    // What is on screen is of the past: its entries take the place of those here.
+    for (const entry of past.entries) this.#adopt(entry);
+    if (at > 0) this.#precede(past.entries.slice(0, at), past.back);
     for (const event of past.relations.all()) this.#relate(event);
     return true;
+  }
+
+  /** @param {Entry} entry */
+  #adopt(entry) {
+    const mine = this.#byId.get(entry.event.event_id);
+    if (mine) {
+      Object.assign(entry, { event: mine.event, before: mine.before, order: mine.order });
+      this.entries[mine.order - this.entries[0].order] = entry;
+    }
+    this.#byId.set(entry.event.event_id, entry);
   }
 
   /** The past has reached the present without meeting what is here: it is what is here. @param {Timeline} past */
@@ -294,6 +281,26 @@ export class Timeline {
     // What was said about events that are no longer here comes again with them.
     this.relations.keep((id) => this.#byId.has(id));
     this.#bump();
+  }
+
+  /**
+   * Whoever reads far back keeps in memory what is near: the older part becomes a stretch of its own, from which
+   * one reads on towards the present.
+   * @returns {Timeline | undefined} undefined as long as there is little, or where nothing can be read again
+   */
+  split() {
+    const at = this.entries.length > MOST * 2 && !this.thread ? this.entries.findIndex(({ before }, index) => index >= MOST && before) : -1;
+    if (at < 0) return undefined;
+    const past = new Timeline();
+    past.entries = this.entries.slice(0, at);
+    for (const entry of past.entries) past.#byId.set(entry.event.event_id, entry);
+    for (const event of this.relations.all()) past.relations.add(event);
+    past.relations.keep((id) => past.#byId.has(id));
+    past.back = this.back;
+    past.forward = this.entries[at].before;
+    past.#bump();
+    this.trim(UNSEEN);
+    return past;
   }
 
   /** For the disk. */

@@ -19,7 +19,7 @@ const THUMBNAIL = { width: 800, height: 600 };
 const MOVING = 8_000_000;
 
 /** @typedef {import('../matrix/events.js').FileInfo} FileInfo */
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 
 /** @param {Talk} talk @param {Entry} entry @param {FileInfo} file */

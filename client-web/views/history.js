@@ -10,7 +10,7 @@ import { words } from './errors.js';
 import { look, saying } from './message-body.js';
 import { iso } from './timeline.js';
 
-/** @param {import('./talk.js').Talk} talk @param {import('../matrix/timeline.js').Entry} entry */
+/** @param {import('./talk.js').Talk} talk @param {import('../matrix/entry.js').Entry} entry */
 export function historyDialog({ client, room }, entry) {
   const versions = signal(/** @type {import('../matrix/events.js').Event[] | null} */ (null));
   const trouble = signal('');

@@ -14,7 +14,7 @@ import { icon } from './icons.js';
 const CLOSEST = 8;
 const STEP = 1.5;
 
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 
 /** @param {Talk} talk @param {Entry} entry */

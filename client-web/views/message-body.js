@@ -9,7 +9,7 @@ import { formatted, plain } from './formatted.js';
 import { icon } from './icons.js';
 import { hue } from './names.js';
 
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 /** @typedef {{ content: Record<string, any>, edited: boolean, redacted: boolean }} Now */
 

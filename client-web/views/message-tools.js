@@ -19,7 +19,7 @@ import { react } from './reactions.js';
 /** Servers named in a link: enough that one of them is still there. */
 const VIA = 3;
 
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 
 /** @param {Talk} talk @param {HTMLElement} scroller */

@@ -8,12 +8,12 @@ import { brief, exact, t, time } from '../i18n/index.js';
 import { isRedacted, oneLine } from '../matrix/events.js';
 import { icon } from './icons.js';
 import { messageBody } from './message-body.js';
-import { hue, memberAvatar } from './names.js';
+import { hue, memberAvatar, unreadBadge } from './names.js';
 import { reactions } from './reactions.js';
 import { readers } from './readers.js';
 import { iso } from './timeline.js';
 
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 
 /** Which entry a row shows, for what acts on rows. @type {WeakMap<Element, Entry>} */
@@ -72,10 +72,12 @@ function threadLine({ room, timeline }, entry) {
   return () => {
     const { count, latest } = summary();
     if (!count) return null;
+    const unread = room.unreadThreads.value.get(entry.event.event_id)?.count ?? 0;
     return h.a(
-      { class: 'thread-line', href: link('room', room.id, 'thread', entry.event.event_id) },
+      { class: `thread-line ${unread ? 'unread' : ''}`, href: link('room', room.id, 'thread', entry.event.event_id) },
       icon('thread'),
       h.span({ class: 'thread-count' }, t('thread.count', { count })),
+      unread > 0 && unreadBadge(unread),
       latest && h.span({ class: 'thread-latest', dir: 'auto' }, h.bdi(room.nameOf(latest.sender)), `: ${oneLine(latest).slice(0, 80)}`),
       latest && h.time({ class: 'message-time', datetime: iso(latest.origin_server_ts) }, brief(latest.origin_server_ts)),
     );

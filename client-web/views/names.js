@@ -101,3 +101,9 @@ export function roleKey(power) {
   if (power >= ROLES.admin) return 'members.admin';
   return power >= ROLES.moderator ? 'members.moderator' : power < 0 ? 'members.restricted' : 'members.member';
 }
+
+/** How many messages are unread, where nothing else is said of them. @param {number} count */
+export function unreadBadge(count) {
+  const label = t('rooms.unread', { count });
+  return h.span({ class: 'badge', role: 'img', 'aria-label': label, title: label }, count > 99 ? '99+' : String(count));
+}

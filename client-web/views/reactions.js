@@ -10,7 +10,7 @@ import { attempt } from './errors.js';
 const MOST = 30;
 const NAMED = 20;
 
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 
 /** @param {Talk} talk @param {Entry} entry */

@@ -12,7 +12,7 @@ import { memberAvatar } from './names.js';
 const FACES = 4;
 const NAMED = 20;
 
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 
 /** Whether the room is a chat of two. @param {Talk} talk */

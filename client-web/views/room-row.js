@@ -31,6 +31,7 @@ export function roomRow(app, room) {
 
 /** @param {Room} room @returns {string} */
 function preview(room) {
+  if (room.membership.value === 'knock') return t('join.asked');
   if (room.membership.value === 'invite') {
     const { inviter } = room;
     return inviter ? t(room.invitedDirectly ? 'invited.friend' : 'invited.title', { name: room.nameOf(inviter) }) : t('invited.titleUnknown');

@@ -6,7 +6,7 @@ import { h, keyed } from '../kit/dom.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
 import { effect, signal } from '../kit/signal.js';
-import { list, t } from '../i18n/index.js';
+import { list, number, t } from '../i18n/index.js';
 import { composer } from './composer.js';
 import { confirm, joinDialog, leaveDialog } from './dialogs.js';
 import { filesInto } from './drop.js';
@@ -32,7 +32,7 @@ export function roomView(app, id) {
     { class: 'room', id: 'main' },
     keyed(
       () => store.room(id),
-      (room) => (room ? keyed(() => room.membership.value, (membership) => (membership === 'invite' ? invitation(app, room) : joined(app, room))) : absent(app, id)),
+      (room) => (room ? keyed(() => room.membership.value, (membership) => (membership === 'invite' ? invitation(app, room) : membership === 'knock' ? asked(app, room) : joined(app, room))) : absent(app, id)),
     ),
   );
 }
@@ -103,6 +103,11 @@ function head(app, room, talk) {
     backLink(),
     roomAvatar(room),
     h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic }, topic)),
+    () => {
+      const unread = [...room.unreadThreads.value.values()].reduce((sum, { count }) => sum + count, 0);
+      const label = t('threads.unread', { count: unread });
+      return unread ? h.a({ class: 'icon-button', href: link('room', room.id, 'threads'), 'aria-label': label, title: label }, icon('thread'), h.span({ class: 'badge', 'aria-hidden': 'true' }, number(unread))) : null;
+    },
     () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: async () => (await import('./invite.js')).inviteDialog(app, room) }, icon('invite')) : null),
     h.a({ class: 'icon-button', href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-label': () => t('room.members'), title: () => t('room.members'), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
     menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [
@@ -166,6 +171,26 @@ function invitation(app, room) {
         h.button({ type: 'button', class: 'button', disabled: () => busy.value, onclick: () => during(reject().then(() => app.go('home'))) }, () => t('invited.reject')),
         from && h.button({ type: 'button', class: 'button quiet danger-text', disabled: () => busy.value, onclick: block }, () => t('person.block')),
       ),
+    ),
+  ];
+}
+
+/** One has knocked and waits. @param {App} app @param {Room} room */
+function asked(app, room) {
+  const busy = signal(false);
+  const cancel = async () => {
+    busy.value = true;
+    await attempt(app.client.leave(room.id).then(() => app.go('home')));
+    busy.value = false;
+  };
+  return [
+    h.header({ class: 'room-head' }, backLink(), h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto' }, () => roomName(room)))),
+    h.section(
+      { class: 'stand-in' },
+      roomAvatar(room, 'large'),
+      h.h2(() => t('join.asked')),
+      h.p({ dir: 'auto' }, () => t('join.askedHint', { room: roomName(room) })),
+      h.button({ type: 'button', class: 'button', disabled: () => busy.value, onclick: cancel }, () => t('join.takeBack')),
     ),
   ];
 }

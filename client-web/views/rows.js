@@ -4,7 +4,7 @@
  */
 import { isMessage, isRedacted } from '../matrix/events.js';
 
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /**
  * @typedef {{ kind: 'top', key: string, complete: boolean }
  *   | { kind: 'day', key: string, ts: number }

@@ -7,7 +7,7 @@ import { isMessage, threadOf } from '../matrix/events.js';
 import { attempt } from './errors.js';
 
 /** @typedef {import('../matrix/timeline.js').Timeline} Timeline */
-/** @typedef {import('../matrix/timeline.js').Entry} Entry */
+/** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./rows.js').Row} Row */
 /** @typedef {{ show(isIt: (row: Row) => boolean): void, jumpToEnd(): void }} View */
 /** @typedef {ReturnType<typeof talkIn>} Talk */

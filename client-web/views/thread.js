@@ -9,7 +9,7 @@ import { composer } from './composer.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
 import { summary } from './message-body.js';
-import { hue, memberAvatar } from './names.js';
+import { hue, memberAvatar, unreadBadge } from './names.js';
 import { filesInto } from './drop.js';
 import { talkIn } from './talk.js';
 import { iso, timelineView } from './timeline.js';
@@ -81,7 +81,8 @@ export function threadsPane(app, room) {
 /** @param {Room} room @param {import('../matrix/events.js').Event} event */
 function threadFacts(room, event) {
   const { count } = room.timeline.relations.thread(event);
-  return count ? h.span({ class: 'found-facts' }, icon('thread'), t('thread.count', { count })) : null;
+  const unread = () => room.unreadThreads.value.get(event.event_id)?.count ?? 0;
+  return count ? h.span({ class: 'found-facts' }, icon('thread'), t('thread.count', { count }), () => (unread() ? unreadBadge(unread()) : null)) : null;
 }
 
 /**

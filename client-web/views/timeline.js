@@ -29,7 +29,7 @@ globalThis.document?.addEventListener('visibilitychange', () => {
 export function timelineView(talk) {
   const { client, room, thread, timeline, present } = talk;
   const trouble = signal('');
-  const unread = thread ? 0 : room.unread.peek().count;
+  const unread = thread ? 0 : room.unreadMain.peek().count;
   const newAfter = unread ? room.readUpTo() : undefined;
   /** Whether the line before what is new has been in sight. */
   const found = signal(!newAfter);
@@ -51,10 +51,16 @@ export function timelineView(talk) {
     items: () => all.value,
     key: (row) => row.key,
     render: (row) => render(talk, row, { trouble, again, found }),
-    onTop: () => more(() => client.reading.back(room, timeline.peek())),
+    onTop: () =>
+      more(async () => {
+        await client.reading.back(room, timeline.peek());
+        const past = view.atEnd.peek() ? undefined : timeline.peek().split();
+        if (past) talk.change(past);
+      }),
     onBottom: () =>
       more(async () => {
         if (await client.reading.forward(room, timeline.peek())) talk.change(room.timeline);
+        else if (timeline.peek() !== present) timeline.peek().trim();
       }),
     open: () => timeline.peek() !== present,
   });
@@ -77,7 +83,7 @@ export function timelineView(talk) {
   });
   effect(() => {
     present.changed.value;
-    if (view.atEnd.value && !thread) present.trim();
+    if ((view.atEnd.value || timeline.value !== present) && !thread) present.trim();
   });
   onStop(present.watch());
   onStop(tools.stop);
@@ -120,7 +126,7 @@ function newLine(found) {
   return line;
 }
 
-/** @param {Room} room @param {import('../matrix/timeline.js').Entry} entry */
+/** @param {Room} room @param {import('../matrix/entry.js').Entry} entry */
 function noticeRow(room, entry) {
   const { origin_server_ts: ts } = entry.event;
   return h.li(

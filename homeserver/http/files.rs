@@ -22,7 +22,8 @@ use super::reply::{Reply, full};
 struct Embedded {
     name: &'static str,
     plain: &'static [u8],
-    packed: Option<&'static [u8]>,
+    gzip: Option<&'static [u8]>,
+    br: Option<&'static [u8]>,
 }
 
 static EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/web.rs"));
@@ -36,7 +37,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(self), display-capture=(self), \
     geolocation=(), gyroscope=(), magnetometer=(), microphone=(self), payment=(), usb=()";
 
-const FOREVER: &str = "public, max-age=31536000, immutable";
+const FOREVER: &str = "max-age=31536000, immutable";
 const ASK_AGAIN: &str = "no-cache";
 
 const INDEX: &str = "index.html";
@@ -44,7 +45,8 @@ const INDEX: &str = "index.html";
 /// A file that is ready to be sent.
 struct File {
     plain: Bytes,
-    packed: Option<Bytes>,
+    /// The same packed, by the codings' names, the smallest first.
+    packed: Vec<(&'static str, Bytes)>,
     /// What the entity tags begin with.
     hash: String,
 }
@@ -108,14 +110,15 @@ impl Tree {
             whole.update(file.name.as_bytes());
             whole.update(hash.as_ref());
             let hash = URL_SAFE_NO_PAD.encode(&hash.as_ref()[..12]);
-            let (plain, packed) = (Bytes::from_static(file.plain), file.packed.map(Bytes::from_static));
-            files.insert(file.name, File { plain, packed, hash });
+            let packed = [("br", file.br), ("gzip", file.gzip)].into_iter();
+            let packed = packed.filter_map(|(coding, bytes)| Some((coding, Bytes::from_static(bytes?)))).collect();
+            files.insert(file.name, File { plain: Bytes::from_static(file.plain), packed, hash });
         }
         let version = URL_SAFE_NO_PAD.encode(&whole.finish().as_ref()[..6]);
         if let Some(index) = files.get(INDEX) {
             let rewritten = with_version(&String::from_utf8_lossy(&index.plain), &version, embedded);
             let hash = format!("{}-{version}", index.hash);
-            files.insert(INDEX, File { plain: rewritten.into(), packed: None, hash });
+            files.insert(INDEX, File { plain: rewritten.into(), packed: Vec::new(), hash });
         }
         Self { files, version }
     }
@@ -129,10 +132,10 @@ impl Tree {
             None => (path, ASK_AGAIN),
         };
         let file = self.files.get(path)?;
-        let packed = file.packed.as_ref().filter(|_| takes_gzip(headers));
-        let tag = format!("\"{}{}\"", file.hash, if packed.is_some() { "-gz" } else { "" });
+        let packed = file.packed.iter().find(|(coding, _)| takes(headers, coding));
+        let tag = format!("\"{}{}\"", file.hash, packed.map_or(String::new(), |(coding, _)| format!("-{coding}")));
         let same = is_same(headers, &tag);
-        let body = if same { Bytes::new() } else { packed.unwrap_or(&file.plain).clone() };
+        let body = if same { Bytes::new() } else { packed.map_or(&file.plain, |(_, bytes)| bytes).clone() };
         let mut reply = Response::new(full(body));
         if same {
             *reply.status_mut() = StatusCode::NOT_MODIFIED;
@@ -140,12 +143,15 @@ impl Tree {
         let headers = reply.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-        headers.insert(header::ETAG, HeaderValue::try_from(tag).ok()?);
-        if file.packed.is_some() {
+        // What is kept for good is not asked for again.
+        if cache != FOREVER || same {
+            headers.insert(header::ETAG, HeaderValue::try_from(tag).ok()?);
+        }
+        if !file.packed.is_empty() {
             headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
-        if packed.is_some() && !same {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Some((coding, _)) = packed.filter(|_| !same) {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         Some(reply)
     }
@@ -184,15 +190,19 @@ fn text(status: StatusCode, text: &'static str) -> Reply {
 }
 
 fn add_security(reply: &mut Reply) {
-    const SECURITY: [(HeaderName, &str); 5] = [
+    const OF_PAGES: [(HeaderName, &str); 4] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (HeaderName::from_static("permissions-policy"), PERMISSIONS),
     ];
-    for (name, value) in SECURITY {
-        reply.headers_mut().insert(name, HeaderValue::from_static(value));
+    let headers = reply.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Scripts and styles live by the policy of the page that asks for them: there are many, and what they said of
+    // themselves would be heard by nobody.
+    let is_part = [content_type(".js"), content_type(".css")].iter().any(|kind| headers[header::CONTENT_TYPE] == kind);
+    for (name, value) in OF_PAGES.into_iter().filter(|_| !is_part) {
+        headers.insert(name, HeaderValue::from_static(value));
     }
 }
 
@@ -218,13 +228,13 @@ fn content_type(path: &str) -> &'static str {
     }
 }
 
-/// Whether `Accept-Encoding` has gzip and doesn't refuse it.
-fn takes_gzip(headers: &HeaderMap) -> bool {
+/// Whether `Accept-Encoding` has a coding and doesn't refuse it.
+fn takes(headers: &HeaderMap, wanted: &str) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
         let refused = weight.trim().strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0);
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
+        name.trim().eq_ignore_ascii_case(wanted) && !refused
     })
 }
 
@@ -247,10 +257,11 @@ mod tests {
         Embedded {
             name: INDEX,
             plain: b"<script type=module src=\"main.js\"></script><link rel=manifest href=\"a.webmanifest\">",
-            packed: None,
+            gzip: None,
+            br: None,
         },
-        Embedded { name: "a.webmanifest", plain: b"{}", packed: None },
-        Embedded { name: "main.js", plain: b"import './kit/signal.js'", packed: Some(b"packed") },
+        Embedded { name: "a.webmanifest", plain: b"{}", gzip: None, br: None },
+        Embedded { name: "main.js", plain: b"import './kit/signal.js'", gzip: Some(b"packed"), br: Some(b"small") },
     ];
 
     async fn ask(files: &Files, path: &str, headers: &[(HeaderName, &str)]) -> (u16, HeaderMap, String) {
@@ -273,6 +284,8 @@ mod tests {
         let (status, headers, body) = ask(&files, script, &[]).await;
         assert_eq!((status, &*body), (200, "import './kit/signal.js'"));
         assert_eq!(headers[header::CACHE_CONTROL], FOREVER);
+        assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert!(!headers.contains_key(header::CONTENT_SECURITY_POLICY), "the page's policy counts");
         let (status, headers, _) = ask(&files, "/@before/main.js", &[]).await;
         assert_eq!((status, &headers[header::CACHE_CONTROL]), (200, &HeaderValue::from_static("no-cache")));
     }
@@ -280,7 +293,10 @@ mod tests {
     #[tokio::test]
     async fn what_a_browser_has_is_not_sent_again() {
         let files = Files::Embedded(Tree::new(TREE));
-        let gzip = (header::ACCEPT_ENCODING, "br, gzip;q=0.8");
+        let br = (header::ACCEPT_ENCODING, "gzip, br");
+        let (_, headers, body) = ask(&files, "/main.js", &[br]).await;
+        assert_eq!((&headers[header::CONTENT_ENCODING], &*body), (&HeaderValue::from_static("br"), "small"));
+        let gzip = (header::ACCEPT_ENCODING, "br;q=0, gzip;q=0.8");
         let (_, headers, body) = ask(&files, "/main.js", std::slice::from_ref(&gzip)).await;
         assert_eq!((&headers[header::CONTENT_ENCODING], &*body), (&HeaderValue::from_static("gzip"), "packed"));
         let tag = headers[header::ETAG].to_str().expect("text");

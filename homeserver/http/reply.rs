@@ -60,7 +60,7 @@ pub fn error(error: &Error, asked: &str) -> Reply {
     reply
 }
 
-/// Headers that every answer carries. spec: client-server-api#web-browser-clients
+/// Headers that every answer of an endpoint carries. spec: client-server-api#web-browser-clients
 pub fn add_cors(reply: &mut Reply) {
     const CORS: [(HeaderName, HeaderValue); 4] = [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),

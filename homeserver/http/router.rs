@@ -179,7 +179,10 @@ impl Router {
     /// Finds the handler and answers, whatever happens. The future holds nothing of the request but what
     /// its handler does.
     pub fn answer(&self, app: Arc<App>, request: Call) -> impl Future<Output = Reply> + Send + use<> {
-        let asked = format!("{} {}", request.method(), request.uri().path()).into_boxed_str();
+        let path = request.uri().path();
+        let asked = format!("{} {path}", request.method()).into_boxed_str();
+        // The client's own files are of use to its own page only.
+        let is_open = is_matrix(path) || self.paths.at(path).is_ok();
         let reading = match request.method() {
             &Method::OPTIONS => None,
             _ => Some(self.dispatch(app, request)),
@@ -189,7 +192,9 @@ impl Router {
                 Some(reading) => read_and_answer(reading).await.unwrap_or_else(|error| reply::error(&error, &asked)),
                 None => no_content(),
             };
-            reply::add_cors(&mut reply);
+            if is_open {
+                reply::add_cors(&mut reply);
+            }
             reply
         }
     }

@@ -5,6 +5,8 @@
  * with `--check`, one that is missed fails; with `--folder`, the client is the one in the folder
  * (but uncompressed). Names of parts, such as `longRoom`, measure these alone.
  */
+import { readdirSync } from 'node:fs';
+import { get } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { Server } from './server.js';
 import { StandIn, message } from './standin.js';
@@ -55,8 +57,32 @@ async function firstPaint() {
     await person.context.close();
   }
   tell('sign-in page: first contentful paint, nothing cached', median(times), 'ms');
-  tell('all that comes before one can sign in and chat, compressed', count.bodies / 1000, 'KB', 150);
-  tell(`the same, with the headers of its ${count.files} answers`, count.all / 1000, 'KB');
+  tell('all that comes before one can sign in and chat, compressed', count.bodies / 1000, 'KB');
+  tell(`the same, with the headers of its ${count.files} answers`, count.all / 1000, 'KB', 150);
+}
+
+/** Everything there is, in one language, asked for as a browser would: with the answers' headers. */
+async function whole() {
+  const folder = new URL('../../client-web/', import.meta.url).pathname;
+  const [base] = /"(\/@[^/]+\/)main\.js"/.exec(await (await fetch(server.url)).text())?.slice(1) ?? [];
+  const count = { bodies: 0, all: 0, files: 0 };
+  const names = readdirSync(folder, { recursive: true }).map(String).filter((name) => /\.(js|css|svg|html)$/.test(name) && !/(^|\/)ko/.test(name));
+  for (const name of names) {
+    await new Promise((resolve, reject) => {
+      const asked = get(`${server.url}${base}${name}`, { headers: { 'Accept-Encoding': 'br' } }, (answer) => {
+        const head = answer.rawHeaders.reduce((sum, one) => sum + one.length + 2, 'HTTP/1.1 200 OK\r\n\r\n'.length);
+        answer.on('data', (data) => (count.bodies += data.length));
+        answer.on('end', () => {
+          count.all += head;
+          count.files++;
+          resolve(undefined);
+        });
+      });
+      asked.on('error', reject);
+    });
+  }
+  tell(`the whole client, ${count.files} files, compressed`, count.bodies / 1000, 'KB', 150);
+  tell('the same, with the headers of the answers', (count.bodies + count.all) / 1000, 'KB');
 }
 
 async function reload() {
@@ -249,7 +275,7 @@ async function hour() {
 }
 
 const only = process.argv.slice(2).filter((one) => !one.startsWith('--'));
-for (const part of [firstPaint, reload, longRoom, manyRooms, hour]) if (!only.length || only.includes(part.name)) await part();
+for (const part of [firstPaint, whole, reload, longRoom, manyRooms, hour]) if (!only.length || only.includes(part.name)) await part();
 await browser.close();
 await server.end();
 const missed = rows.filter(({ value, goal }) => goal !== undefined && value > goal);

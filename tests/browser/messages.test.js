@@ -166,6 +166,20 @@ test('a thread opens beside the conversation and stays out of it', async () => {
   const all = bob.page.getByRole('complementary', { name: 'Threads' });
   await all.getByRole('link', { name: /See you at/ }).waitFor();
   await all.getByRole('link', { name: 'Close' }).click();
+  // What is said there now is unread until it is looked at there.
+  await thread.getByRole('textbox').fill('At eight, then');
+  await thread.getByRole('textbox').press('Enter');
+  const unread = bob.message('See you at seven').getByRole('link', { name: /3 replies/ }).getByRole('img', { name: '1 unread message' });
+  await unread.waitFor();
+  await bob.shot('thread-unread');
+  await bob.page.getByRole('link', { name: '1 unread message in threads' }).click();
+  await all.getByRole('link', { name: /See you at/ }).click();
+  await other.getByText('At eight, then').first().waitFor();
+  await unread.waitFor({ state: 'detached' });
+  await other.getByRole('link', { name: 'Close' }).click();
+  await bob.page.reload();
+  await bob.sees('See you at seven');
+  assert.equal(await bob.page.getByLabel(/unread/).count(), 0);
   await thread.getByRole('link', { name: 'Close' }).click();
 });
 
@@ -247,6 +261,13 @@ test('one jumps to a day', async () => {
   await bob.page.getByText('This server can’t find messages by their day.').waitFor();
   await bob.page.keyboard.press('Escape');
   await bob.page.unroute('**/timestamp_to_event*');
+  await bob.page.getByRole('button', { name: 'To the newest message' }).click();
+  await bob.sees('And now');
+  // And with the server's own answer: the room is of today.
+  await bob.roomMenu('Jump to a day');
+  await bob.page.getByLabel('Day', { exact: true }).fill(await bob.page.evaluate(() => new Date().toLocaleDateString('sv')));
+  await bob.page.getByRole('dialog').getByRole('button', { name: 'Jump' }).click();
+  await bob.log.getByText(/^This is where/).waitFor();
   await bob.page.getByRole('button', { name: 'To the newest message' }).click();
   await bob.sees('And now');
 });

@@ -156,7 +156,18 @@ test('a room that people ask to join: one knocks, and is let in', async () => {
   await bob.page.getByRole('link', { name: 'Explore' }).click();
   await bob.page.getByRole('searchbox', { name: 'Search public rooms' }).fill(shop);
   await bob.page.getByRole('button', { name: `Ask to join: ${shop}` }).click();
-  await bob.page.getByText('You have asked to be let in').waitFor();
+  await bob.page.getByText('You have asked to be let in').first().waitFor();
+  // What is asked for is listed as long as it waits, and can be taken back.
+  await bob.roomRow(shop).click();
+  await bob.page.getByRole('heading', { name: 'You have asked to be let in' }).waitFor();
+  await bob.shot('knocking');
+  await bob.page.reload();
+  await bob.page.getByRole('button', { name: 'Take the request back' }).click();
+  await bob.roomRow(shop).waitFor({ state: 'detached' });
+  await bob.page.getByRole('link', { name: 'Explore' }).click();
+  await bob.page.getByRole('searchbox', { name: 'Search public rooms' }).fill(shop);
+  await bob.page.getByRole('button', { name: `Ask to join: ${shop}` }).click();
+  await bob.roomRow(shop).waitFor();
   await alice.page.getByRole('link', { name: 'Members' }).click();
   await alice.page.getByRole('complementary', { name: 'Members' }).getByRole('link', { name: bob.user }).click();
   await alice.page.getByRole('button', { name: 'Let in' }).click();

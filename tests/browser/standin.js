@@ -67,8 +67,13 @@ export class StandIn {
     if (url.pathname.endsWith('/messages')) {
       const room = decodeURIComponent(url.pathname.split('/').at(-2));
       const from = Number(url.searchParams.get('from'));
+      const all = this.rooms.get(room);
+      if (url.searchParams.get('dir') === 'f') {
+        const until = Math.min(all.length, from + Number(url.searchParams.get('limit')));
+        return say({ chunk: all.slice(from, until), start: String(from), ...(until < all.length && { end: String(until) }) });
+      }
       const to = Math.max(0, from - Number(url.searchParams.get('limit')));
-      return say({ chunk: this.rooms.get(room).slice(to, from).reverse(), start: String(from), ...(to > 0 && { end: String(to) }) });
+      return say({ chunk: all.slice(to, from).reverse(), start: String(from), ...(to > 0 && { end: String(to) }) });
     }
     request.resume();
     return say(request.method === 'GET' ? { errcode: 'M_UNRECOGNIZED' } : {}, request.method === 'GET' || url.pathname.endsWith('/search') ? 404 : 200);

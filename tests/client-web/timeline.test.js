@@ -128,6 +128,35 @@ test('old entries go where they can be read again, and nowhere else', () => {
   assert.equal(bodies(timeline)[0], '19/99');
 });
 
+test('who reads far back keeps what is near, and comes forward to the present again', () => {
+  const timeline = new Timeline();
+  const page = (from, to) => Array.from({ length: to - from }, (_, n) => message(`m${from + n}`, { event_id: `$m${from + n}` }));
+  timeline.append(page(2950, 3000), '2950', true);
+  assert.equal(timeline.split(), undefined, 'there is little');
+  let read = timeline;
+  for (let from = 2900; from >= 0; from -= 50) {
+    read.prepend(page(from, from + 50).reverse(), from ? String(from) : undefined);
+    read = read.split() ?? read;
+    assert.ok(read.entries.length <= 2050 && timeline.entries.length <= 2050);
+  }
+  assert.equal(bodies(read)[0], 'm0');
+  assert.ok(read.complete.value && read !== timeline);
+  assert.equal(bodies(timeline).at(-1), 'm2999', 'the present stays');
+  const shown = [];
+  while (!timeline.takeOver(read)) {
+    const from = Number(read.forward);
+    assert.equal(bodies(read).at(-1), `m${from - 1}`);
+    read.extend(page(from, from + 50), String(from + 50), String(from));
+    shown.push(read.entries.at(-1));
+    read.trim();
+    assert.ok(read.entries.length <= 2050);
+  }
+  assert.equal(timeline.find(shown.at(-1).event.event_id), shown.at(-1), 'what is on screen stays');
+  const all = bodies(timeline);
+  assert.deepEqual(all, page(3000 - all.length, 3000).map(({ content }) => content.body), 'in order');
+  for (const [at, entry] of timeline.entries.entries()) assert.equal(timeline.previous(entry), timeline.entries[at - 1]);
+});
+
 test('what is kept on the disk comes back, unsent messages as failed', () => {
   const timeline = new Timeline();
   for (let n = 0; n < 100; n++) timeline.append([message(`m${n}`)], `p${n}`, false);
