@@ -33,6 +33,7 @@ export default {
   'picture.use': 'Use this part',
   'picture.broken': 'That file is no picture that can be read here.',
   'explore.title': 'Explore',
+  'explore.rooms': 'Explore public rooms',
   'explore.hint': 'Public rooms, on this server or another.',
   'explore.search': 'Search public rooms',
   'explore.server': 'Server to look on',

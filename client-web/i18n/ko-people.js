@@ -33,6 +33,7 @@ export default {
   'picture.use': '이 부분 사용',
   'picture.broken': '여기에서 읽을 수 없는 사진 파일입니다.',
   'explore.title': '둘러보기',
+  'explore.rooms': '공개 대화방 둘러보기',
   'explore.hint': '이 서버나 다른 서버의 공개 대화방입니다.',
   'explore.search': '공개 대화방 검색',
   'explore.server': '찾아볼 서버',

@@ -5,7 +5,7 @@
 import { h, reconcile } from './dom.js';
 import { effect, onStop, signal, untracked } from './signal.js';
 
-const SPARE = 8;
+const SPARE = 5;
 
 /**
  * @template T

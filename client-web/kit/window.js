@@ -9,7 +9,7 @@ import { effect, onStop, signal, untracked } from './signal.js';
 /** Rows in the document at most; shown at first; that come with one step, so few that a frame bears it. */
 const MOST = 150;
 const FIRST = 60;
-const STEP = 20;
+const STEP = 16;
 /** Pixels from an end at which a step is taken. */
 const NEAR = 1100;
 /** Milliseconds for which a row that was gone to stands out. */

@@ -14,7 +14,7 @@ import { Relations } from './relations.js';
 /** @typedef {import('./entry.js').Now} Now */
 
 /** In memory, when nobody is reading further back. */
-const MOST = 1000;
+const MOST = 500;
 /** In memory, of a room that nobody looks at. */
 const UNSEEN = 150;
 /** On disk, for the next start. */

@@ -4,6 +4,7 @@
  */
 import { h, keyed } from '../kit/dom.js';
 import { later } from '../kit/later.js';
+import { link } from '../kit/router.js';
 import { idle, watchIdle } from '../kit/idle.js';
 import { computed, effect, onStop } from '../kit/signal.js';
 import { bringAdmin, t } from '../i18n/index.js';
@@ -123,7 +124,9 @@ function pane(app, [id, name, ...args]) {
 
 /** @param {App} app */
 function welcome(app) {
-  return h.main({ class: 'room welcome', id: 'main' }, h.section({ class: 'stand-in' }, mark(), h.h1(() => t('welcome.title')), h.p(() => t('welcome.text')), startButtons(app)));
+  const isNew = () => app.client.store.ready.value && !app.client.store.rooms.value.length;
+  const elsewhere = () => h.div({ class: 'start-buttons' }, h.a({ class: 'button quiet', href: link('friends', 'add') }, icon('people'), t('friends.add')), h.a({ class: 'button quiet', href: link('explore') }, icon('compass'), t('explore.rooms')));
+  return h.main({ class: 'room welcome', id: 'main' }, h.section({ class: 'stand-in' }, mark(), h.h1(() => t('welcome.title')), h.p(() => t(isNew() ? 'rooms.emptyHint' : 'welcome.text')), startButtons(app), () => (isNew() ? elsewhere() : null)));
 }
 
 /** The address's fragment is the place, so the jump is made by hand. @param {Event} event */

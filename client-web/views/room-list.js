@@ -93,7 +93,8 @@ const folds = new WeakMap();
 /** @param {Room[]} rooms @param {string} typed @returns {Line[]} */
 function matching(rooms, typed) {
   const wanted = plain(typed);
-  return rooms.filter((room) => foldOf(room).value.includes(wanted)).map((room) => ({ room }));
+  // Unfollowed: a name that changes meanwhile counts from the next key on, and thousands aren't watched for it.
+  return rooms.filter((room) => foldOf(room).peek().includes(wanted)).map((room) => ({ room }));
 }
 
 /** @param {Room} room */

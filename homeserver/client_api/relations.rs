@@ -48,13 +48,26 @@ struct Asked {
     limit: Option<UInt>,
 }
 
-/// Writes the answer in the type of an endpoint, which differ in name alone.
+/// Answers in the types of an endpoint, which differ from the others' in name alone.
 macro_rules! answer {
-    ($endpoint:ident, $request:ident, $page:expr) => {{
-        let mut response = $endpoint::v1::Response::new(raws($page.events));
-        response.next_batch = $page.end.map(timeline::token);
-        response.prev_batch = $request.1;
-        response.recursion_depth = $request.0.then(|| UInt::try_from(MAX_DEPTH).unwrap_or(uint!(3)));
+    ($endpoint:ident, $app:ident, $session:ident, $request:ident, $rel_type:expr, $kind:expr) => {{
+        let (recursed, from) = ($request.recurse, $request.from.clone());
+        let asked = Asked {
+            rel_type: $rel_type,
+            kind: $kind,
+            room: $request.room_id,
+            parent: $request.event_id,
+            recurse: $request.recurse,
+            dir: $request.dir,
+            from: $request.from,
+            to: $request.to,
+            limit: $request.limit,
+        };
+        let page = page($app, $session, asked).await?;
+        let mut response = $endpoint::v1::Response::new(raws(page.events));
+        response.next_batch = page.end.map(timeline::token);
+        response.prev_batch = from;
+        response.recursion_depth = recursed.then(|| UInt::try_from(MAX_DEPTH).unwrap_or(uint!(3)));
         Ok(response)
     }};
 }
@@ -65,20 +78,7 @@ pub async fn all(
     session: Session,
     request: get_relating_events::v1::Request,
 ) -> Result<get_relating_events::v1::Response> {
-    let said = (request.recurse, request.from.clone());
-    let asked = Asked {
-        room: request.room_id,
-        parent: request.event_id,
-        rel_type: None,
-        kind: None,
-        recurse: request.recurse,
-        dir: request.dir,
-        from: request.from,
-        to: request.to,
-        limit: request.limit,
-    };
-    let page = page(app, session, asked).await?;
-    answer!(get_relating_events, said, page)
+    answer!(get_relating_events, app, session, request, None, None)
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}`
@@ -87,20 +87,7 @@ pub async fn of_relation(
     session: Session,
     request: get_relating_events_with_rel_type::v1::Request,
 ) -> Result<get_relating_events_with_rel_type::v1::Response> {
-    let said = (request.recurse, request.from.clone());
-    let asked = Asked {
-        room: request.room_id,
-        parent: request.event_id,
-        rel_type: Some(request.rel_type.to_string()),
-        kind: None,
-        recurse: request.recurse,
-        dir: request.dir,
-        from: request.from,
-        to: request.to,
-        limit: request.limit,
-    };
-    let page = page(app, session, asked).await?;
-    answer!(get_relating_events_with_rel_type, said, page)
+    answer!(get_relating_events_with_rel_type, app, session, request, Some(request.rel_type.to_string()), None)
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}`
@@ -109,20 +96,14 @@ pub async fn of_type(
     session: Session,
     request: get_relating_events_of_type::v1::Request,
 ) -> Result<get_relating_events_of_type::v1::Response> {
-    let said = (request.recurse, request.from.clone());
-    let asked = Asked {
-        room: request.room_id,
-        parent: request.event_id,
-        rel_type: Some(request.rel_type.to_string()),
-        kind: Some(request.event_type.to_string()),
-        recurse: request.recurse,
-        dir: request.dir,
-        from: request.from,
-        to: request.to,
-        limit: request.limit,
-    };
-    let page = page(app, session, asked).await?;
-    answer!(get_relating_events_of_type, said, page)
+    answer!(
+        get_relating_events_of_type,
+        app,
+        session,
+        request,
+        Some(request.rel_type.to_string()),
+        Some(request.event_type.to_string())
+    )
 }
 
 async fn page(app: Arc<App>, session: Session, asked: Asked) -> Result<Page> {

@@ -121,11 +121,11 @@ test('old entries go where they can be read again, and nowhere else', () => {
   for (let chunk = 0; chunk < 30; chunk++) timeline.append(Array.from({ length: 100 }, (_, n) => message(`${chunk}/${n}`)), `p${chunk}`, false);
   assert.equal(timeline.entries.length, 3000);
   timeline.trim();
-  assert.equal(timeline.entries.length, 1000);
-  assert.equal(timeline.back, 'p20');
-  assert.equal(bodies(timeline)[0], '20/0');
-  timeline.prepend([message('19/99')], 'p19');
-  assert.equal(bodies(timeline)[0], '19/99');
+  assert.equal(timeline.entries.length, 500);
+  assert.equal(timeline.back, 'p25');
+  assert.equal(bodies(timeline)[0], '25/0');
+  timeline.prepend([message('24/99')], 'p24');
+  assert.equal(bodies(timeline)[0], '24/99');
 });
 
 test('who reads far back keeps what is near, and comes forward to the present again', () => {
@@ -137,7 +137,7 @@ test('who reads far back keeps what is near, and comes forward to the present ag
   for (let from = 2900; from >= 0; from -= 50) {
     read.prepend(page(from, from + 50).reverse(), from ? String(from) : undefined);
     read = read.split() ?? read;
-    assert.ok(read.entries.length <= 2050 && timeline.entries.length <= 2050);
+    assert.ok(read.entries.length <= 1050 && timeline.entries.length <= 1050);
   }
   assert.equal(bodies(read)[0], 'm0');
   assert.ok(read.complete.value && read !== timeline);
@@ -149,7 +149,7 @@ test('who reads far back keeps what is near, and comes forward to the present ag
     read.extend(page(from, from + 50), String(from + 50), String(from));
     shown.push(read.entries.at(-1));
     read.trim();
-    assert.ok(read.entries.length <= 2050);
+    assert.ok(read.entries.length <= 1050);
   }
   assert.equal(timeline.find(shown.at(-1).event.event_id), shown.at(-1), 'what is on screen stays');
   const all = bodies(timeline);
