@@ -49,7 +49,7 @@ export default {
   'rooms.join': 'Join a room',
   'rooms.invites': 'Invitations',
   'rooms.empty': 'No rooms yet',
-  'rooms.emptyHint': 'Create one, or join one that you know.',
+  'rooms.emptyHint': 'Create a room, or join one that you know.',
   'rooms.noMatch': 'No room is called that',
   'rooms.loading': 'Fetching your rooms…',
   'rooms.unread': { one: '{count} unread message', other: '{count} unread messages' },

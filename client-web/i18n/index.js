@@ -90,6 +90,12 @@ export function time(ts) {
   return format(ts, { hour: 'numeric', minute: '2-digit' });
 }
 
+/** The same where there is hardly room: without saying which half of the day. @param {number} ts */
+export function narrowTime(ts) {
+  const text = time(ts);
+  return /\d[\d:.]*/.exec(text)?.[0] ?? text;
+}
+
 /** Monday, 3 November 2025, 14:05:33 @param {number} ts */
 export function exact(ts) {
   return format(ts, { dateStyle: 'full', timeStyle: 'medium' });

@@ -4,7 +4,7 @@
  */
 import { h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
-import { brief, exact, t, time } from '../i18n/index.js';
+import { brief, exact, narrowTime, t, time } from '../i18n/index.js';
 import { isRedacted, oneLine } from '../matrix/events.js';
 import { icon } from './icons.js';
 import { messageBody } from './message-body.js';
@@ -33,16 +33,16 @@ export function messageRow(talk, entry, head) {
   const { room } = talk;
   const { sender, origin_server_ts: ts } = entry.event;
   const status = () => (entry.changed.value, entry.status);
-  const stamp = () => h.time({ class: 'message-time', datetime: iso(ts), title: exact(ts) }, time(ts));
+  const stamp = (/** @type {string} */ text) => h.time({ class: 'message-time', datetime: iso(ts), title: exact(ts) }, text);
   const chosen = () => (talk.replyTo.value === entry || talk.editing.value === entry ? 'chosen' : '');
   const row = h.li(
     { class: () => `message ${head ? 'head' : ''} ${status()} ${sender === room.me ? 'own' : ''} ${chosen()}`, tabindex: '-1', 'data-event-id': () => (entry.changed.value, entry.event.event_id) },
-    head ? memberAvatar(room, sender) : h.span({ class: 'message-gutter' }, stamp),
+    head ? memberAvatar(room, sender) : h.span({ class: 'message-gutter' }, () => stamp(narrowTime(ts))),
     h.div(
       { class: 'message-main' },
       // For the ear, each message says whose it is.
       head
-        ? h.div({ class: 'message-head' }, h.a({ class: `message-sender ${hue(sender)}`, href: link('user', sender), title: sender }, h.bdi(() => room.nameOf(sender))), stamp)
+        ? h.div({ class: 'message-head' }, h.a({ class: `message-sender ${hue(sender)}`, href: link('user', sender), title: sender }, h.bdi(() => room.nameOf(sender))), () => stamp(time(ts)))
         : h.span({ class: 'for-ear' }, () => room.nameOf(sender)),
       keyed(() => talk.timeline.peek().current(entry), (now) => messageBody(talk, entry, now)),
       () => reactions(talk, entry),

@@ -99,7 +99,7 @@ test('a picture arrives from the other server', { skip }, async () => {
 test('a public room of another server is found on its list and joined', { skip }, async () => {
   const name = freshName('Market');
   await alice.createRoom(name, { alias: name.toLowerCase() });
-  await bob.page.getByRole('link', { name: 'Explore' }).click();
+  await bob.page.getByRole('link', { name: 'Explore', exact: true }).click();
   await bob.page.getByLabel('Server to look on').fill(here.name);
   await bob.page.getByRole('button', { name: 'Show' }).click();
   await bob.page.getByRole('button', { name: `Join: ${name}` }).click();

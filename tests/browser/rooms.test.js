@@ -42,7 +42,7 @@ test('a public room with a picture and an address, for announcements, for this s
 });
 
 test('another finds it by exploring and joins, but can’t write there', async () => {
-  await bob.page.getByRole('link', { name: 'Explore' }).click();
+  await bob.page.getByRole('link', { name: 'Explore', exact: true }).click();
   await bob.page.getByRole('searchbox', { name: 'Search public rooms' }).fill(garden.toLowerCase());
   const row = bob.page.getByRole('listitem').filter({ hasText: 'Who waters when' });
   await until(async () => (await row.count()) === 1, 'one room');
@@ -55,7 +55,7 @@ test('another finds it by exploring and joins, but can’t write there', async (
 
 test('a server that can’t be asked for its rooms is told of', async () => {
   bob.expectsTrouble = true;
-  await bob.page.getByRole('link', { name: 'Explore' }).click();
+  await bob.page.getByRole('link', { name: 'Explore', exact: true }).click();
   await bob.page.getByLabel('Server to look on').fill('nowhere.invalid');
   await bob.page.getByRole('button', { name: 'Show' }).click();
   await bob.page.getByRole('button', { name: 'Try again' }).waitFor();
@@ -153,7 +153,7 @@ test('a room that people ask to join: one knocks, and is let in', async () => {
   await alice.menu('Room settings');
   await alice.page.getByRole('complementary', { name: 'Room settings' }).getByLabel('Who can join').selectOption('knock');
   await alice.sees(shop);
-  await bob.page.getByRole('link', { name: 'Explore' }).click();
+  await bob.page.getByRole('link', { name: 'Explore', exact: true }).click();
   await bob.page.getByRole('searchbox', { name: 'Search public rooms' }).fill(shop);
   await bob.page.getByRole('button', { name: `Ask to join: ${shop}` }).click();
   await bob.page.getByText('You have asked to be let in').first().waitFor();
@@ -164,7 +164,7 @@ test('a room that people ask to join: one knocks, and is let in', async () => {
   await bob.page.reload();
   await bob.page.getByRole('button', { name: 'Take the request back' }).click();
   await bob.roomRow(shop).waitFor({ state: 'detached' });
-  await bob.page.getByRole('link', { name: 'Explore' }).click();
+  await bob.page.getByRole('link', { name: 'Explore', exact: true }).click();
   await bob.page.getByRole('searchbox', { name: 'Search public rooms' }).fill(shop);
   await bob.page.getByRole('button', { name: `Ask to join: ${shop}` }).click();
   await bob.roomRow(shop).waitFor();
