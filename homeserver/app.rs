@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     accounts::{presence::Presence, sessions::LastSeen, uia},
+    appservice::Services,
     base::signing::Identity,
     config::Config,
     federation::Federation,
@@ -35,6 +36,8 @@ pub struct App {
     pub federation: Arc<Federation>,
     /// Who is told what happens while their clients sleep.
     pub push: Push,
+    /// Application services.
+    pub services: Arc<Services>,
     /// Uploaded files.
     pub media: Media,
     /// Rate limits.

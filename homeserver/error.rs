@@ -168,6 +168,10 @@ impl Error {
     pub fn bad_gateway(message: impl Into<Text>) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
     }
+    /// An application service is at fault: 502, or 504 if it does not answer in time.
+    pub fn of_service(status: StatusCode, errcode: &'static str, message: impl Into<Text>) -> Self {
+        Self::new(status, errcode, message)
+    }
     /// 504 `M_NOT_YET_UPLOADED`: media that are announced and have not come.
     pub fn not_yet_uploaded() -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED", "this has not been uploaded yet")

@@ -21,6 +21,7 @@
 //! | `media` | uploaded files and thumbnails | HTTP |
 //! | `push` | telling people what happens while their clients sleep | what notifies them |
 //! | `sync` | the answer between two positions, a file for each section | deciding |
+//! | `appservice` | bridges and bots: who they are, telling and asking them | what they do |
 //! | `app` | the resources that a handler may use | everything else |
 //! | `http` | connections, routes, who is calling | Matrix beyond authentication |
 //! | `client_api`, `federation_api` | one file per chapter of the spec | rules |
@@ -41,6 +42,7 @@
 
 pub mod accounts;
 pub mod app;
+pub mod appservice;
 pub mod base;
 pub mod client_api;
 pub mod config;
@@ -73,6 +75,7 @@ use tokio::{
 use crate::{
     accounts::{presence::Presence, sessions, transactions},
     app::App,
+    appservice::{Services, Sources},
     base::signing::Identity,
     config::Config,
     federation::Federation,
@@ -144,7 +147,12 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
     let me = Arc::new(Identity { name: config.server_name.clone(), key: start::signing_key(&config)? });
     let outside = start::outside(&config)?;
     let hub = Arc::new(Hub::new(store.clone(), notifier.clone(), presence.clone(), config.memory / 8));
-    let live = federation::Live { notifier, typing: hub.typing.clone(), presence: presence.clone() };
+    let live = federation::Live { notifier: notifier.clone(), typing: hub.typing.clone(), presence: presence.clone() };
+    let services = Arc::new(Services::load(&config.app_services, &config.server_name, &outside)?);
+    if !services.all().is_empty() {
+        let heeding = services.clone();
+        notifier.tap(move |wake| heeding.heed(wake));
+    }
     let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation, live)?);
     let others = (federation.remote.clone(), outside.client_that_follows()?);
     let mut media = start::media(&config, &store, others)?;
@@ -154,9 +162,13 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
     }
     let gateways = outside.client()?;
     let push = Push::new(store.clone(), hub.notifier.clone(), hub.unread.clone(), gateways, config.memory / 64);
+    let limits = limits::Limits::new(config.rate_limits);
+    let unlimited = services.clone();
+    limits.exempt(move |who| unlimited.is_unlimited(who));
     Ok(Arc::new(App {
         push,
-        limits: limits::Limits::new(config.rate_limits),
+        limits,
+        services,
         bodies: Default::default(),
         last_seen: Default::default(),
         hasher: Default::default(),
@@ -225,6 +237,14 @@ fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
     helpers.spawn(async move { indexer.run(stopping).await });
     let (push, stopping) = (app.push.clone(), app.stop.clone());
     helpers.spawn(async move { push.run(stopping).await });
+    let (services, stopping) = (app.services.clone(), app.stop.clone());
+    let sources = Sources {
+        me: app.me.clone(),
+        store: app.store.clone(),
+        typing: app.hub.typing.clone(),
+        presence: app.presence.clone(),
+    };
+    helpers.spawn(async move { services.run(sources, stopping).await });
     let (federation, stopping) = (app.federation.clone(), app.stop.clone());
     helpers.spawn(async move { federation.run(stopping).await });
 }

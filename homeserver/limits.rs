@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -133,7 +133,12 @@ pub struct Limits {
     enabled: bool,
     /// Who failed too often, until when.
     blocked: Mutex<HashMap<(Bucket, String), Instant>>,
+    /// Who is not limited.
+    exempt: OnceLock<Exempt>,
 }
+
+/// Says whether somebody is not limited.
+type Exempt = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 impl Limits {
     /// Limits that are on, or for tests and benchmarks off.
@@ -143,7 +148,13 @@ impl Limits {
             let quota = Quota::with_period(Duration::from_secs_f64(1.0 / per_second)).expect("rates are positive");
             RateLimiter::hashmap(quota.allow_burst(burst))
         });
-        Self { kinds: kinds.collect(), enabled, blocked: Mutex::default() }
+        Self { kinds: kinds.collect(), enabled, blocked: Mutex::default(), exempt: OnceLock::new() }
+    }
+
+    /// Says, once, who is not limited. It is asked of those alone whose bucket is empty.
+    pub fn exempt(&self, who: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        // A second time changes nothing.
+        let _ = self.exempt.set(Box::new(who));
     }
 
     /// Takes one from a bucket. 429 `M_LIMIT_EXCEEDED` if it is empty.
@@ -157,10 +168,12 @@ impl Limits {
         let Some(weight) = NonZeroU32::new(weight).filter(|_| self.enabled) else { return Ok(()) };
         let kind = KINDS.iter().position(|(kind, ..)| *kind == bucket).expect("every bucket has a rate");
         let burst = NonZeroU32::new(KINDS[kind].2).expect("bursts are positive");
-        self.kinds[kind]
-            .check_key_n(&who.to_string(), weight.min(burst))
-            .expect("it is no more than the burst")
-            .map_err(|not_until| Error::limited(not_until.wait_time_from(DefaultClock::default().now())))
+        let who = who.to_string();
+        let taken = self.kinds[kind].check_key_n(&who, weight.min(burst)).expect("it is no more than the burst");
+        match taken {
+            Err(_) if self.exempt.get().is_some_and(|exempt| exempt(&who)) => Ok(()),
+            taken => taken.map_err(|until| Error::limited(until.wait_time_from(DefaultClock::default().now()))),
+        }
     }
 
     /// Refuses who has failed too often and should wait. Takes nothing. 429 `M_LIMIT_EXCEEDED`.

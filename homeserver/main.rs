@@ -9,6 +9,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use hearth::{
     accounts::{passwords, sessions, users},
+    appservice::registration,
     base::{random, signing::SigningKey},
     client_api::devices,
     config::{self, Config},
@@ -205,7 +206,8 @@ fn check(file: &Path) -> Result<(), String> {
     let tls = config.tls.as_ref().map(|tls| Certificate::load(tls).map(drop)).unwrap_or(Ok(()));
     let web = Files::new(config.web_root.as_deref()).map(drop);
     let outside = start::outside(&config).map(drop);
-    let problems: Vec<String> = [tls, web, outside].into_iter().filter_map(Result::err).collect();
+    let services = registration::load(&config.app_services, &config.server_name).map(drop);
+    let problems: Vec<String> = [tls, web, outside, services].into_iter().filter_map(Result::err).collect();
     if !problems.is_empty() {
         let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", file.display())).collect();
         return Err(lines.join("\n"));

@@ -15,7 +15,7 @@ use std::{
     collections::{HashMap, HashSet},
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{
             AtomicBool, AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -68,6 +68,8 @@ struct Inner {
     /// Seats made so far.
     numbers: AtomicU64,
     stopping: AtomicBool,
+    /// Who is told what commits concern, beside whoever waits.
+    tap: OnceLock<Tap>,
 }
 
 /// What happened, and up to where: all that was committed up to there and rang anybody is in it.
@@ -85,6 +87,9 @@ impl News {
         self.upto = self.upto.max(upto);
     }
 }
+
+/// Is told what commits concern, after they are made.
+type Tap = Box<dyn Fn(&Wake) + Send + Sync>;
 
 /// The latest position of each room that changed after `floor`.
 #[derive(Default)]
@@ -117,6 +122,12 @@ impl Notifier {
     pub fn on_commit(&self) -> OnCommit {
         let inner = self.0.clone();
         Box::new(move |wake, pos| inner.note(wake, pos))
+    }
+
+    /// Names, once, who is told what commits concern, beside whoever waits.
+    pub fn tap(&self, tap: impl Fn(&Wake) + Send + Sync + 'static) {
+        // A second time changes nothing.
+        let _ = self.0.tap.set(Box::new(tap));
     }
 
     /// Begins at the position where the store is.
@@ -279,6 +290,9 @@ impl Inner {
     }
 
     fn pass_on(&self, store: &Store, wake: Wake, moved: impl Fn(&UserId, RoomNum, bool)) {
+        if let Some(tap) = self.tap.get() {
+            tap(&wake);
+        }
         for ((user, room), is_in) in &wake.members {
             moved(user, *room, *is_in);
             if let Some(seat) = self.find(user) {

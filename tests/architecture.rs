@@ -29,6 +29,7 @@ const LAYERS: &[&str] = &[
     "media",
     "push",
     "sync",
+    "appservice",
     "app",
     "http",
     "client_api",
@@ -55,6 +56,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("argon2", &["accounts/"]),
     ("image", &["media/"]),
     ("toml", &["config/"]),
+    ("regex", &["appservice/"]),
+    ("saphyr_parser", &["appservice/yaml.rs"]),
     ("clap", &["main.rs"]),
 ];
 

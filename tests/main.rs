@@ -7,6 +7,8 @@ mod common;
 mod accounts;
 mod admin;
 mod again;
+mod appservice;
+mod appservice_asking;
 mod architecture;
 mod cli;
 mod doors;

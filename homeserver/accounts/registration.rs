@@ -62,7 +62,7 @@ pub fn register(
     token: Option<&str>,
 ) -> Result<()> {
     users::check_free(tx, user)?;
-    let first = users::count(tx)? == 0;
+    let first = users::is_nobody_here(tx)?;
     let mut admin = first && policy.local && policy.mode == Registration::Open;
     match token {
         Some(token) => admin |= spend(tx, policy, token)?,
@@ -83,7 +83,7 @@ pub fn ensure_first_admin_token(tx: &WriteTx, policy: Policy) -> Result<Option<S
             return Ok(None);
         }
         Some(known) => return Ok(Some(known)),
-        None if needless || users::count(tx)? > 0 => return Ok(None),
+        None if needless || !users::is_nobody_here(tx)? => return Ok(None),
         None => {}
     }
     let token = format!("{FIRST_ADMIN}{}", random::id::<24>());

@@ -80,6 +80,9 @@ pub fn locked() -> Error {
     Error::unauthorized("M_USER_LOCKED", "this account is locked").with("soft_logout", true.into())
 }
 
+/// The counter of accounts that application services have made.
+const BY_SERVICES: &str = "users_by_services";
+
 /// Refuses a name that is or was somebody's. 400 `M_USER_IN_USE`.
 pub fn check_free(tx: &impl Read, user: &UserId) -> Result<()> {
     match tables::USERS.has(tx, user.localpart())? {
@@ -99,9 +102,24 @@ pub fn create(tx: &WriteTx, user: &UserId, password: Option<String>, admin: bool
         locked: false,
         suspended: false,
         guest: false,
+        service: None,
         created: clock::now_ms(),
     };
     tables::USERS.put(tx, user.localpart(), &row)
+}
+
+/// Makes an account that an application service acts as. Nobody can sign in to it by password.
+pub fn create_for_service(tx: &WriteTx, user: &UserId, service: &str) -> Result<()> {
+    create(tx, user, None, false)?;
+    let row = open(tx, user)?;
+    let made = tables::COUNTERS.get(tx, BY_SERVICES)?.unwrap_or(0) + 1;
+    tables::COUNTERS.put(tx, BY_SERVICES, &made)?;
+    tables::USERS.put(tx, user.localpart(), &UserRow { service: Some(service.to_owned()), ..row })
+}
+
+/// Whether nobody but application services has made an account.
+pub fn is_nobody_here(tx: &impl Read) -> Result<bool> {
+    Ok(count(tx)? == tables::COUNTERS.get(tx, BY_SERVICES)?.unwrap_or(0))
 }
 
 /// Refuses if an account's password is no longer the one that was found right: between proving it and

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use ruma::{
     MilliSecondsSinceUnixEpoch, UInt, UserId,
     api::client::device::{Device, delete_device, delete_devices, get_device, get_devices, update_device},
@@ -16,7 +17,7 @@ use crate::{
     app::App,
     e2ee::{self, cross_signing, device_lists},
     error::{Error, Result},
-    http::{Bucket, Guarded, Session, uia},
+    http::{Bucket, Guarded, Reply, Session, reply, uia},
     store::{WriteTx, rows::DeviceRow},
 };
 
@@ -25,15 +26,20 @@ const MAX_DELETED: usize = 500;
 
 /// Starts a session. Every job that starts one calls this.
 pub fn start(tx: &WriteTx, user: &UserId, wish: &Wish) -> Result<Issued> {
-    // spec: client-server-api#cross-signing: device IDs must not collide with cross-signing keys.
-    if let Some(name) = &wish.device
-        && cross_signing::is_key(tx, user, name)?
-    {
-        return Err(Error::forbidden("this device ID is one of your cross-signing keys"));
+    if let Some(name) = &wish.device {
+        check_name(tx, user, name)?;
     }
     let issued = sessions::start(tx, user, wish)?;
     ended(tx, user, &issued.ended)?;
     Ok(issued)
+}
+
+/// Refuses a device ID that is one of the person's cross-signing keys. spec: client-server-api#cross-signing
+fn check_name(tx: &WriteTx, user: &UserId, name: &str) -> Result<()> {
+    match cross_signing::is_key(tx, user, name)? {
+        true => Err(Error::forbidden("this device ID is one of your cross-signing keys")),
+        false => Ok(()),
+    }
 }
 
 /// Removes what belonged to sessions that ended. Every job that ends sessions calls this.
@@ -83,26 +89,31 @@ fn shown(app: &App, user: &UserId, id: String, row: DeviceRow) -> Device {
 }
 
 /// `PUT /_matrix/client/v3/devices/{deviceId}`
-pub async fn rename(
-    app: Arc<App>,
-    session: Session,
-    request: update_device::v3::Request,
-) -> Result<update_device::v3::Response> {
+pub async fn rename(app: Arc<App>, session: Session, request: update_device::v3::Request) -> Result<Reply> {
     app.limits.take(Bucket::Other, &session.user)?;
     let rename = move |tx: &_| {
         let (user, id) = (&session.user, request.device_id.as_str());
+        let known = sessions::device(tx, user, id)?.is_some();
         match &request.display_name {
+            // spec: application-service-api#device-management
+            name if !known && session.service.is_some() => make(tx, user, id, name.clone()).map(|()| true),
             Some(name) => {
                 sessions::rename(tx, user, id, name)?;
-                device_lists::changed(tx, user)
+                device_lists::changed(tx, user).map(|()| false)
             }
-            None => {
-                sessions::device(tx, user, id)?.map(drop).ok_or_else(|| Error::not_found("you have no such device"))
-            }
+            None if known => Ok(false),
+            None => Err(Error::not_found("you have no such device")),
         }
     };
-    app.store.write(rename).await?;
-    Ok(update_device::v3::Response::new())
+    let is_new = app.store.write(rename).await?;
+    Ok(reply::json_with(if is_new { StatusCode::CREATED } else { StatusCode::OK }, "{}"))
+}
+
+/// Makes a device without a token, which an application service acts on.
+fn make(tx: &WriteTx, user: &UserId, id: &str, name: Option<String>) -> Result<()> {
+    check_name(tx, user, id)?;
+    let gone = sessions::add_device(tx, user, id, name)?;
+    ended(tx, user, &gone)
 }
 
 /// `DELETE /_matrix/client/v3/devices/{deviceId}`

@@ -28,6 +28,7 @@ use crate::{
 
 /// `GET /_matrix/client/v3/directory/room/{roomAlias}`
 pub async fn alias(app: Arc<App>, _: Caller, request: get_alias::v3::Request) -> Result<get_alias::v3::Response> {
+    app.services.seek_alias(&app.store, &request.room_alias).await?;
     let (id, servers) = app.federation.resolve(&request.room_alias).await?;
     Ok(get_alias::v3::Response::new(id, servers))
 }
@@ -40,6 +41,7 @@ pub async fn set_alias(
 ) -> Result<create_alias::v3::Response> {
     session.may_act()?;
     app.limits.take(Bucket::Other, &session.user)?;
+    app.services.check_alias(session.service.as_ref(), &request.room_alias)?;
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {
         aliases::check_free(tx, &me, &request.room_alias).map_err(|error| match error.errcode() {
@@ -61,7 +63,9 @@ pub async fn remove_alias(
 ) -> Result<delete_alias::v3::Response> {
     session.may_act()?;
     let me = app.me.clone();
-    app.federation.write(move |tx| aliases::remove(tx, &me, &request.room_alias, &session.user)).await?;
+    // A service has full control over its namespace.
+    let anyway = session.service.as_ref().is_some_and(|service| service.has_alias(request.room_alias.as_str()));
+    app.federation.write(move |tx| aliases::remove(tx, &me, &request.room_alias, (&session.user, anyway))).await?;
     Ok(delete_alias::v3::Response::new())
 }
 
@@ -143,6 +147,7 @@ pub async fn search_public_rooms(
         limit: request.limit,
         term: request.filter.generic_search_term,
         types: request.filter.room_types,
+        network: request.room_network.into(),
     };
     let list = list(&app, request.server, asked).await?;
     let mut response = get_public_rooms_filtered::v3::Response::new();

@@ -26,6 +26,7 @@ pub async fn upload(
     request: upload_keys::v3::Request,
 ) -> Result<upload_keys::v3::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
+    session.needs_device()?;
     let upload_keys::v3::Request { device_keys, one_time_keys, fallback_keys, .. } = request;
     let (user, device) = (session.user, session.device);
     let device_keys = device_keys.map(|keys| device_keys::check(&user, &device, &keys)).transpose()?;
@@ -108,7 +109,7 @@ pub async fn upload_cross_signing(
         user_signing: user_signing_key.clone(),
     };
     let plan = app.store.read(|tx| cross_signing::judge(tx, &session.user, &keys))?;
-    if plan.needs_auth() {
+    if plan.needs_auth() && session.service.is_none() {
         let row = app.store.read(|tx| sessions::device(tx, &session.user, session.device.as_str()))?;
         let by_oauth = row.is_some_and(|row| row.application.is_some());
         let flows = if by_oauth { BY_PAGE } else { BY_PASSWORD };

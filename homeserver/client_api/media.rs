@@ -80,7 +80,7 @@ pub async fn upload(app: Arc<App>, request: stream::Request, _: Vec<String>) -> 
     let announced = stream::least_size(&request);
     let peer = Peer::of(&request);
     let (head, body) = request.into_parts();
-    let session = AccessToken::admit(&app, &head.headers, peer).await?;
+    let session = AccessToken::admit(&app, &head, peer).await?;
     session.may_act()?;
     app.limits.take(Bucket::Media, &session.user)?;
     app.media.check_size(announced)?;
@@ -110,7 +110,7 @@ pub async fn fulfil(app: Arc<App>, request: stream::Request, path: Vec<String>) 
     let announced = stream::least_size(&request);
     let peer = Peer::of(&request);
     let (head, body) = request.into_parts();
-    let session = AccessToken::admit(&app, &head.headers, peer).await?;
+    let session = AccessToken::admit(&app, &head, peer).await?;
     session.may_act()?;
     app.limits.take(Bucket::Media, &session.user)?;
     let [server, id] = &path[..] else { return Err(Error::unrecognized()) };
@@ -196,7 +196,7 @@ pub async fn preview(app: Arc<App>, session: Session, request: get_media_preview
 async fn admitted(app: &App, request: stream::Request) -> Result<Parts> {
     let peer = Peer::of(&request);
     let (head, _) = request.into_parts();
-    let session = AccessToken::admit(app, &head.headers, peer).await?;
+    let session = AccessToken::admit(app, &head, peer).await?;
     app.limits.take(Bucket::Download, &session.user)?;
     Ok(head)
 }

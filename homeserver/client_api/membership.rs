@@ -88,6 +88,7 @@ async fn wish(
     via.truncate(MAX_VIA);
     let room = match <&RoomAliasId>::try_from(name.as_str()) {
         Ok(alias) => {
+            app.services.seek_alias(&app.store, alias).await?;
             let (room, servers) = app.federation.resolve(alias).await?;
             via.extend(servers);
             room
@@ -181,6 +182,9 @@ pub(super) async fn change(app: &App, session: Session, room: OwnedRoomId, act: 
         let Act { target, reason, more, .. } = act;
         let invite = Invite { room, sender: session.user, target, reason, more };
         return app.federation.invite(invite).await.map(drop);
+    }
+    if act.membership == MembershipState::Invite {
+        app.services.seek_user(&app.store, &act.target).await?;
     }
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {

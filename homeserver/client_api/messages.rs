@@ -50,9 +50,16 @@ pub async fn send_message(
         endpoint: format!("send/{}/{kind}", request.room_id),
         id: request.txn_id.to_string(),
     };
-    let draft = Draft::message(kind, request.body.into_json());
+    let mut draft = Draft::message(kind, request.body.into_json());
+    draft.at = moment(&session, request.timestamp);
     let id = send(&app, &session, request.room_id, (draft, transaction)).await?;
     Ok(send_message_event::v3::Response::new(id))
+}
+
+/// The moment that an application service says something is from; what others say of it counts for nothing.
+/// spec: application-service-api#timestamp-massaging
+pub(super) fn moment(session: &Session, ts: Option<MilliSecondsSinceUnixEpoch>) -> Option<u64> {
+    session.service.as_ref().and(ts).map(|ts| ts.get().into())
 }
 
 /// Sends an event once: for a transaction ID that was used before, the answer is what it led to.
@@ -107,6 +114,7 @@ pub async fn redact_event(
         state_key: None,
         content: crate::base::json::to_raw(&content)?,
         redacts: Some(request.event_id.clone()),
+        at: None,
     };
     let id = send(&app, &session, request.room_id, (draft, transaction)).await?;
     Ok(redact_event::v3::Response::new(id))

@@ -5,6 +5,7 @@ pub mod absent;
 pub mod account;
 pub mod account_data;
 pub mod admin;
+pub mod appservice;
 pub mod dehydrated;
 pub mod devices;
 pub mod directory;
@@ -64,6 +65,7 @@ pub fn routes() -> Router {
     admin::routes(&mut router);
     threepids::routes(&mut router);
     sliding::routes(&mut router);
+    appservice::routes(&mut router);
     spaces::routes(&mut router);
     pushers::routes(&mut router);
     router.route_raw(sync::sync).plain(Method::GET, websocket::PATH, websocket::open);
@@ -89,10 +91,9 @@ fn account_routes(router: &mut Router) {
         .route_raw(account::capabilities)
         .route(devices::devices)
         .route(devices::device)
-        .route(devices::rename)
+        .route_raw(devices::rename)
         .route(devices::delete)
         .route(devices::delete_many)
-        .route(absent::protocols)
         .route_raw(absent::turn_server);
 }
 

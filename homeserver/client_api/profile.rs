@@ -24,6 +24,7 @@ pub async fn profile(app: Arc<App>, caller: Caller, request: get_profile::v3::Re
     if !app.me.owns(&request.user_id) {
         return elsewhere(&app, caller, &request.user_id, None).await;
     }
+    app.services.seek_user(&app.store, &request.user_id).await?;
     reply::json(&app.store.read(|tx| {
         check_known(&app, tx, &request.user_id)?;
         profile::of(tx, &request.user_id)
@@ -36,6 +37,7 @@ pub async fn field(app: Arc<App>, caller: Caller, request: get_profile_field::v3
     if !app.me.owns(&request.user_id) {
         return elsewhere(&app, caller, &request.user_id, Some(key)).await;
     }
+    app.services.seek_user(&app.store, &request.user_id).await?;
     let value = app.store.read(|tx| {
         check_known(&app, tx, &request.user_id)?;
         profile::field(tx, &request.user_id, key)

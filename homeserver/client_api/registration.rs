@@ -23,18 +23,23 @@ use crate::{
     app::App,
     base::random,
     error::{Error, Result},
-    http::{Bucket, Caller, Guarded, uia},
+    http::{Applicant, Bucket, Caller, Guarded, uia},
     limits,
     rooms::admins,
 };
 
 /// `POST /_matrix/client/v3/register`
-pub async fn register(app: Arc<App>, caller: Caller, asked: Guarded<Request>) -> Result<register::v3::Response> {
+pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) -> Result<register::v3::Response> {
+    if let Some(LoginType::ApplicationService) = asked.request.login_type {
+        return for_service(&app, &who, asked.request).await;
+    }
+    let caller = who.caller;
     check_nearness(&app, caller)?;
     // Asking for the flows makes nothing, so it may be done more often than registering.
     let bucket = if asked.auth.is_some() { Bucket::Registration } else { Bucket::Validity };
     app.limits.take(bucket, limits::address(caller.ip))?;
     let user = wished(&app, &asked.request)?;
+    app.services.check_user(None, &user)?;
     let policy = registration::policy(&app.config);
     let flows = app.store.read(|tx| {
         let flows = registration::flows(tx, policy)?;
@@ -86,6 +91,27 @@ async fn make(
     app.store.write(work).await
 }
 
+/// Makes an account that an application service acts as. spec: application-service-api#server-admin-style-permissions
+async fn for_service(app: &App, who: &Applicant, request: Request) -> Result<Response> {
+    let service = who.service()?;
+    let name = request.username.as_deref().ok_or_else(|| Error::missing_param("a username is missing"))?;
+    let user = users::wished(name, &app.me.name)?;
+    app.services.check_user(Some(&service), &user)?;
+    let wish = Wish {
+        device: request.device_id.map(|id| id.to_string()),
+        display_name: request.initial_device_display_name,
+        refresh: request.refresh_token,
+        ip: who.caller.ip.to_string(),
+    };
+    let (made, inhibit) = (user.clone(), request.inhibit_login);
+    let work = move |tx: &_| {
+        users::create_for_service(tx, &made, &service.told.id)?;
+        if inhibit { Ok(None) } else { devices::start(tx, &made, &wish).map(Some) }
+    };
+    let issued = app.store.write(work).await?;
+    Ok(answer(user, issued))
+}
+
 /// The user ID that is asked for; a made-up one if none is.
 fn wished(app: &App, request: &Request) -> Result<OwnedUserId> {
     match request.kind {
@@ -94,9 +120,6 @@ fn wished(app: &App, request: &Request) -> Result<OwnedUserId> {
             return Err(Error::forbidden_as("M_GUEST_ACCESS_FORBIDDEN", "this server has no guest accounts"));
         }
         _ => return Err(Error::invalid_param("there is no such kind of account")),
-    }
-    if let Some(LoginType::ApplicationService) = request.login_type {
-        return Err(Error::unknown_token(false));
     }
     if let Some(password) = &request.password {
         passwords::check_new(password)?;
@@ -124,6 +147,7 @@ pub async fn available(
 ) -> Result<get_username_availability::v3::Response> {
     app.limits.take(Bucket::Validity, limits::address(caller.ip))?;
     let user = users::wished(&request.username, &app.me.name)?;
+    app.services.check_user(None, &user)?;
     let policy = registration::policy(&app.config);
     app.store.read(|tx| {
         registration::flows(tx, policy)?;

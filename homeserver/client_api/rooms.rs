@@ -39,6 +39,12 @@ pub async fn create_room(
     session.may_act()?;
     app.limits.take(Bucket::CreateRoom, &session.user)?;
     let wish = wish(&app, request)?;
+    if let Some(alias) = &wish.alias {
+        app.services.check_alias(session.service.as_ref(), alias)?;
+    }
+    for guest in &wish.invite {
+        app.services.seek_user(&app.store, guest).await?;
+    }
     let (me, creator) = (app.me.clone(), session.user.clone());
     let elsewhere: Vec<OwnedUserId> = wish.invite.iter().filter(|guest| !app.me.owns(guest)).cloned().collect();
     let is_direct = wish.is_direct;

@@ -7,7 +7,7 @@ use ruma::api::client::{
     session::{
         get_login_types::{
             self,
-            v3::{LoginType, PasswordLoginType},
+            v3::{ApplicationServiceLoginType, LoginType, PasswordLoginType},
         },
         login, logout, logout_all, refresh_token,
     },
@@ -23,7 +23,7 @@ use crate::{
     },
     app::App,
     error::{Error, Result},
-    http::{Bucket, Caller, Loose, Session, passwords},
+    http::{Applicant, Bucket, Caller, Loose, Session, passwords},
     limits,
 };
 
@@ -33,7 +33,8 @@ pub async fn login_types(
     _: Caller,
     _: get_login_types::v3::Request,
 ) -> Result<get_login_types::v3::Response> {
-    Ok(get_login_types::v3::Response::new(vec![LoginType::Password(PasswordLoginType::new())]))
+    let service = LoginType::ApplicationService(ApplicationServiceLoginType::new());
+    Ok(get_login_types::v3::Response::new(vec![LoginType::Password(PasswordLoginType::new()), service]))
 }
 
 /// What somebody who signs in sends, in the forms of now and of old.
@@ -69,9 +70,13 @@ impl Login {
 /// `POST /_matrix/client/v3/login`
 pub async fn login(
     app: Arc<App>,
-    caller: Caller,
+    who: Applicant,
     request: Loose<login::v3::Request, Login>,
 ) -> Result<login::v3::Response> {
+    if request.body.kind == "m.login.application_service" {
+        return login_of_service(&app, &who, request.body).await;
+    }
+    let caller = who.caller;
     app.limits.take(Bucket::LoginAddress, limits::address(caller.ip))?;
     let mut login = request.body;
     let (name, password) = login.credentials()?;
@@ -88,6 +93,25 @@ pub async fn login(
         Ok(issued)
     };
     let issued = app.store.write(sign_in).await?;
+    let mut response = login::v3::Response::new(issued.user, issued.access, issued.device);
+    (response.refresh_token, response.expires_in) = (issued.refresh, issued.lifetime);
+    Ok(response)
+}
+
+/// Signs in one of an application service's people. spec: application-service-api#server-admin-style-permissions
+async fn login_of_service(app: &App, who: &Applicant, login: Login) -> Result<login::v3::Response> {
+    let service = who.service()?;
+    let name = login.identifier.and_then(Identifier::name).or(login.user);
+    let name = name.ok_or_else(|| Error::missing_param("an identifier is missing"))?;
+    let user = users::meant(&name, &app.me.name).filter(|user| service.may_be(user));
+    let user = user.ok_or_else(|| Error::bad_request("M_EXCLUSIVE", "this application service has no such person"))?;
+    let wish = Wish {
+        device: login.device_id,
+        display_name: login.initial_device_display_name,
+        refresh: login.refresh_token,
+        ip: who.caller.ip.to_string(),
+    };
+    let issued = app.store.write(move |tx| devices::start(tx, &user, &wish)).await?;
     let mut response = login::v3::Response::new(issued.user, issued.access, issued.device);
     (response.refresh_token, response.expires_in) = (issued.refresh, issued.lifetime);
     Ok(response)
@@ -134,6 +158,6 @@ pub async fn logout_all(
 pub async fn whoami(app: Arc<App>, session: Session, _: whoami::v3::Request) -> Result<whoami::v3::Response> {
     app.limits.take(Bucket::Other, &session.user)?;
     let mut response = whoami::v3::Response::new(session.user, false);
-    response.device_id = Some(session.device);
+    response.device_id = Some(session.device).filter(|device| !device.as_str().is_empty());
     Ok(response)
 }

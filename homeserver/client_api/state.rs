@@ -13,7 +13,10 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{blocking, messages::raws};
+use super::{
+    blocking,
+    messages::{moment, raws},
+};
 use crate::{
     app::App,
     base::signing::Identity,
@@ -38,7 +41,8 @@ pub async fn set_state(
 ) -> Result<send_state_event::v3::Response> {
     session.may_act()?;
     let kind = TimelineEventType::from(request.event_type.to_string());
-    let draft = Draft::state(kind, request.state_key, request.body.into_json());
+    let mut draft = Draft::state(kind, request.state_key, request.body.into_json());
+    draft.at = moment(&session, request.timestamp);
     let id = set(&app, &session, request.room_id, draft).await?;
     Ok(send_state_event::v3::Response::new(id))
 }

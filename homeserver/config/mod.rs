@@ -127,6 +127,8 @@ pub struct Config {
     pub min_free_disk: u64,
     /// What is logged, as `tracing` filters are written.
     pub log: String,
+    /// The registrations of application services.
+    pub app_services: Vec<PathBuf>,
     /// Other servers.
     pub federation: Federation,
     /// Whom to turn to.
@@ -154,6 +156,7 @@ impl Default for Config {
             memory: 128 * MIB,
             min_free_disk: 64 * MIB,
             log: "info".into(),
+            app_services: Vec::new(),
             federation: Federation::default(),
             support: Support::default(),
         }
@@ -293,6 +296,7 @@ fn read(file: &mut Reader) -> Config {
         memory: file.value("memory", values::size(8 * MIB)).unwrap_or(default.memory),
         min_free_disk: file.value("min_free_disk", values::size(0)).unwrap_or(default.min_free_disk),
         log: file.value("log", values::log_filter).unwrap_or(default.log),
+        app_services: file.paths("app_services").unwrap_or(default.app_services),
         federation: federation(file),
         support: support(file),
         tls: tls(file),

@@ -288,7 +288,8 @@ fn trim_server(tx: &WriteTx, server: &str) -> Result<()> {
 }
 
 /// The devices of a person.
-fn devices(tx: &impl Read, user: &UserId) -> Result<Vec<String>> {
+/// The devices that a person has.
+pub fn devices(tx: &impl Read, user: &UserId) -> Result<Vec<String>> {
     let range = (user.as_str(), "")..=(user.as_str(), LAST);
     tables::DEVICES.collect(tx, range, |(_, device), _| device.to_owned())
 }
@@ -355,6 +356,36 @@ pub fn pending(tx: &impl Read, user: &UserId, device: &str, after: Pos, upto: Po
         Ok(Flow::Next)
     })?;
     Ok(pending)
+}
+
+/// The next person with messages, after `user` in the order of their IDs.
+pub fn next_recipient(tx: &impl Read, user: &str) -> Result<Option<String>> {
+    let mut found = None;
+    tables::TO_DEVICE.scan(tx, (user, LAST, Pos::MAX).., |(next, ..), _| {
+        found = Some(next.to_owned());
+        Ok(Flow::Stop)
+    })?;
+    Ok(found)
+}
+
+/// The messages for all devices of a person after `after` up to `upto`, each with its position and its device.
+/// Of one that has more than `most`, that many of the oldest.
+pub fn for_all_devices(
+    tx: &impl Read,
+    user: &UserId,
+    (after, upto): (Pos, Pos),
+    most: usize,
+) -> Result<Vec<(Pos, String, String)>> {
+    let mut out = Vec::new();
+    for device in devices(tx, user)? {
+        let mut count = 0;
+        tables::TO_DEVICE.scan(tx, queue(user, &device, after.saturating_add(1), upto), |(_, _, pos), event| {
+            out.push((pos, device.clone(), event));
+            count += 1;
+            Ok(if count < most { Flow::Next } else { Flow::Stop })
+        })?;
+    }
+    Ok(out)
 }
 
 /// Whether a device has delivered messages that are still kept: whether to call [`acknowledge`].

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    EventId, RoomId, RoomVersionId,
+    EventId, OwnedUserId, RoomId, RoomVersionId,
     api::federation::membership::create_invite::{v1 as send_old_invite, v2 as send_invite},
 };
 use serde::{Deserialize, de::IgnoredAny};
@@ -26,6 +26,12 @@ pub struct Body {
     invite_room_state: Vec<Box<RawValue>>,
 }
 
+/// Who is invited, whom an application service may be about to make.
+#[derive(Deserialize)]
+struct Guest {
+    state_key: OwnedUserId,
+}
+
 /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
 pub async fn send(app: Arc<App>, origin: Origin, request: Loose<send_invite::Request, Body>) -> Result<Reply> {
     app.limits.take(Bucket::InviteFrom, &origin.server)?;
@@ -33,6 +39,9 @@ pub async fn send(app: Arc<App>, origin: Origin, request: Loose<send_invite::Req
     let [room, id] = &request.path[..] else { return Err(Error::internal("the path has two arguments")) };
     let room = RoomId::parse(room).map_err(|_| Error::invalid_param("this is no room ID"))?;
     let id = EventId::parse(id).map_err(|_| Error::invalid_param("this is no event ID"))?;
+    if let Ok(Guest { state_key }) = serde_json::from_str(event.get()) {
+        app.services.seek_user(&app.store, &state_key).await?;
+    }
     let signed = app.federation.take_invite(&origin.server, Brought { room, id, version, event, told }).await?;
     reply::json(&serde_json::json!({ "event": signed }))
 }

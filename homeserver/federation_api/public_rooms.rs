@@ -14,7 +14,8 @@ use crate::{
 
 /// `GET /_matrix/federation/v1/publicRooms`
 pub async fn public_rooms(app: Arc<App>, _: Origin, request: list::Request) -> Result<list::Response> {
-    let asked = Asked { since: request.since, limit: request.limit, ..Asked::default() };
+    let network = request.room_network.into();
+    let asked = Asked { since: request.since, limit: request.limit, network, ..Asked::default() };
     let List { rooms, next, prev, total } = blocking(move || app.store.read(|tx| directory::list(tx, &asked))).await?;
     let mut response = list::Response::new();
     (response.chunk, response.next_batch, response.prev_batch) = (rooms, next, prev);
@@ -29,6 +30,7 @@ pub async fn search_public_rooms(app: Arc<App>, _: Origin, request: search::Requ
         limit: request.limit,
         term: request.filter.generic_search_term,
         types: request.filter.room_types,
+        network: request.room_network.into(),
     };
     let List { rooms, next, prev, total } = blocking(move || app.store.read(|tx| directory::list(tx, &asked))).await?;
     let mut response = search::Response::new();

@@ -23,6 +23,7 @@ const MAX_SERVERS: usize = 50;
 /// `GET /_matrix/federation/v1/query/profile`
 pub async fn profile(app: Arc<App>, _: Origin, request: get_profile::Request) -> Result<Reply> {
     let user = &request.user_id;
+    app.services.seek_user(&app.store, user).await?;
     let fields = app.store.read(|tx| {
         if !app.me.owns(user) || users::lookup(tx, user)?.is_none_or(|user| user.deactivated) {
             return Err(Error::not_found("this server knows no such user"));
@@ -40,6 +41,7 @@ pub async fn profile(app: Arc<App>, _: Origin, request: get_profile::Request) ->
 
 /// `GET /_matrix/federation/v1/query/directory`
 pub async fn directory(app: Arc<App>, _: Origin, request: get_alias::Request) -> Result<get_alias::Response> {
+    app.services.seek_alias(&app.store, &request.room_alias).await?;
     app.store.read(|tx| {
         let unknown = || Error::not_found("there is no such alias");
         let id = aliases::resolve(tx, &request.room_alias)?.ok_or_else(unknown)?;

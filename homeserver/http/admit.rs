@@ -11,15 +11,21 @@ use http::{HeaderMap, Request, header, request::Parts};
 use ruma::{
     OwnedDeviceId, OwnedServerName, OwnedUserId, UserId,
     api::{
-        auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
+        auth_scheme::{
+            AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, NoAccessToken, NoAuthentication,
+        },
         federation::authentication::ServerSignatures,
     },
 };
 
-use super::{body::Whose, websocket, x_matrix::XMatrix};
+use super::{body::Whose, untyped, websocket, x_matrix::XMatrix};
 use crate::{
-    accounts::{sessions, users},
+    accounts::{
+        sessions::{self, Found},
+        users,
+    },
     app::App,
+    appservice::{self, Service},
     base::{json, signed_json},
     error::{Error, Result},
     federation::{Outbox, Place, remote},
@@ -40,10 +46,21 @@ pub struct Session {
     pub ip: IpAddr,
     /// The account is suspended: it may read and tidy up, and nothing else.
     suspended: bool,
+    /// The application service that acts as this person.
+    pub service: Option<Arc<Service>>,
     proof: std::marker::PhantomData<Proof>,
 }
 
 impl Session {
+    /// Refuses what only a device can do to an application service that has not said as which it acts. 400
+    /// `M_MISSING_PARAM`.
+    pub fn needs_device(&self) -> Result<()> {
+        match self.device.as_str() {
+            "" => Err(Error::missing_param("this takes a device: name one by device_id")),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses what belongs to somebody else. 403 `M_FORBIDDEN`.
     pub fn owns(&self, user: &UserId) -> Result<()> {
         match self.user == user {
@@ -118,6 +135,27 @@ impl Caller {
     }
 }
 
+/// Somebody who signs in or registers.
+#[derive(Clone, Debug)]
+pub struct Applicant {
+    /// From where.
+    pub caller: Caller,
+    /// The application service that it is, by its token.
+    service: Option<Arc<Service>>,
+    has_token: bool,
+}
+
+impl Applicant {
+    /// The application service that it says it is. 401 if its token does not prove it.
+    pub fn service(&self) -> Result<Arc<Service>> {
+        match &self.service {
+            Some(service) => Ok(service.clone()),
+            None if self.has_token => Err(Error::unknown_token(false)),
+            None => Err(Error::missing_token()),
+        }
+    }
+}
+
 /// The address of the other end, put into each request's extensions by `server.rs`.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
@@ -149,7 +187,7 @@ pub trait Admit {
     /// Who the handler is told is calling.
     type Caller: Send;
     /// Reads it, or refuses.
-    fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> impl Future<Output = Result<Self::Claim>> + Send;
+    fn admit(app: &App, head: &Parts, peer: Peer) -> impl Future<Output = Result<Self::Claim>> + Send;
     /// Whose body theirs is.
     fn whose(_: &Self::Claim) -> Whose {
         Whose::Stranger
@@ -162,9 +200,9 @@ impl Admit for AccessToken {
     const WHO: &'static str = "token";
     type Claim = Session;
     type Caller = Session;
-    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Session> {
-        let token = bearer(headers).ok_or_else(Error::missing_token)?;
-        session(app, token, peer).await
+    async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Session> {
+        let token = bearer(&head.headers).ok_or_else(Error::missing_token)?;
+        anyones(app, token, head, peer).await
     }
     fn whose(_: &Session) -> Whose {
         Whose::Account
@@ -178,12 +216,12 @@ impl Admit for AccessTokenOptional {
     const WHO: &'static str = "optional";
     type Claim = (Caller, Option<Session>);
     type Caller = (Caller, Option<Session>);
-    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Self::Claim> {
-        let session = match bearer(headers) {
-            Some(token) => Some(session(app, token, peer).await?),
+    async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Self::Claim> {
+        let session = match bearer(&head.headers) {
+            Some(token) => Some(anyones(app, token, head, peer).await?),
             None => None,
         };
-        Ok((Caller::new(app, headers, peer), session))
+        Ok((Caller::new(app, &head.headers, peer), session))
     }
     fn whose((_, session): &Self::Claim) -> Whose {
         session.as_ref().map_or(Whose::Stranger, |_| Whose::Account)
@@ -193,14 +231,33 @@ impl Admit for AccessTokenOptional {
     }
 }
 
-/// Signing in and registering: no application service is known to this server, so its token would
-/// prove nothing, and everybody comes as a stranger.
+/// Signing in and registering: by an application service, or by a stranger, whose other token proves nothing.
 impl Admit for AppserviceTokenOptional {
     const WHO: &'static str = "none";
-    type Claim = Caller;
-    type Caller = Caller;
-    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
-        Ok(Caller::new(app, headers, peer))
+    type Claim = Applicant;
+    type Caller = Applicant;
+    async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Applicant> {
+        let token = bearer(&head.headers);
+        let service = token.and_then(|token| app.services.by_token(token)).cloned();
+        Ok(Applicant { caller: Caller::new(app, &head.headers, peer), service, has_token: token.is_some() })
+    }
+    async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
+        Ok(caller)
+    }
+}
+
+/// An application service, as the one of its people that it names.
+impl Admit for AppserviceToken {
+    const WHO: &'static str = "service";
+    type Claim = (Session, Arc<Service>);
+    type Caller = (Session, Arc<Service>);
+    async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Self::Claim> {
+        let session = AccessToken::admit(app, head, peer).await?;
+        let service = session.service.clone().ok_or_else(|| Error::forbidden("this is for application services"))?;
+        Ok((session, service))
+    }
+    fn whose(_: &Self::Claim) -> Whose {
+        Whose::Account
     }
     async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
         Ok(caller)
@@ -211,8 +268,8 @@ impl Admit for NoAccessToken {
     const WHO: &'static str = "none";
     type Claim = Caller;
     type Caller = Caller;
-    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
-        Ok(Caller::new(app, headers, peer))
+    async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Caller> {
+        Ok(Caller::new(app, &head.headers, peer))
     }
     async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
         Ok(caller)
@@ -223,8 +280,8 @@ impl Admit for NoAuthentication {
     const WHO: &'static str = "none";
     type Claim = Caller;
     type Caller = Caller;
-    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
-        Ok(Caller::new(app, headers, peer))
+    async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Caller> {
+        Ok(Caller::new(app, &head.headers, peer))
     }
     async fn confirm(caller: Self::Claim, _: &Parts, _: &Bytes) -> Result<Self::Caller> {
         Ok(caller)
@@ -237,8 +294,8 @@ impl Admit for ServerSignatures {
     const WHO: &'static str = "server";
     type Claim = Claimed;
     type Caller = Origin;
-    async fn admit(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Claimed> {
-        claim(app, headers, peer).await
+    async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Claimed> {
+        claim(app, &head.headers, peer).await
     }
     fn whose(_: &Claimed) -> Whose {
         Whose::Server
@@ -297,6 +354,56 @@ pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Orig
     }
 }
 
+/// The session that an access token stands for, or an application service's token and the query with it.
+async fn anyones(app: &App, token: &str, head: &Parts, peer: Peer) -> Result<Session> {
+    match app.services.by_token(token) {
+        Some(service) => assumed(app, service, head.uri.query().unwrap_or_default(), peer).await,
+        None => session(app, token, peer).await,
+    }
+}
+
+/// The session in which an application service acts as one of its people, whom the query names, on the device
+/// that it names, or without any. 403 `M_FORBIDDEN` for people that are none of its own, 400
+/// `M_UNKNOWN_DEVICE` for a device that they don't have.
+/// spec: application-service-api#identity-assertion
+async fn assumed(app: &App, service: &Arc<Service>, query: &str, peer: Peer) -> Result<Session> {
+    service.heard();
+    let query = untyped::query(query)?;
+    let user = match query.get("user_id") {
+        Some(user) => UserId::parse(user.as_str()).map_err(|_| Error::invalid_param("user_id is no user ID"))?,
+        None => service.told.sender.clone(),
+    };
+    if !service.may_be(&user) {
+        return Err(Error::forbidden("this application service may not act as this person"));
+    }
+    let device = query.get("device_id").or_else(|| query.get("org.matrix.msc3202.device_id"));
+    let device = device.map_or("", String::as_str);
+    let (account, known) = app.store.read(|tx| {
+        let known = device.is_empty() || sessions::device(tx, &user, device)?.is_some();
+        Ok((users::lookup(tx, &user)?, known))
+    })?;
+    let suspended = match account {
+        Some(account) if account.deactivated => return Err(Error::forbidden("this account is closed")),
+        Some(account) if account.locked && !peer.leaves => return Err(users::locked()),
+        Some(account) => account.suspended,
+        None if user == service.told.sender => {
+            let service = service.clone();
+            app.store.write(move |tx| appservice::make_sender(tx, &service)).await?;
+            false
+        }
+        None => return Err(Error::forbidden("this application service has not registered this person")),
+    };
+    if !known {
+        return Err(Error::bad_request("M_UNKNOWN_DEVICE", "this person has no such device"));
+    }
+    let device: OwnedDeviceId = device.into();
+    if !device.as_str().is_empty() {
+        app.last_seen.saw(&Found { user: user.clone(), device: device.clone() }, peer.ip);
+    }
+    let service = Some(service.clone());
+    Ok(Session { user, device, ip: peer.ip, suspended, service, proof: std::marker::PhantomData })
+}
+
 /// The session that an access token stands for. 401 `M_UNKNOWN_TOKEN` if there is none. The first use
 /// of a token that came by refreshing ends the tokens from before, which has to be on disk first.
 pub async fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
@@ -315,7 +422,8 @@ pub async fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
     }
     app.last_seen.saw(&found, peer.ip);
     let suspended = account.is_some_and(|account| account.suspended);
-    Ok(Session { user: found.user, device: found.device, ip: peer.ip, suspended, proof: std::marker::PhantomData })
+    let Found { user, device } = found;
+    Ok(Session { user, device, ip: peer.ip, suspended, service: None, proof: std::marker::PhantomData })
 }
 
 /// The token of an `Authorization: Bearer` header. Query parameters never authenticate.

@@ -32,7 +32,7 @@ impl Form {
     pub async fn read(app: &App, call: Call) -> Result<Self> {
         let peer = Peer::of(&call);
         let (head, body) = call.into_parts();
-        let caller = NoAccessToken::admit(app, &head.headers, peer).await?;
+        let caller = NoAccessToken::admit(app, &head, peer).await?;
         let languages = head.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
         let languages = languages.unwrap_or_default().to_owned();
         let fields = match head.method {
@@ -55,7 +55,7 @@ impl Form {
 pub async fn read_json<T: DeserializeOwned>(app: &App, call: Call) -> Result<(Caller, T)> {
     let peer = Peer::of(&call);
     let (head, body) = call.into_parts();
-    let caller = NoAccessToken::admit(app, &head.headers, peer).await?;
+    let caller = NoAccessToken::admit(app, &head, peer).await?;
     let (bytes, _share) = body::collect(body, Whose::Stranger, &app.bodies).await?;
     if json::is_too_deep(&bytes) {
         return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));

@@ -21,7 +21,7 @@ pub mod untyped;
 pub mod websocket;
 mod x_matrix;
 
-pub use admit::{Caller, Origin, Peer, Session};
+pub use admit::{Applicant, Caller, Origin, Peer, Session};
 pub use arriving::Arriving;
 pub use files::Files;
 pub use form::Form;

@@ -285,7 +285,7 @@ where
         Box::pin(async move {
             let peer = Peer::of(&request);
             let (head, body) = request.into_parts();
-            let claim = R::Authentication::admit(&app, &head.headers, peer).await?;
+            let claim = R::Authentication::admit(&app, &head, peer).await?;
             let (body, share) = body::collect(body, R::Authentication::whose(&claim), &app.bodies).await?;
             let caller = R::Authentication::confirm(claim, &head, &body).await?;
             let parsed = parse::<R>(head, &body, &arguments)?;

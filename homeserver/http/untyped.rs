@@ -36,7 +36,7 @@ impl Asked {
     async fn read(app: &App, call: Call, path: Vec<String>) -> Result<Self> {
         let peer = Peer::of(&call);
         let (head, body) = call.into_parts();
-        let session = AccessToken::admit(app, &head.headers, peer).await?;
+        let session = AccessToken::admit(app, &head, peer).await?;
         let (bytes, share) = body::collect(body, Whose::Account, &app.bodies).await?;
         if json::is_too_deep(&bytes) {
             return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));

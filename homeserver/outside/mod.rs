@@ -32,6 +32,9 @@ const MAX_REDIRECTS: usize = 5;
 /// The largest head of an answer over HTTP/2. Over HTTP/1.1 hyper has bounds of its own.
 const MAX_HEAD: u32 = 64 * 1024;
 
+/// What we are called in requests.
+const AGENT: &str = concat!("Hearth/", env!("CARGO_PKG_VERSION"));
+
 /// Why a call failed, for the log and for people.
 pub type Result<T, E = String> = std::result::Result<T, E>;
 
@@ -87,6 +90,24 @@ impl Outside {
         self.made(self.builder(finder).redirect(policy).build())
     }
 
+    /// A client for addresses that stand in the settings: they are called as they are, found as this machine
+    /// finds them, and led nowhere else by an answer. Nobody but the administrator names them.
+    pub fn client_of_settings(&self) -> Result<Direct> {
+        let built = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .no_proxy()
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .redirect(Policy::none())
+            .user_agent(AGENT)
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_OF_HOST)
+            .tcp_nodelay(true)
+            .build();
+        Ok(Direct { http: built.map_err(|error| format!("can't set up calls to application services: {error}"))? })
+    }
+
     fn by_address(&self) -> Find {
         let dns = self.dns.clone();
         Arc::new(move |name| {
@@ -102,7 +123,7 @@ impl Outside {
             .no_proxy()
             .referer(false)
             .retry(reqwest::retry::never())
-            .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
+            .user_agent(AGENT)
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_OF_HOST)
@@ -140,6 +161,20 @@ impl Client {
     pub fn request(&self, method: Method, url: &str) -> Result<RequestBuilder> {
         let url = Url::parse(url).map_err(|error| format!("{url:?} is not a URL: {error}"))?;
         check(&self.permitted, &url)?;
+        Ok(self.http.request(method, url))
+    }
+}
+
+/// Makes requests to addresses that the administrator has written down.
+#[derive(Clone)]
+pub struct Direct {
+    http: reqwest::Client,
+}
+
+impl Direct {
+    /// A request to a URL.
+    pub fn request(&self, method: Method, url: &str) -> Result<RequestBuilder> {
+        let url = Url::parse(url).map_err(|error| format!("{url:?} is not a URL: {error}"))?;
         Ok(self.http.request(method, url))
     }
 }

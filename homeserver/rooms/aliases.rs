@@ -47,14 +47,15 @@ pub fn set(tx: &WriteTx, me: &Identity, alias: &RoomAliasId, room: &Room, creato
     tables::ROOM_ALIASES.put(tx, (room.num, alias.as_str()), &())
 }
 
-/// Takes an alias away: its maker may, people who may set the room's aliases may, and administrators.
-/// The room stops naming it, if they may say so there.
-pub fn remove(tx: &WriteTx, me: &Identity, alias: &RoomAliasId, by: &UserId) -> Result<()> {
+/// Takes an alias away: its maker may, people who may set the room's aliases may, administrators, and whoever
+/// may do so `anyway`. The room stops naming it, if they may say so there.
+pub fn remove(tx: &WriteTx, me: &Identity, alias: &RoomAliasId, (by, anyway): (&UserId, bool)) -> Result<()> {
     let unknown = || Error::not_found("there is no such alias");
     let row = tables::ALIASES.get(tx, alias.as_str())?.ok_or_else(unknown)?;
     let mut room = Room::named(tx, &RoomId::parse(&row.room_id).map_err(Error::internal)?)?;
     let kind = TimelineEventType::RoomCanonicalAlias;
-    if row.creator != by.as_str() && !Powers::of(tx, &room)?.may_send(by, &kind, true) && !users::is_admin(tx, by)? {
+    let may = anyway || row.creator == by.as_str() || Powers::of(tx, &room)?.may_send(by, &kind, true);
+    if !may && !users::is_admin(tx, by)? {
         return Err(Error::forbidden("this alias is somebody else's"));
     }
     tables::ALIASES.remove(tx, alias.as_str())?;

@@ -178,6 +178,10 @@ fn write_event(tx: &WriteTx, room: &Room, incoming: Incoming<'_>, entry: &Entry)
         }
         _ => incoming.state_before,
     };
+    if matches!(entry, Entry::Live(_)) && other_order != 0 {
+        // Whoever goes by positions finds it at this one.
+        tables::LATE_EVENTS.put(tx, u64::try_from(other_order).map_err(Error::internal)?, &pos)?;
+    }
     let (redacted_by, json) = match known {
         Some((_, row)) if row.redacted_by != 0 => (row.redacted_by, row.pdu),
         _ => (0, incoming.json),

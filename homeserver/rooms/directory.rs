@@ -1,9 +1,11 @@
 //! The directory of public rooms: what strangers are told of a room.
 //! spec: client-server-api#published-room-directory
 
+use std::collections::BTreeSet;
+
 use ruma::{
     RoomAliasId, UInt,
-    directory::{PublicRoomsChunk, RoomTypeFilter},
+    directory::{PublicRoomsChunk, RoomNetwork, RoomTypeFilter},
     events::StateEventType,
 };
 use serde_json::{Map, Value, json};
@@ -12,7 +14,7 @@ use super::{history, room::Room};
 use crate::{
     base::RoomNum,
     error::{Error, Result},
-    store::{Flow, Read, tables},
+    store::{Flow, Read, WriteTx, tables},
 };
 
 /// Rooms that one answer lists at most.
@@ -29,6 +31,30 @@ pub struct Asked {
     pub term: Option<String>,
     /// Types of rooms; none for all.
     pub types: Vec<RoomTypeFilter>,
+    /// Which lists.
+    pub network: Network,
+}
+
+/// Lists of rooms: our own, and those that application services keep of what they lead to.
+#[derive(Default)]
+pub enum Network {
+    /// Our own.
+    #[default]
+    Matrix,
+    /// All there are.
+    All,
+    /// That of one network of one service, by its name here.
+    Of(String),
+}
+
+impl From<RoomNetwork> for Network {
+    fn from(asked: RoomNetwork) -> Self {
+        match asked {
+            RoomNetwork::All => Self::All,
+            RoomNetwork::ThirdParty(name) => Self::Of(name),
+            _ => Self::Matrix,
+        }
+    }
 }
 
 impl Asked {
@@ -56,7 +82,7 @@ pub fn list(tx: &impl Read, asked: &Asked) -> Result<List> {
         asked.since.as_deref().map_or(Ok(0), |since| since.trim_start_matches('p').parse()).map_err(bad)?;
     let limit = asked.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     let mut rooms = Vec::new();
-    for num in tables::PUBLIC_ROOMS.collect(tx, 0.., |room, ()| room)? {
+    for num in on_lists(tx, &asked.network)? {
         let room = Room::at(tx, num)?;
         // What is not asked for need not be put together: only a search looks at what each room says of itself.
         if !asked.is_search() || fits(&describe(tx, &room)?, asked) {
@@ -73,6 +99,31 @@ pub fn list(tx: &impl Read, asked: &Asked) -> Result<List> {
         rooms: page.into_iter().map(parse).collect::<Result<_>>()?,
         total: total as u64,
     })
+}
+
+/// The rooms of some lists, each once.
+fn on_lists(tx: &impl Read, network: &Network) -> Result<BTreeSet<RoomNum>> {
+    let mut rooms = BTreeSet::new();
+    if !matches!(network, Network::Of(_)) {
+        rooms.extend(tables::PUBLIC_ROOMS.collect(tx, 0.., |room, ()| room)?);
+    }
+    if !matches!(network, Network::Matrix) {
+        tables::NETWORK_ROOMS.scan(tx, (0, "").., |(room, name), ()| {
+            if !matches!(network, Network::Of(wanted) if wanted != name) {
+                rooms.insert(room);
+            }
+            Ok(Flow::Next)
+        })?;
+    }
+    Ok(rooms)
+}
+
+/// Puts a room on the list of a service's network, or takes it from there.
+pub fn list_for_network(tx: &WriteTx, room: &Room, network: &str, listed: bool) -> Result<()> {
+    match listed {
+        true => tables::NETWORK_ROOMS.put(tx, (room.num, network), &()),
+        false => tables::NETWORK_ROOMS.remove(tx, (room.num, network)).map(drop),
+    }
 }
 
 /// What strangers are told of one room.

@@ -42,17 +42,19 @@ pub struct Draft {
     pub content: Box<RawValue>,
     /// What it redacts, for redactions.
     pub redacts: Option<OwnedEventId>,
+    /// When it was said, milliseconds, if that is not now: an application service may know better.
+    pub at: Option<u64>,
 }
 
 impl Draft {
     /// A message event.
     pub fn message(kind: TimelineEventType, content: Box<RawValue>) -> Self {
-        Self { kind, state_key: None, content, redacts: None }
+        Self { kind, state_key: None, content, redacts: None, at: None }
     }
 
     /// A state event.
     pub fn state(kind: TimelineEventType, key: impl Into<String>, content: Box<RawValue>) -> Self {
-        Self { kind, state_key: Some(key.into()), content, redacts: None }
+        Self { kind, state_key: Some(key.into()), content, redacts: None, at: None }
     }
 
     /// A state event with content that we make ourselves.
@@ -130,7 +132,7 @@ pub(super) fn sign_on(
     cited: Cited,
 ) -> Result<Signed> {
     let ids = |ids: Vec<OwnedEventId>| ids.into_iter().map(|id| CanonicalJsonValue::String(id.into())).collect();
-    let mut object = body(sender, draft, rules, clock::now_ms())?;
+    let mut object = body(sender, draft, rules, moment(draft))?;
     object.insert("room_id".into(), room.as_str().into());
     object.insert("prev_events".into(), CanonicalJsonValue::Array(ids(cited.prev)));
     object.insert("auth_events".into(), CanonicalJsonValue::Array(ids(cited.auth)));
@@ -151,7 +153,7 @@ pub(super) fn unsigned(
     let authority = Authority::choose_in(tx, &rules.authorization, &append::before_next(tx, room)?, &wanted)?;
     let prev: Vec<_> = room.row.extremities.iter().take(append::MAX_PREV).map(|(_, id)| id.as_str().into()).collect();
     let auth = authority.cited().into_iter().map(|id| CanonicalJsonValue::String(id.into())).collect();
-    let mut object = body(sender, draft, &rules, clock::now_ms())?;
+    let mut object = body(sender, draft, &rules, moment(draft))?;
     object.insert("room_id".into(), room.row.id.as_str().into());
     object.insert("prev_events".into(), CanonicalJsonValue::Array(prev));
     object.insert("auth_events".into(), CanonicalJsonValue::Array(auth));
@@ -196,6 +198,10 @@ pub fn sign_create(
     let signed = finish(me, object, rules)?;
     Authority::none().check(&rules.authorization, &signed.pdu)?;
     Ok(signed)
+}
+
+fn moment(draft: &Draft) -> u64 {
+    draft.at.unwrap_or_else(clock::now_ms)
 }
 
 /// What is the same for every event: its own words and when they are said.

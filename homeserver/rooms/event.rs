@@ -251,6 +251,9 @@ pub struct Unsigned {
     /// What other events say about it.
     #[serde(rename = "m.relations", skip_serializing_if = "Option::is_none")]
     pub relations: Option<super::aggregations::Relations>,
+    /// What the room tells who is invited by this event, for application services alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invite_room_state: Option<Box<RawValue>>,
     /// What the reader was to the room at this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub membership: Option<String>,

@@ -315,7 +315,7 @@ async fn an_alias_that_is_taken_away_is_named_no_more() {
     let mut named = wish(RoomVersionId::V12, RoomPreset::PublicChat);
     named.alias = Some(alias.clone());
     let id = house.create(named).await.expect("made");
-    let removing = house.write(move |tx, me| aliases::remove(tx, me, &alias, &user("alice")));
+    let removing = house.write(move |tx, me| aliases::remove(tx, me, &alias, (&user("alice"), false)));
     removing.await.expect("removed");
     let canonical: Value = house.read(|tx| {
         let content = Room::named(tx, &id)?.state_content(tx, &StateEventType::RoomCanonicalAlias)?;

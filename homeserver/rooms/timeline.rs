@@ -241,6 +241,29 @@ impl<'a> View<'a> {
     }
 }
 
+/// An event as somebody is told of it who is no member and sees all: with `told`, what the room told who is
+/// invited by it.
+pub fn for_service(
+    tx: &impl Read,
+    room_id: &str,
+    row: &EventRow,
+    slices: &Slices<'_>,
+    told: Option<Box<RawValue>>,
+) -> Result<Box<RawValue>> {
+    let age = i128::from(clock::now_ms()) - i128::from(slices.origin_server_ts);
+    let mut unsigned =
+        Unsigned { age: Some(i64::try_from(age).unwrap_or(0)), invite_room_state: told, ..Unsigned::default() };
+    if let Some(key) = slices.state_key.as_deref() {
+        add_replaced(tx, row, &slices.kind, key, &mut unsigned)?;
+    }
+    if row.redacted_by != 0 {
+        let redaction = event::row(tx, row.redacted_by)?;
+        let form = client_form(&redaction, &Slices::of(&redaction)?, Some(room_id), &Unsigned::default())?;
+        unsigned.redacted_because = Some(form);
+    }
+    client_form(row, slices, Some(room_id), &unsigned)
+}
+
 /// Says which state event this one replaced, and what that one said.
 fn add_replaced(tx: &impl Read, row: &EventRow, kind: &str, key: &str, unsigned: &mut Unsigned) -> Result<()> {
     let Some(number) = state::key(tx, kind, key)? else { return Ok(()) };

@@ -4,12 +4,14 @@
 mod accounts;
 mod admin;
 pub mod client;
+mod services;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 pub use accounts::{ApplicationRow, DeviceRow, RegistrationTokenRow, TokenRow, UserRow};
 pub use admin::{Instead, RemovalRow, ReportRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+pub use services::{ServiceRow, TryingRow};
 
 use crate::{
     base::{Pos, RoomNum},

@@ -7,7 +7,7 @@ use super::{
         AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow,
         GapRow, Layer, MediaRow, MemberRow, Outgoing, PartialRow, Place, PushedRow, PusherRow, PusherStateRow,
         ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow,
-        ServerRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        ServerRow, ServiceRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -48,7 +48,7 @@ tables! {
     /// `schema`; `pos`, the newest position; `indexed`, up to where what was said can be searched;
     /// `outgoing_seen`, up to where the log of what others are to be
     /// told was gone through; `outgoing_trimmed`, up to where it was taken away; `push_seen`, up to where
-    /// pushers have been thought of.
+    /// pushers have been thought of; `users_by_services`, how many accounts application services have made.
     COUNTERS: Str => u64;
 
     /// Local accounts: localpart.
@@ -93,6 +93,8 @@ tables! {
     EVENTS: Pos => EventRow;
     /// Where an event is: event ID.
     EVENT_IDS: Str => Pos;
+    /// Events that came into their room after they were known: the order they then got to their position.
+    LATE_EVENTS: Pos => Pos;
     /// Rooms' timelines: (room, order). Order is the position, or less than zero for older history
     /// that was fetched later.
     TIMELINE: (RoomNum, i64) => Place;
@@ -152,6 +154,10 @@ tables! {
     ROOM_ALIASES: (RoomNum, Str) => ();
     /// Rooms that the directory lists.
     PUBLIC_ROOMS: RoomNum => ();
+    /// Rooms that an application service lists in a directory of its own: (room, service's ID, `|` and network).
+    NETWORK_ROOMS: (RoomNum, Str) => ();
+    /// How far application services have been told: ID.
+    APP_SERVICES: Str => ServiceRow;
     /// Rooms that nobody may come into, known here or not: room ID to who wants it so.
     BLOCKED_ROOMS: Str => String;
     /// Rooms that are being or were taken down: ID of the removal.

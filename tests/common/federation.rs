@@ -25,7 +25,7 @@ use ruma::{CanonicalJsonObject, ServerName, signatures::KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Answer, Server, server::client};
@@ -154,7 +154,7 @@ pub struct Peer {
     _dir: TempDir,
 }
 
-type Answers = Arc<Mutex<Vec<(String, Says)>>>;
+pub(super) type Answers = Arc<Mutex<Vec<(String, Says)>>>;
 
 impl Drop for Peer {
     fn drop(&mut self) {
@@ -262,9 +262,11 @@ pub fn acceptor(certificate: &Path, key: &Path) -> TlsAcceptor {
     Arc::new(config.with_no_client_auth().with_single_cert(chain, key).expect("they fit")).into()
 }
 
-type Stream = BufReader<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>;
-
-async fn serve(mut stream: Stream, answers: Answers, seen: Arc<Mutex<Vec<Asked>>>) -> io::Result<()> {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: BufReader<S>,
+    answers: Answers,
+    seen: Arc<Mutex<Vec<Asked>>>,
+) -> io::Result<()> {
     while let Some(asked) = read(&mut stream).await? {
         let path = asked.uri.clone();
         seen.lock().expect("a lock").push(asked.clone());
@@ -307,7 +309,7 @@ async fn serve(mut stream: Stream, answers: Answers, seen: Arc<Mutex<Vec<Asked>>
     Ok(())
 }
 
-async fn read(stream: &mut Stream) -> io::Result<Option<Asked>> {
+async fn read<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> io::Result<Option<Asked>> {
     let mut line = String::new();
     if stream.read_line(&mut line).await? == 0 {
         return Ok(None);

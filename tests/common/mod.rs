@@ -7,12 +7,14 @@
 //! let room = alice.create_room(json!({"name": "Kitchen"})).await;
 //! ```
 
+mod bridge;
 mod crowd;
 mod federation;
 mod server;
 mod synapse;
 mod user;
 
+pub use bridge::Bridge;
 pub use crowd::Crowd;
 pub use federation::{Asked, Peer, Says, ask_as, certificates, federate, federated, free_address, until};
 pub use server::{Server, repository};

@@ -46,16 +46,20 @@ pub struct User {
     pub token: Option<String>,
     /// The client that requests go out by.
     pub http: reqwest::Client,
+    /// What an application service adds to each query, to act as this person: `user_id=…`.
+    pub acting: Option<String>,
 }
 
 impl User {
     pub(super) fn new(url: String, http: reqwest::Client) -> Self {
-        Self { url, id: String::new(), device: String::new(), token: None, http }
+        Self { url, id: String::new(), device: String::new(), token: None, http, acting: None }
     }
 
     /// Any request. `path` may have a query.
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let acting = self.acting.as_ref().map(|acting| format!("{separator}{acting}")).unwrap_or_default();
+        let mut request = self.http.request(method, format!("{}{path}{acting}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -191,8 +191,9 @@ async fn get(app: Arc<App>, asked: Asked) -> Result<Reply> {
 fn details(app: &App, user: OwnedUserId) -> Result<Value> {
     app.store.read(|tx| {
         let row = account(app, tx, &user)?;
+        let service = json!(row.service);
         let mut shown = Entry::of(app, tx, user, row)?.shown();
-        for (name, value) in [("threepids", json!([])), ("external_ids", json!([])), ("appservice_id", Value::Null)] {
+        for (name, value) in [("threepids", json!([])), ("external_ids", json!([])), ("appservice_id", service)] {
             shown[name] = value;
         }
         Ok(shown)

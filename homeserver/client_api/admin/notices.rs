@@ -58,6 +58,7 @@ async fn send(app: Arc<App>, mut asked: Asked, transaction: Option<Transaction>)
         state_key: body.state_key,
         content: raw::to_raw(&body.content)?,
         redacts: None,
+        at: None,
     };
     let me = app.me.clone();
     let work = move |tx: &WriteTx| {

@@ -205,6 +205,7 @@ fn take_names(tx: &WriteTx, num: u64) -> Result<Vec<String>> {
     }
     tables::ROOM_ALIASES.remove_range(tx, (num, "")..=(num, LAST))?;
     tables::PUBLIC_ROOMS.remove(tx, num)?;
+    tables::NETWORK_ROOMS.remove_range(tx, (num, "")..=(num, LAST))?;
     Ok(names.into_iter().filter(|name| <&RoomAliasId>::try_from(name.as_str()).is_ok()).collect())
 }
 

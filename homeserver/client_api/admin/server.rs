@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{look, route};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     error::Result,
     http::{Asked, Reply, Router, reply},
     rooms::{aliases, directory},
+    store::Read,
 };
 
 pub(super) fn routes(router: &mut Router) {
@@ -33,6 +34,22 @@ async fn name_available(app: Arc<App>, asked: Asked) -> Result<Reply> {
     reply::json(&json!({ "available": true }))
 }
 
+/// How it stands with each application service.
+fn services(app: &App, tx: &impl Read) -> Result<Value> {
+    let now = tx.pos()?;
+    let shown = app.services.all().iter().map(|service| {
+        let health = service.health();
+        json!({
+            "id": service.told.id,
+            "is_told": service.told.url.is_some(),
+            "behind_by": service.told.url.as_ref().map(|_| now.saturating_sub(health.told)),
+            "failing_since": health.failing_since,
+            "last_error": health.error,
+        })
+    });
+    Ok(shown.collect())
+}
+
 /// `GET …/chat.hearth.admin/health`
 async fn health(app: Arc<App>, _: Asked) -> Result<Reply> {
     let found = look(app, |app, tx| {
@@ -48,6 +65,7 @@ async fn health(app: Arc<App>, _: Asked) -> Result<Reply> {
             "accounts": users::count(tx)?,
             "rooms": directory::count(tx)?,
             "aliases": aliases::count(tx)?,
+            "app_services": services(app, tx)?,
         }))
     });
     reply::json(&found.await?)

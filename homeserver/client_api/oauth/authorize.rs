@@ -212,6 +212,7 @@ async fn make(app: &App, form: &Form) -> Result<OwnedUserId> {
     let password = form.get("password").unwrap_or_default().to_owned();
     rules::check_new(&password)?;
     let user = users::wished(form.get("name").unwrap_or_default(), &app.me.name)?;
+    app.services.check_user(None, &user)?;
     let policy = registration::policy(&app.config);
     app.store.read(|tx| registration::flows(tx, policy).and_then(|_| users::check_free(tx, &user)))?;
     let hash = app.hasher.hash(password).await?;

@@ -27,6 +27,9 @@ pub struct UserRow {
     /// A guest account.
     #[serde(default)]
     pub guest: bool,
+    /// The application service that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// When it was made, milliseconds.
     pub created: u64,
 }
