@@ -143,7 +143,7 @@ with_server() (
     exit "$status"
 )
 
-# server_config PORT DATA_DIRECTORY: the configuration of a server for tests.
+# server_config PORT DATA_DIRECTORY: the configuration of a server for tests, with SERVER_SETTINGS if there are any.
 server_config() {
     cat <<CONFIG
 server_name = "localhost"
@@ -152,6 +152,7 @@ data_dir = "$2"
 registration = "open"
 rate_limits = false
 oauth = true
+${SERVER_SETTINGS:-}
 CONFIG
 }
 
