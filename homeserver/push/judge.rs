@@ -18,6 +18,7 @@ use crate::{
         Room, members, receipts,
         timeline::{self, order_of},
         unread::{Reader, Surroundings, Unread},
+        visibility::Sight,
     },
     store::Read,
 };
@@ -144,8 +145,7 @@ impl Judge {
             let wishes = self.wishes(tx, user)?;
             let reader = Reader::new(user, &wishes.rules, &wishes.ignored);
             let Some(actions) = self.unread.actions(tx, room, event, &reader, around)? else { continue };
-            let member = members::of(tx, room.num, user)?;
-            if member.is_some_and(|row| row.membership == "join" && row.since() < order) {
+            if was_there(tx, room, user, order)? {
                 let notice = Notice {
                     room: room.num,
                     event,
@@ -217,4 +217,15 @@ impl Judge {
         found.notices.sort_by_key(|(_, notice)| notice.order);
         Ok(found)
     }
+}
+
+/// Whether somebody who is in a room was so before a position already.
+fn was_there(tx: &impl Read, room: &Room, user: &UserId, order: Pos) -> Result<bool> {
+    let Some(row) = members::of(tx, room.num, user)?.filter(|row| row.membership == "join") else { return Ok(false) };
+    if row.since() < order {
+        return Ok(true);
+    }
+    // They may have changed their name since.
+    let since = Sight::of(tx, room, user)?.in_since(tx)?;
+    Ok(since.is_some_and(|since| since < order_of(order)))
 }

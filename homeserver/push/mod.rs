@@ -67,6 +67,8 @@ struct Inner {
     judge: Judge,
     gateways: Gateways,
     desk: Mutex<Desk>,
+    /// Held by who writes down: what is newer is to be written later.
+    writing: tokio::sync::Mutex<()>,
 }
 
 /// Something to be told, ready to be sent.
@@ -82,7 +84,7 @@ impl Push {
     /// Calls gateways by `client`, and remembers what people want to hear of in at most `memory` bytes.
     pub fn new(store: Store, notifier: Notifier, unread: Arc<Unread>, client: Client, memory: u64) -> Self {
         let (judge, gateways) = (Judge::new(unread, memory), Gateways::new(client));
-        Self(Arc::new(Inner { store, notifier, judge, gateways, desk: Mutex::default() }))
+        Self(Arc::new(Inner { store, notifier, judge, gateways, desk: Mutex::default(), writing: Default::default() }))
     }
 
     /// Says why a URL can't be that of a gateway.
@@ -389,6 +391,7 @@ impl Push {
 
     /// Writes down what pushers were told, and up to where all was looked at.
     pub async fn write_down(&self) -> Result<()> {
+        let _writing = self.0.writing.lock().await;
         let (seen, changes) = {
             let mut desk = self.desk();
             let seen = Some(desk.seen).filter(|seen| *seen != desk.written);

@@ -70,7 +70,8 @@ pub fn find(tx: &impl Read, judge: &Judge, user: &UserId, notice: &Notice) -> Re
     }
     let slices = Slices::of(&row)?;
     let wishes = judge.wishes(tx, user)?;
-    if wishes.ignored.iter().any(|ignored| ignored.as_str() == slices.sender) {
+    let hidden = slices.state_key.is_none() || notice.invite;
+    if hidden && wishes.ignored.iter().any(|ignored| ignored.as_str() == slices.sender) {
         return Ok(None);
     }
     let room = Room::at(tx, notice.room)?;

@@ -14,6 +14,7 @@ use super::{
     members, receipts,
     timeline::{self, View, order_of},
     unread::{Reader, Surroundings, Unread},
+    visibility::Sight,
 };
 use crate::{
     accounts::{account_data, push_rules},
@@ -70,14 +71,14 @@ struct Walk {
     floor: i64,
     /// Places that were read ahead, the newest first.
     ahead: VecDeque<(i64, Place)>,
-    /// The only event, if the person is outside and invited by it.
-    invite: Option<Pos>,
+    /// The person is outside, and the only event is what invites them.
+    invited: bool,
 }
 
 impl Walk {
     /// The newest place before another one, which is then the next to be taken.
     fn reach(&mut self, tx: &impl Read, before: i64) -> Result<Option<i64>> {
-        if self.ahead.is_empty() && self.invite.is_none() {
+        if self.ahead.is_empty() && !self.invited {
             self.ahead = timeline::back(tx, self.room.num, self.floor, before.saturating_sub(1), CHUNK)?.into();
         }
         Ok(self.ahead.front().map(|(order, _)| *order))
@@ -130,8 +131,8 @@ pub fn page(tx: &impl Read, unread: &Unread, user: &UserId, wish: &Wish) -> Resu
     Ok(page)
 }
 
-/// A room that is not yet gone through: its number, what in it is for the person, and their invite.
-type Entrance = (RoomNum, i64, Option<Pos>);
+/// A room that is not yet gone through: its number, and of who is outside their invite, with its place.
+type Entrance = (RoomNum, Option<(i64, Pos)>);
 
 /// Where the next newest event may be.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -150,23 +151,23 @@ fn entrances(tx: &impl Read, user: &UserId, from: i64) -> Result<Vec<(i64, Entra
         match row.membership.as_str() {
             "join" => {
                 let latest = order_of(Room::at(tx, num)?.row.latest).min(from.saturating_sub(1));
-                if latest > since {
-                    out.push((latest, (num, since, None)));
-                }
+                out.push((latest, (num, None)));
             }
-            "invite" if since < from => out.push((since, (num, since, Some(row.event)))),
+            "invite" if since < from => out.push((since, (num, Some((since, row.event))))),
             _ => {}
         }
     }
     Ok(out)
 }
 
-fn enter(tx: &impl Read, user: &UserId, (num, floor, invite): Entrance) -> Result<Walk> {
+fn enter(tx: &impl Read, user: &UserId, (num, invite): Entrance) -> Result<Walk> {
     let room = Room::at(tx, num)?;
     let around = Surroundings::of(tx, &room)?;
     let read = receipts::read_upto(tx, num, user)?;
-    let ahead = invite.map(|event| (floor, Place { event, state_after: 0 }));
-    Ok(Walk { room, around, read, floor, ahead: ahead.into_iter().collect(), invite })
+    let ahead: VecDeque<_> =
+        invite.map(|(order, event)| (order, Place { event, state_after: 0 })).into_iter().collect();
+    let floor = Sight::of(tx, &room, user)?.in_since(tx)?.unwrap_or(i64::MAX);
+    Ok(Walk { room, around, read, floor, ahead, invited: invite.is_some() })
 }
 
 fn notification(
@@ -185,10 +186,10 @@ fn notification(
     let mut view = View::new(tx, &walk.room, reader.user, None)?;
     view.name_room = false;
     // Who is invited may see by what, whatever else they may.
-    let seen = match walk.invite {
-        Some(_) => Some(view.show(tx, (event, &row), &slices)?),
-        None if row.redacted_by != 0 => None,
-        None => view.see_slices(tx, event, &row, &slices)?,
+    let seen = match walk.invited {
+        true => Some(view.show(tx, (event, &row), &slices)?),
+        false if row.redacted_by != 0 => None,
+        false => view.see_slices(tx, event, &row, &slices)?,
     };
     let thread = &unread.judged(tx, &walk.room, event)?.thread;
     let upto = walk.read.get("").max(walk.read.get(thread.as_str()));

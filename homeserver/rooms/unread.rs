@@ -272,7 +272,8 @@ impl Unread {
         around: &Surroundings,
     ) -> Result<Option<Vec<Action>>> {
         let judged = self.judged(tx, room, event)?;
-        if judged.sender == reader.user.as_str() || reader.ignores(&judged.sender) {
+        let hidden = judged.state_key.is_none() || judged.kind == "m.room.member";
+        if judged.sender == reader.user.as_str() || (hidden && reader.ignores(&judged.sender)) {
             return Ok(None);
         }
         let context = around.around(tx, room, reader)?;

@@ -105,6 +105,25 @@ impl<'a> Sight<'a> {
         self.now.0 == "join" && self.now.2 <= order_of(pos) && !self.forgotten
     }
 
+    /// The place in the timeline since which the person has been in the room without a break. None if they
+    /// are not in it.
+    pub fn in_since(&self, tx: &impl Read) -> Result<Option<i64>> {
+        let (membership, mut at, mut since) = self.now.clone();
+        if membership != "join" || self.forgotten {
+            return Ok(None);
+        }
+        for _ in 0..MAX_MOVES {
+            let Some(key) = self.member_key else { break };
+            let Some(earlier) = state::at(tx, event::row(tx, at)?.state_before, key)? else { break };
+            if Pdu::at(tx, earlier)?.membership().as_deref() != Some("join") {
+                break;
+            }
+            at = earlier;
+            since = order(tx, at)?.unwrap_or(since);
+        }
+        Ok(Some(since))
+    }
+
     /// Whether the person was in the room at any time up to a position.
     pub fn was_in_before(&self, tx: &impl Read, pos: Pos) -> Result<bool> {
         let (mut membership, mut at, mut since) = self.now.clone();
