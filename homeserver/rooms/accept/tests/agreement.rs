@@ -6,7 +6,11 @@ use ruma::state_res::{self, StateMap, utils::event_id_set::EventIdSet};
 use super::*;
 
 /// The same by ruma alone, from whole states and whole auth chains.
-fn by_the_book(tx: &impl Read, room: &Room, states: &[Overlay]) -> Result<BTreeMap<(String, String), String>> {
+pub(super) fn by_the_book(
+    tx: &impl Read,
+    room: &Room,
+    states: &[Overlay],
+) -> Result<BTreeMap<(String, String), String>> {
     let rules = room.rules();
     let (mut maps, mut chains) = (Vec::new(), Vec::new());
     for state in states {
