@@ -125,6 +125,7 @@ async fn only_what_is_signed_and_whole_is_believed() {
     assert_eq!(guest.outcome(&server, (id.clone(), event)).await, json!({}));
     let shown = alice.get(&in_room(&guest.room, &format!("event/{}", encode(&id)))).await.ok();
     assert_eq!(shown["content"], json!({}));
+    assert!(server.log().contains(&format!("{} sent events that are refused", guest.peer.name())));
     let heard = bodies(&alice, &guest.room).await;
     assert!(
         ["unsigned", "forged", "bent", "changed"].iter().all(|body| !heard.contains(&(*body).to_owned())),
@@ -233,4 +234,31 @@ async fn very_many_ends_are_brought_together() {
     let template = format!("/_matrix/federation/v1/make_leave/{}/{}", encode(&guest.room), encode(&guest.mallory));
     let event = guest.peer.ask(&server, Method::GET, &template, None).await.ok()["event"].clone();
     assert_eq!(event["prev_events"].as_array().map(Vec::len), Some(1), "{event}");
+}
+
+/// An event that is nested as deep as there can be reaches other servers, one that is deeper is not taken
+/// here, and one that another server sends holds up nothing that comes with it.
+#[tokio::test]
+async fn events_that_are_nested_deep_hold_up_no_others() {
+    let [one, two] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    // The event and its content are two levels.
+    alice.set_state(&room, "m.deep", "", json!({"x": nested(98)})).await;
+    let path = in_room(&room, "send/m.deep/1");
+    alice.put(&path, json!({"x": nested(99)})).await.fails(400, "M_BAD_JSON");
+    bob.post(&format!("/_matrix/client/v3/join/{}?via={}", encode(&room), encode(&one.name)), json!({})).await.ok();
+    assert_eq!(bob.get(&in_room(&room, "state/m.deep/")).await.ok(), json!({"x": nested(98)}));
+    let event = alice.send(&room, "m.deep", json!({"x": nested(98)})).await;
+    alice.say(&room, "after it").await;
+    hears(&bob, &room, "after it").await;
+    let shown = bob.get(&in_room(&room, &format!("event/{}", encode(&event)))).await.ok();
+    assert_eq!(shown["content"]["x"], nested(98));
+    let (server, alice, guest) = party().await;
+    let (deep, event) = guest.message("too deep", json!({"content": {"x": nested(104)}}));
+    let (good, beside) = guest.message("beside it", json!({}));
+    let answer = guest.send(&server, &[event, beside]).await.ok();
+    assert_eq!((&answer["pdus"][&good], &answer["pdus"][&deep]), (&json!({}), &Value::Null));
+    hears(&alice, &guest.room, "beside it").await;
 }

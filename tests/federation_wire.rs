@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 use crate::common::{
     Answer, Peer, Says, Server, ask_as, certificates, encode, federate, federated, free_address, repository, until,
@@ -312,4 +313,49 @@ async fn the_two_servers_of_the_example_know_each_other() {
     let signed = std::process::Command::new("kill").arg(example.id().to_string()).status();
     assert!(signed.is_ok_and(|signed| signed.success()) && example.wait().is_ok(), "it ends");
     assert_eq!(keys["server_name"], format!("localhost:{}", ports[3]));
+}
+
+/// A server whose keys could not be had while it was down is believed as soon as it speaks again, however
+/// long it was asked for them in vain.
+#[tokio::test]
+async fn who_is_back_is_believed_at_once() {
+    let ([server], peer) = (federate().await, Peer::start().await);
+    peer.says("/_matrix/key/v2/server", Says::Json(503, json!("down")));
+    let asked = || peer.asked("/_matrix/key/v2/server").len();
+    for attempts in 1..=2 {
+        until("it was asked for its keys", async || {
+            peer.ask(&server, Method::GET, SIGNED, None).await.fails(401, "M_UNAUTHORIZED");
+            (asked() == attempts).then_some(())
+        })
+        .await;
+    }
+    peer.says("/_matrix/key/v2/server", Says::Json(200, peer.keys()));
+    let began = Instant::now();
+    until("it is believed", async || admitted(&peer.ask(&server, Method::GET, SIGNED, None).await).then_some(())).await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(asked() <= 4, "it was asked {} times", asked());
+}
+
+/// Whoever claims to be a server, and then takes their time with what they say, takes nothing from it.
+#[tokio::test]
+async fn who_only_names_a_server_keeps_it_from_nothing() {
+    let ([server], peer) = (federate().await, Peer::start().await);
+    assert!(admitted(&peer.ask(&server, Method::GET, SIGNED, None).await));
+    let body = json!({"origin": peer.name(), "origin_server_ts": 1, "pdus": []});
+    let uri = "/_matrix/federation/v1/send/slow";
+    let authorization = peer.authorization(&server.name, &Method::PUT, uri, Some(&body));
+    let head = format!(
+        "PUT {uri} HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\nContent-Length: 500\r\n\r\n{{",
+        server.name
+    );
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("another address of this machine");
+        let mut stream = socket.connect(server.address().parse().expect("an address")).await.expect("connected");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        slow.push(stream);
+    }
+    let ask = peer.ask(&server, Method::PUT, "/_matrix/federation/v1/send/quick", Some(body));
+    tokio::time::timeout(Duration::from_secs(15), ask).await.expect("it is heard").ok();
 }

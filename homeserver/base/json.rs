@@ -8,10 +8,17 @@ use crate::error::{Error, Result};
 /// How deep a client's JSON may be nested. What is stored comes back inside of answers, and parsers
 /// (ours, and those of clients) stop at about 128.
 pub const MAX_DEPTH: usize = 100;
+/// The same for what servers tell each other: in it there are events, which may be as deep by themselves.
+pub const MAX_DEPTH_AROUND: usize = MAX_DEPTH + 10;
 
 /// Whether JSON text is nested deeper than [`MAX_DEPTH`], found without parsing it: parsers skip over
 /// what nobody asked for, however deep it is.
 pub fn is_too_deep(text: &[u8]) -> bool {
+    is_deeper_than(text, MAX_DEPTH)
+}
+
+/// The same for another depth.
+pub fn is_deeper_than(text: &[u8], most: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text {
         match byte {
@@ -22,7 +29,7 @@ pub fn is_too_deep(text: &[u8]) -> bool {
             b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > MAX_DEPTH {
+        if depth > most {
             return true;
         }
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -13,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const SWEEP: usize = 1000;
 
 /// Who is busy with which name. Holds no more than there are tasks at work, and `SWEEP` beyond them.
-pub struct Flights {
+pub struct Flights<Name = OwnedServerName> {
     /// How many may be busy with one name at once.
     width: usize,
-    busy: Mutex<HashMap<OwnedServerName, Weak<Semaphore>>>,
+    busy: Mutex<HashMap<Name, Weak<Semaphore>>>,
 }
 
 /// A place, until it is dropped.
@@ -25,21 +26,21 @@ pub struct Place {
     _semaphore: Arc<Semaphore>,
 }
 
-impl Flights {
+impl<Name: Clone + Eq + Hash> Flights<Name> {
     /// So many at once for each name.
     pub fn new(width: usize) -> Self {
         Self { width, busy: Mutex::default() }
     }
 
     /// Waits for a place with a name.
-    pub async fn enter(&self, name: &OwnedServerName) -> Place {
+    pub async fn enter(&self, name: &Name) -> Place {
         let semaphore = self.of(name);
         // It is never closed.
         let permit = semaphore.clone().acquire_owned().await.ok();
         Place { _permit: permit, _semaphore: semaphore }
     }
 
-    fn of(&self, name: &OwnedServerName) -> Arc<Semaphore> {
+    fn of(&self, name: &Name) -> Arc<Semaphore> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(semaphore) = busy.get(name).and_then(Weak::upgrade) {
             return semaphore;

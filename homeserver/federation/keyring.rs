@@ -46,6 +46,8 @@ const FRESH: Duration = Duration::from_secs(30);
 /// How long after a failure a server is asked again: at first, and at most, with doubling in between.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const MAX_RETRY: Duration = Duration::from_secs(15 * 60);
+/// How long after a failure a server is asked again that speaks to us: it is there again, by what it says.
+const SPEAKING_RETRY: Duration = Duration::from_secs(1);
 /// Servers of which it is remembered when they were asked.
 const REMEMBERED: usize = 20_000;
 /// Keys that are kept at most, and how many go when there are more.
@@ -111,6 +113,8 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Asked {
     again: Instant,
+    /// The same if it speaks to us.
+    speaking: Instant,
     failures: u32,
 }
 
@@ -159,7 +163,7 @@ impl Keyring {
         let wanted = Wanted::from([(server.clone(), BTreeSet::from([id.to_owned()]))]);
         let now = At::Time(clock::now_ms());
         if !self.missing(&wanted, now)?.is_empty() {
-            self.ask_server(server, &wanted, now).await;
+            self.ask_server(server, (&wanted, now), |asked| asked.speaking).await;
         }
         let known = self.known(&wanted)?;
         let row = known.0.get(server).and_then(|keys| keys.get(id)).filter(|row| !row.old && is_valid(row, now));
@@ -239,7 +243,7 @@ impl Keyring {
             asking.spawn(async move {
                 // It is never closed.
                 let _place = keyring.0.at_once.clone().acquire_owned().await.ok();
-                keyring.ask_server(&server, &wanted, latest).await;
+                keyring.ask_server(&server, (&wanted, latest), |asked| asked.again).await;
             });
         }
         // Who is slower is left to the notaries.
@@ -247,12 +251,18 @@ impl Keyring {
         _ = tokio::time::timeout(DIRECT_TIME, all).await;
     }
 
-    /// Asks a server for its keys, unless it was asked just now, or somebody did meanwhile and `wanted` is here.
-    async fn ask_server(&self, server: &OwnedServerName, wanted: &Wanted, latest: At) {
+    /// Asks a server for its keys, unless it was asked just now (`again` says until when that is), or somebody
+    /// did meanwhile and `wanted` is here.
+    async fn ask_server(
+        &self,
+        server: &OwnedServerName,
+        (wanted, latest): (&Wanted, At),
+        again: impl Fn(&Asked) -> Instant,
+    ) {
         let inner = &*self.0;
         let _place = inner.flights.enter(server).await;
         let asked = inner.asked.get(server);
-        if asked.is_some_and(|asked| asked.again > Instant::now()) {
+        if asked.is_some_and(|asked| again(&asked) > Instant::now()) {
             return;
         }
         if !wanted.is_empty() && self.missing(wanted, latest).is_ok_and(|missing| missing.is_empty()) {
@@ -261,13 +271,18 @@ impl Keyring {
         let failures = match self.fetch(server).await {
             Ok(()) => 0,
             Err(why) => {
-                tracing::debug!(%server, why, "can't get the keys of {server}");
-                asked.map_or(0, |asked| asked.failures) + 1
+                let failures = asked.map_or(0, |asked| asked.failures) + 1;
+                match failures {
+                    1 => tracing::info!(%server, "can't get the keys of {server}: {why}"),
+                    _ => tracing::debug!(%server, why, "can't get the keys of {server}"),
+                }
+                failures
             }
         };
         let retry = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_RETRY);
-        let wait = if failures == 0 { FRESH } else { retry };
-        inner.asked.insert(server.clone(), Asked { again: Instant::now() + wait, failures });
+        let (wait, speaking) = if failures == 0 { (FRESH, FRESH) } else { (retry, SPEAKING_RETRY) };
+        let now = Instant::now();
+        inner.asked.insert(server.clone(), Asked { again: now + wait, speaking: now + speaking, failures });
     }
 
     async fn fetch(&self, server: &ServerName) -> Result<(), String> {
@@ -340,7 +355,7 @@ impl Keyring {
         if !keys.is_empty() {
             return Ok(keys);
         }
-        self.ask_server(notary, &Wanted::new(), now).await;
+        self.ask_server(notary, (&Wanted::new(), now), |asked| asked.again).await;
         let keys = current().map_err(|error| error.to_string())?;
         if keys.is_empty() { Err("its own keys can't be had".to_owned()) } else { Ok(keys) }
     }

@@ -53,6 +53,8 @@ use crate::{
 
 /// Requests of one server that are answered at once. The others wait.
 const MAX_FROM_SERVER: usize = 16;
+/// Requests from one address that are read at once, before it is known whether they are who they say.
+const MAX_READING: usize = 32;
 
 /// What there is one of for speaking to other servers.
 pub struct Federation {
@@ -78,6 +80,8 @@ pub struct Federation {
     pub arrivals: Inbound,
     /// Their requests to us that are under way.
     pub inbound: Flights,
+    /// Requests that are being read, by the address they come from.
+    pub reading: Flights<String>,
     /// Whose turn it is to enter a room.
     pub turns: Arc<Turns>,
     /// What they say of rooms that this server is not in.
@@ -122,7 +126,7 @@ impl Federation {
         let fetch = Fetch::new(me.clone(), store.clone(), remote.clone(), checker.clone());
         let turns = Arc::<Turns>::default();
         let arrivals = Inbound::new(me.clone(), store.clone(), checker.clone(), fetch.clone(), turns.clone());
-        let inbound = Flights::new(MAX_FROM_SERVER);
+        let (inbound, reading) = (Flights::new(MAX_FROM_SERVER), Flights::new(MAX_READING));
         let spaces = spaces::Spaces::default();
         let lacking = partial::Lacking::default();
         Ok(Self {
@@ -137,6 +141,7 @@ impl Federation {
             fetch,
             arrivals,
             inbound,
+            reading,
             turns,
             spaces,
             lacking,

@@ -202,7 +202,7 @@ impl Remote {
     {
         let incoming = self.stream(bounds, to, request).await?;
         let (status, headers, body) = incoming.all().await?;
-        if json::is_too_deep(&body) && is_json(&headers) {
+        if json::is_deeper_than(&body, json::MAX_DEPTH_AROUND) && is_json(&headers) {
             return Err(Failure::Unreachable("the answer is nested too deep".to_owned()));
         }
         let mut answer = http::Response::new(&body[..]);

@@ -28,7 +28,7 @@ use crate::{
     appservice::{self, Service},
     base::{json, signed_json},
     error::{Error, Result},
-    federation::{Outbox, Place, remote},
+    federation::{Federation, Place, remote},
     limits::{self, Bucket},
 };
 
@@ -108,9 +108,9 @@ pub struct Claimed {
     key: String,
     me: OwnedServerName,
     ip: IpAddr,
-    place: Place,
-    /// Where it is said that this server can be spoken to again.
-    outbox: Outbox,
+    /// Until it is known whose request it is.
+    reading: Place,
+    federation: Arc<Federation>,
 }
 
 /// Private to this file, and so is the making of what holds it.
@@ -320,24 +320,25 @@ pub async fn claim(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Claimed
     if !keyring.knows(&said.origin, &said.key)? {
         app.limits.take(Bucket::NewServer, limits::address(peer.ip))?;
     }
-    let place = app.federation.inbound.enter(&said.origin).await;
+    // Nobody knows yet whose request it is: who only names a server takes no place of that server's.
+    let reading = app.federation.reading.enter(&limits::address(peer.ip)).await;
     let Some(key) = keyring.request_key(&said.origin, &said.key).await? else {
         let why = format!("the key {} of {} can't be had or is no longer good", said.key, said.origin);
         return Err(Error::unauthorized("M_UNAUTHORIZED", why));
     };
-    let outbox = app.federation.outbox.clone();
-    Ok(Claimed { said, key, me: me.clone(), ip: peer.ip, place, outbox })
+    let federation = app.federation.clone();
+    Ok(Claimed { said, key, me: me.clone(), ip: peer.ip, reading, federation })
 }
 
 /// The server whose signature a request bears. 400 `M_NOT_JSON` for a body that is none, 401
 /// `M_UNAUTHORIZED` for a signature that is not over this request.
 pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Origin> {
-    let Claimed { said, key, me, ip, place, outbox } = claimed;
+    let Claimed { said, key, me, ip, reading, federation } = claimed;
     let (method, uri, body, server) = (head.method.clone(), head.uri.clone(), body.clone(), said.origin.clone());
     let size = body.len();
     let check = move || -> Result<bool> {
-        if json::is_too_deep(&body) {
-            return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));
+        if json::is_deeper_than(&body, json::MAX_DEPTH_AROUND) {
+            return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH_AROUND)));
         }
         let message = remote::signed_part(&method, &uri, &said.origin, &me, &body).map_err(Error::not_json)?;
         Ok(signed_json::verify(&message, &said.sig, &key))
@@ -347,7 +348,9 @@ pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Orig
         if size > SMALL { tokio::task::spawn_blocking(check).await.map_err(Error::internal)?? } else { check()? };
     match good {
         true => {
-            outbox.heard(&server);
+            drop(reading);
+            let place = federation.inbound.enter(&server).await;
+            federation.outbox.heard(&server);
             Ok(Origin { server, ip, _place: Arc::new(place), proof: std::marker::PhantomData })
         }
         false => Err(Error::unauthorized("M_UNAUTHORIZED", "the signature is not over this request")),

@@ -304,10 +304,14 @@ where
     })
 }
 
+/// Where the paths begin by which servers ask each other.
+const BETWEEN_SERVERS: &str = "/_matrix/federation/";
+
 /// The request that head, body and path arguments make, or what is wrong with them.
 pub fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
-    if json::is_too_deep(body) {
-        return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH)));
+    let most = if head.uri.path().starts_with(BETWEEN_SERVERS) { json::MAX_DEPTH_AROUND } else { json::MAX_DEPTH };
+    if json::is_deeper_than(body, most) {
+        return Err(Error::not_json(format!("the body is nested deeper than {most} levels")));
     }
     // Some paths of an endpoint have fewer arguments than others, or more: what is missing is empty, and what is
     // too much is left out.

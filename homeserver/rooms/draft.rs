@@ -227,12 +227,16 @@ fn body(sender: &UserId, draft: &Draft, rules: &RoomVersionRules, at: u64) -> Re
 /// Hashes and signs an event that is complete otherwise.
 pub(super) fn finish(me: &Identity, mut object: CanonicalJsonObject, rules: &RoomVersionRules) -> Result<Signed> {
     hash_and_sign_event(me.name.as_str(), &me.key, &mut object, &rules.redaction).map_err(unsignable)?;
-    let json = serde_json::to_string(&object).map_err(Error::internal)?;
-    if json.len() > MAX_EVENT {
+    let text = serde_json::to_string(&object).map_err(Error::internal)?;
+    if text.len() > MAX_EVENT {
         return Err(too_large());
     }
+    // As other servers will read it.
+    if json::is_too_deep(text.as_bytes()) {
+        return Err(Error::bad_json(format!("the event is nested deeper than {} levels", json::MAX_DEPTH)));
+    }
     let id = parse_id(&format!("${}", reference_hash(&object, rules).map_err(unsignable)?))?;
-    Ok(Signed { pdu: Pdu::parse(id, &json)?, json })
+    Ok(Signed { pdu: Pdu::parse(id, &text)?, json: text })
 }
 
 fn unsignable(error: ruma::signatures::JsonError) -> Error {
