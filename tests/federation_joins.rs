@@ -162,3 +162,75 @@ async fn rejected_while_nobody_is_there(mut one: Server, bob: &User, room: &str)
     assert!(section(&sync, "invite", room).is_none(), "{sync}");
     bob.post(&in_room(room, "forget"), json!({})).await.ok();
 }
+
+/// A room of alice's on the first server that members of her space may join, and bob of the second one in it,
+/// who may invite nobody.
+async fn restricted(version: &str, rule: &str, alice: &User, bob: &User, one: &Server) -> (String, String) {
+    let space = alice.create_room(json!({"preset": "public_chat", "creation_content": {"type": "m.space"}})).await;
+    let allow = json!([{"type": "m.room_membership", "room_id": space}]);
+    let rules = json!({"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": rule, "allow": allow}});
+    let room = alice
+        .create_room(json!({
+            "preset": "private_chat", "room_version": version, "initial_state": [rules],
+            "power_level_content_override": {"invite": 50},
+        }))
+        .await;
+    alice.invite(&room, bob).await;
+    join_by(bob, &room, &[&one.name]).await.ok();
+    knows(alice, &room, bob, "join").await;
+    (space, room)
+}
+
+#[tokio::test]
+async fn another_server_vouches_for_who_nobody_here_may_let_in() {
+    let [one, two, three] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let (dave, frank, eve) = (two.register("dave").await, two.register("frank").await, three.register("eve").await);
+    for (version, rule) in [("8", "restricted"), ("11", "knock_restricted"), ("12", "restricted")] {
+        let (space, room) = restricted(version, rule, &alice, &bob, &one).await;
+        alice.invite(&room, &eve).await;
+        join_by(&eve, &room, &[&one.name]).await.ok();
+        join_by(&dave, &space, &[&one.name]).await.ok();
+        knows(&alice, &space, &dave, "join").await;
+        // Dave's server is in the room, and nobody there may invite: alice's server vouches for him.
+        join_by(&dave, &room, &[]).await.ok();
+        for witness in [&alice, &bob, &eve] {
+            knows(witness, &room, &dave, "join").await;
+        }
+        let member = in_room(&room, &format!("state/m.room.member/{}", encode(&dave.id)));
+        let member = eve.get(&member).await.ok();
+        assert_eq!(member["join_authorised_via_users_server"], alice.id.as_str(), "version {version}");
+        dave.say(&room, "I am in").await;
+        let heard = async || {
+            let page = eve.get(&in_room(&room, "messages?dir=b&limit=5")).await;
+            page.body["chunk"].as_array()?.iter().any(|event| event["content"]["body"] == "I am in").then_some(())
+        };
+        until("what dave says is heard", heard).await;
+        // Frank is not in the space: nobody vouches for him, whomever he names.
+        join_by(&frank, &room, &[&one.name, &three.name]).await.fails(403, "M_FORBIDDEN");
+        assert!(section(&frank.sync(None, 0).await, "join", &room).is_none());
+    }
+}
+
+#[tokio::test]
+async fn who_is_in_no_such_space_knocks_and_members_of_it_walk_in() {
+    let [one, two, three] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let (grace, frank) = (three.register("grace").await, three.register("frank").await);
+    let (space, room) = restricted("10", "knock_restricted", &alice, &bob, &one).await;
+    join_by(&grace, &space, &[&one.name]).await.ok();
+    // The first of her server: by a server that may let her in, after one that may not.
+    join_by(&grace, &room, &[&two.name, &one.name]).await.ok();
+    knows(&bob, &room, &grace, "join").await;
+    join_by(&frank, &room, &[&one.name]).await.fails(403, "M_FORBIDDEN");
+    let knock = format!("/_matrix/client/v3/knock/{}?via={}", encode(&room), encode(&one.name));
+    frank.post(&knock, json!({"reason": "let me in"})).await.ok();
+    knows(&alice, &room, &frank, "knock").await;
+    knows(&bob, &room, &frank, "knock").await;
+    alice.invite(&room, &frank).await;
+    until("frank is invited", async || section(&frank.sync(None, 0).await, "invite", &room).map(drop)).await;
+    join_by(&frank, &room, &[]).await.ok();
+    for witness in [&alice, &bob, &grace] {
+        knows(witness, &room, &frank, "join").await;
+    }
+}

@@ -13,6 +13,7 @@ mod architecture;
 mod cli;
 mod doors;
 mod encryption;
+mod federation_answers;
 mod federation_asking;
 mod federation_edus;
 mod federation_forks;

@@ -75,3 +75,43 @@ fn the_page_is_sorted() {
         assert!(paths.is_sorted(), "sort the rows of each table of spec/README.md by path");
     }
 }
+
+/// What `spec/federation.md` says that a test shows, a test of that name shows: one of whole servers in
+/// `tests/`, or one beside what it tests.
+#[test]
+fn the_tests_that_the_threat_model_names_are_there() {
+    let page = fs::read_to_string(repository("spec/federation.md")).expect("the page");
+    let threats = page.split_once("## Threat model").expect("a threat model").1;
+    let units = sources(&repository("homeserver"));
+    let mut found = 0;
+    for name in threats.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+        let (place, test) = name.rsplit_once("::").expect("a path");
+        // A module by itself stands for its tests.
+        if test.len() < 15 {
+            continue;
+        }
+        let text = match place.starts_with("federation_") {
+            true => fs::read_to_string(repository(&format!("tests/{place}.rs"))).expect("the file"),
+            false => units.clone(),
+        };
+        assert!(text.contains(&format!("fn {test}(")), "there is no test {name}");
+        found += 1;
+    }
+    assert!(found > 30, "{found} tests are named");
+}
+
+/// All source text below a folder.
+fn sources(folder: &std::path::Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => text += &sources(&path),
+            false if path.extension().is_some_and(|kind| kind == "rs") => {
+                text += &fs::read_to_string(&path).expect("text");
+            }
+            false => {}
+        }
+    }
+    text
+}

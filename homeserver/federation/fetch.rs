@@ -64,6 +64,8 @@ const MAX_MISSING: usize = 300;
 /// Single events that are fetched for one event, and at once.
 const MAX_SINGLE: usize = 300;
 const AT_ONCE: usize = 8;
+/// Events in the auth chain of one event at most: more than the oldest rooms have.
+const MAX_CHAIN: usize = 10_000;
 /// Events in a state and its auth chain at most.
 const MAX_STATE: usize = 300_000;
 /// Rooms of which it is remembered that their history is being fetched.
@@ -284,6 +286,10 @@ impl Fetch {
         for server in self.servers(event.room_id(), from)? {
             let request = event_auth::Request::new(event.room_id().to_owned(), event.id().to_owned());
             match self.remote.call(&server, request).await {
+                Ok(answer) if answer.auth_chain.len() > MAX_CHAIN => {
+                    let length = answer.auth_chain.len();
+                    tracing::info!(%server, event = %event.id(), "{server} says that {length} events allow one: too many");
+                }
                 Ok(answer) => {
                     let chain = self.checker.check(answer.auth_chain, &rules).await?;
                     self.keep(event.room_id(), chain).await?;

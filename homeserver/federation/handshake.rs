@@ -131,7 +131,7 @@ where
 
     /// Notes that what a server answered led nowhere.
     pub fn failed(&mut self, server: &ServerName, error: Error) {
-        tracing::debug!(%server, %error, "{server} is of no help");
+        tracing::info!(%server, "{server} is of no help: {error}");
         self.note(error);
     }
 

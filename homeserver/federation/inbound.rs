@@ -149,6 +149,7 @@ impl Inbound {
                 }
             }
         }
+        log_refused(origin, &results);
         // 3.
         let until = Instant::now() + PATIENCE;
         let (mut late, mut held) = (Vec::new(), Vec::new());
@@ -163,9 +164,8 @@ impl Inbound {
             };
             let outcome = match outcome {
                 // A rejected event is no error. spec: server-server-api#rejection
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => {
-                    held.push(wait.event);
+                Ok(standing) => {
+                    held.extend(standing.is_none().then_some(wait.event));
                     Ok(())
                 }
                 // Ours to mend, and theirs to send again.
@@ -410,6 +410,12 @@ impl Queues {
                 self.origins.remove(origin);
             }
         }
+    }
+}
+
+fn log_refused(origin: &ServerName, results: &Results) {
+    if let Some(why) = results.values().find_map(|outcome| outcome.as_ref().err()) {
+        tracing::info!(%origin, "{origin} sent events that are refused, one of them as: {why}");
     }
 }
 
