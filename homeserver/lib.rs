@@ -161,7 +161,7 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
         media.preview_by(client).map_err(|error| format!("can't open the folder of previews: {error}"))?;
     }
     let gateways = outside.client()?;
-    let push = Push::new(store.clone(), hub.notifier.clone(), hub.unread.clone(), gateways, config.memory / 64);
+    let push = Push::new(store.clone(), hub.notifier.clone(), hub.unread.clone(), gateways, config.memory / 16);
     let limits = limits::Limits::new(config.rate_limits);
     let unlimited = services.clone();
     limits.exempt(move |who| unlimited.is_unlimited(who));

@@ -441,6 +441,7 @@ async fn gateways_in_private_networks_are_not_called() {
     alice.say(&room, "hello").await;
     let failed = until("a failure", async || log(&bob).await[0]["log"].as_array()?.first().cloned()).await;
     assert_eq!((&failed["outcome"], &failed["status"]), (&json!("failed"), &Value::Null));
+    assert_eq!(failed["error"], "can't connect", "what the name stands for is not told");
     assert!(gateway.asked("/").is_empty());
 }
 

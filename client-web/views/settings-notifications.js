@@ -5,14 +5,15 @@
 import { h } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { play, SOUNDS } from '../kit/sound.js';
-import { t } from '../i18n/index.js';
+import { brief, exact, t } from '../i18n/index.js';
 import { Notifications } from '../matrix/notifications.js';
+import { pushersOf } from '../matrix/pushers.js';
 import { roomSound, soundsOf } from '../matrix/sounds.js';
 import { attempt } from './errors.js';
 import { icon } from './icons.js';
 import { roomAvatar, roomName } from './names.js';
 import { desktop, permission, switchDesktop } from './notifier.js';
-import { choose, section, toggle } from './page.js';
+import { choose, fetched, section, toggle } from './page.js';
 
 /** @typedef {import('./app.js').App} App */
 
@@ -71,7 +72,32 @@ export function notificationSettings(app) {
               h.li({ class: 'row' }, roomAvatar(room, 'small'), h.a({ class: 'row-title row-link row-text', href: link('room', room.id, 'settings'), dir: 'auto' }, () => roomName(room)), h.span({ class: 'row-note' }, () => [notifications.level(room) !== 'default' && t(`level.${notifications.level(room)}`), roomSound(room) && t(soundKey(roomSound(room)))].filter(Boolean).join(' · '))))),
           )
         : null,
+    fetched(
+      () => pushersOf({ api: app.client.api, offers: (feature) => app.client.offers(feature) }),
+      (pushers) => pushers.length > 0 && section(() => t('push.title'), () => t('push.hint'), h.ul({ class: 'card flush', role: 'list' }, pushers.map(pusherRow))),
+      () => null,
+    ),
   ];
+}
+
+/** An app that is told of things by way of the server, and the last times that it was. @param {import('../matrix/pushers.js').Pusher} pusher */
+function pusherRow({ app, device, gateway, enabled, failing, retry, log }) {
+  const state = () => (!enabled ? t('push.off') : failing ? t('push.failing', { since: brief(failing), next: brief(retry) }) : log[0]?.outcome === 'delivered' ? t('push.told', { when: brief(log[0].ts) }) : t('push.quiet'));
+  return h.li(
+    { class: 'row' },
+    h.span({ class: 'row-icon' }, icon('device')),
+    h.div(
+      { class: 'row-text' },
+      h.bdi({ class: 'row-title' }, [app, device].filter(Boolean).join(' · ')),
+      h.span({ class: 'row-note wraps' }, () => `${state()} · ${gateway}`),
+      log.length > 0 &&
+        h.details(
+          { class: 'wraps' },
+          h.summary({ class: 'row-note' }, () => t('push.log')),
+          h.ul({ role: 'list' }, log.map(({ ts, outcome, error }) => h.li({ class: 'row-note wraps' }, () => [exact(ts), t(`push.${outcome}`), error].filter(Boolean).join(' · ')))),
+        ),
+    ),
+  );
 }
 
 /** @param {string} name @returns {import('../i18n/index.js').Key} */

@@ -92,7 +92,11 @@ impl Gateways {
         let failed = |status, error| Answer::Failed { status, error, refused: false, wait: None };
         match tokio::time::timeout(TIME, self.ask(url, body)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err((status, error))) => failed(status, error),
+            Ok(Err((status, error))) => {
+                tracing::debug!(gateway = host(url), error, "a push gateway can't be told something");
+                // What a name stands for, inside of our network too, is not for whoever set the pusher.
+                failed(status, error.split(": ").next().unwrap_or_default().to_owned())
+            }
             Err(_) => failed(None, "no answer in time".to_owned()),
         }
     }

@@ -375,7 +375,6 @@ impl Push {
                 true
             }
             Answer::Failed { status, error, refused, wait } => {
-                tracing::debug!(gateway = host(&turn.row.url), status, error, "a push gateway can't be told something");
                 let entry = entry(Outcome::Failed, status, Some(error));
                 self.desk().failed(key, &turn.work, Failed { now, entry: Some(entry), refused, wait });
                 false

@@ -182,3 +182,22 @@ test('no console errors', () => {
   alice.noErrors();
   bob.noErrors();
 });
+
+test('other apps that are told are listed, with what came of it', async () => {
+  // Nobody is at home there, and the server may not call it either.
+  const data = { url: 'https://localhost:9/_matrix/push/v1/notify' };
+  await alice.call('POST', '/pushers/set', { kind: 'http', app_id: 'org.example.phone', pushkey: 'never-shown', app_display_name: 'Pocket', device_display_name: 'My phone', lang: 'en', data });
+  // Not in the room, where it would be read at once.
+  await alice.settings('Profile');
+  await says('Are you on the way?');
+  const log = () => alice.call('GET', '/../unstable/chat.hearth.push/pushers');
+  await until(async () => (await log()).pushers[0].log.length > 0, 'it was tried');
+  await alice.settings('Notifications');
+  const row = alice.page.getByRole('listitem').filter({ hasText: 'Pocket · My phone' });
+  await row.getByText('Can’t be reached since').waitFor();
+  await row.getByText('What came of it lately').click();
+  await row.getByText('Failed').first().waitFor();
+  assert.equal(await alice.page.getByText('never-shown').count(), 0);
+  await alice.shot('pushers-light');
+  await alice.call('POST', '/pushers/set', { kind: null, app_id: 'org.example.phone', pushkey: 'never-shown' });
+});

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { Api } from '../../client-web/matrix/api.js';
 import { inMemory } from '../../client-web/matrix/disk.js';
 import { Notifications } from '../../client-web/matrix/notifications.js';
+import { pushersOf } from '../../client-web/matrix/pushers.js';
 import { isQuiet, roomSound, soundsOf } from '../../client-web/matrix/sounds.js';
 import { Store } from '../../client-web/matrix/store.js';
 import { event, joined, member, message, scripted } from './support.js';
@@ -118,4 +119,15 @@ test('news is what comes after the first answer, with its room', async () => {
   store.apply({ rooms: { invite: { '!inv': { invite_state: { events: [] } } } } });
   store.apply({ rooms: { invite: { '!inv': { invite_state: { events: [] } } } } });
   assert.deepEqual(told, ['!many new', '!inv ']);
+});
+
+test('other apps are shown with what came of telling them, and nothing where the server does not say', async () => {
+  const said = { pushers: [{ id: 'x', app_id: 'org.example', device_display_name: 'Phone', gateway: 'push.example.org', enabled: true, failing_since_ts: null, retry_ts: null, log: [{ ts: 5, outcome: 'delivered', status: 200 }, { ts: 4, outcome: 'failed', error: 'no answer in time' }, { outcome: 'sung' }, null] }, { id: 7, log: 'none' }] };
+  const { fetch, calls } = scripted([200, said]);
+  const api = new Api({ base: 'https://h', token: 't', fetch });
+  const [phone, odd] = await pushersOf({ api, offers: async (feature) => feature === 'chat.hearth.push' });
+  assert.deepEqual(phone, { id: 'x', app: 'org.example', device: 'Phone', gateway: 'push.example.org', enabled: true, failing: 0, retry: 0, log: [{ ts: 5, outcome: 'delivered', error: '' }, { ts: 4, outcome: 'failed', error: 'no answer in time' }] });
+  assert.deepEqual([odd.id, odd.log], ['', []]);
+  assert.deepEqual(await pushersOf({ api, offers: async () => false }), []);
+  assert.equal(calls.length, 1);
 });
