@@ -15,6 +15,8 @@ import { isMessage, isRedacted } from '../matrix/events.js';
 
 /** Messages of one sender within this time stand together. */
 const TOGETHER = 5 * 60_000;
+/** What a room is made with comes within this time. */
+const AT_ONCE = 10_000;
 
 /**
  * @param {Entry[]} entries
@@ -28,8 +30,15 @@ export function rows(entries, { complete, newAfter, me }) {
   let last;
   let passed = false;
   let marked = false;
+  /** The room's making, as long as its maker is at it. @type {import('../matrix/events.js').Event | undefined} */
+  let making;
   for (const entry of entries) {
     const { event } = entry;
+    if (event.type === 'm.room.create') making = event;
+    else if (making && isPartOf(making, event)) {
+      passed ||= event.event_id === newAfter;
+      continue;
+    } else making = undefined;
     const newDay = !last || dayOf(last) !== dayOf(entry);
     if (newDay) list.push({ kind: 'day', key: `day:${entry.key}`, ts: event.origin_server_ts });
     /** @type {boolean} */
@@ -44,6 +53,12 @@ export function rows(entries, { complete, newAfter, me }) {
     last = entry;
   }
   return list;
+}
+
+/** What a room is made with stands above its first line already: its name, its topic, its maker. @param {import('../matrix/events.js').Event} making @param {import('../matrix/events.js').Event} event */
+function isPartOf(making, event) {
+  const isOthers = event.type === 'm.room.member' && event.state_key !== making.sender;
+  return event.state_key !== undefined && event.sender === making.sender && !isOthers && event.origin_server_ts - making.origin_server_ts < AT_ONCE;
 }
 
 /** The day of each time that was asked for: making one from a time is dear, and long rooms ask for thousands. @type {WeakMap<Entry, { ts: number, day: number }>} */

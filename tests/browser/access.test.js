@@ -165,3 +165,18 @@ test('what opens around a conversation: thread, pins, search, emoji, preview, a 
   await page.getByRole('dialog').waitFor();
   await clean('jumping to a day');
 });
+
+test('what is unread in a thread, and a room that one has asked to be let into', async () => {
+  const { page } = alice;
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  const root = await alice.message('Seen?').first().getAttribute('data-event-id');
+  await send(bob, alice.roomId(), { msgtype: 'm.text', body: 'Unread', 'm.relates_to': { rel_type: 'm.thread', event_id: root } });
+  await page.getByRole('link', { name: '1 unread message in threads' }).waitFor();
+  await clean('unread in a thread');
+  const { room_id: closed } = await bob.call('POST', '/createRoom', { name: 'Behind a door', initial_state: [{ type: 'm.room.join_rules', state_key: '', content: { join_rule: 'knock' } }] });
+  await alice.call('POST', `/knock/${encodeURIComponent(closed)}`, {});
+  await alice.roomRow('Behind a door').click();
+  await page.getByRole('button', { name: 'Take the request back' }).waitFor();
+  await clean('asked to be let in');
+});

@@ -185,3 +185,11 @@ test('rows: days, groups of one sender, the line before what is new', () => {
   assert.deepEqual(made.map((row) => (row.kind === 'message' ? (row.head ? 'head' : 'more') : row.kind)), ['top', 'day', 'head', 'more', 'head', 'head', 'day', 'new', 'head', 'more']);
   assert.equal(new Set(made.map((row) => row.key)).size, made.length, 'keys differ');
 });
+
+test('rows: what a room was made with is not told line by line', () => {
+  const state = (type, ts, key = '', sender = '@a:h') => event(type, { membership: 'join' }, { state_key: key, sender, origin_server_ts: ts });
+  const timeline = new Timeline();
+  timeline.append([state('m.room.create', 1000), state('m.room.member', 1001, '@a:h'), state('m.room.name', 1002), state('m.room.member', 1003, '@b:h'), state('m.room.topic', 1004)], undefined, false);
+  const made = rows(timeline.shown(), { complete: true, me: '@me:h' });
+  assert.deepEqual(made.filter(({ kind }) => kind === 'notice').map(({ entry }) => [entry.event.type, entry.event.state_key]), [['m.room.create', ''], ['m.room.member', '@b:h'], ['m.room.topic', '']]);
+});
