@@ -1,6 +1,6 @@
 //! Nobody's wake-up is lost, and nobody is woken for nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
 use crate::store::{Options, Read, WriteTx, rows::MemberRow, tables};
@@ -206,4 +206,30 @@ async fn seats_that_nobody_uses_are_given_up() {
     assert_eq!(notifier.sit(&store, &user(1)).err().expect("full").errcode(), "M_LIMIT_EXCEEDED");
     drop(many);
     assert!(notifier.sit(&store, &user(1)).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn news_are_kept_once_somebody_has_a_pusher_and_nothing_is_left_out() {
+    let (_dir, notifier, store) = open();
+    happens(&store, 1).await;
+    settle(&notifier, &store).await;
+    assert!(notifier.news().wake == Wake::default(), "nobody wants any");
+    let work = |tx: &WriteTx| {
+        tx.wake(|wake| {
+            wake.pushers.insert(user(1));
+        });
+        Ok(tx.next_pos())
+    };
+    store.write(work).await.expect("writes");
+    let (mut told, mut upto) = (BTreeSet::new(), 0);
+    for room in 2..50 {
+        let pos = happens(&store, room).await;
+        if room % 7 == 0 {
+            settle(&notifier, &store).await;
+            let news = notifier.news();
+            assert!(news.upto >= pos && news.upto >= upto, "all up to there is in it");
+            (upto, told) = (news.upto, told.union(&news.wake.rooms).copied().collect());
+            assert!((2..=room).all(|room| told.contains(&room)));
+        }
+    }
 }

@@ -23,7 +23,10 @@ use std::{
 
 use ruma::UserId;
 use serde_json::Value;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 
 use self::{
     desk::{Desk, Failed, Key, Turn, Work},
@@ -54,6 +57,8 @@ const WRITE: Duration = Duration::from_secs(1);
 const WRITE_SEEN: Duration = Duration::from_secs(10);
 /// Pushers that are written down in one job.
 const BATCH: usize = 500;
+/// Messages that are put together at once at most: counting what somebody has unread can take a moment.
+const READERS: usize = 4;
 /// How soon something is tried again that the database did not let be done, milliseconds.
 const AGAIN: u64 = 60_000;
 
@@ -67,6 +72,7 @@ struct Inner {
     judge: Judge,
     gateways: Gateways,
     desk: Mutex<Desk>,
+    readers: Semaphore,
     /// Held by who writes down: what is newer is to be written later.
     writing: tokio::sync::Mutex<()>,
 }
@@ -84,7 +90,8 @@ impl Push {
     /// Calls gateways by `client`, and remembers what people want to hear of in at most `memory` bytes.
     pub fn new(store: Store, notifier: Notifier, unread: Arc<Unread>, client: Client, memory: u64) -> Self {
         let (judge, gateways) = (Judge::new(unread, memory), Gateways::new(client));
-        Self(Arc::new(Inner { store, notifier, judge, gateways, desk: Mutex::default(), writing: Default::default() }))
+        let (readers, writing) = (Semaphore::new(READERS), Default::default());
+        Self(Arc::new(Inner { store, notifier, judge, gateways, desk: Mutex::default(), readers, writing }))
     }
 
     /// Says why a URL can't be that of a gateway.
@@ -257,10 +264,13 @@ impl Push {
         loop {
             let Some(turn) = self.desk().turn(&key, clock::now_ms()) else { return };
             let Some(places) = self.0.gateways.enter(&turn.row.url).await else { return };
+            let reader = self.0.readers.acquire().await;
             let (push, number) = (self.clone(), key.0);
             let writing =
                 tokio::task::spawn_blocking(move || push.message(number, &turn).map(|message| (turn, message)));
-            match writing.await.map_err(Error::internal).and_then(|written| written) {
+            let written = writing.await.map_err(Error::internal).and_then(|written| written);
+            drop(reader);
+            match written {
                 Ok((turn, None)) => self.desk().taken(&key, &turn.work, None),
                 Ok((turn, Some(message))) => {
                     if !self.deliver(&key, &turn, message).await {
