@@ -17,6 +17,9 @@ use crate::server::Server;
 /// Connections that set the scene for a measure: enough for a server to commit together, few enough to be polite.
 const WORKERS: usize = 16;
 
+/// Messages in each room of somebody in many rooms, beside the events that create it.
+const MESSAGES: usize = 3;
+
 /// What every measure is given.
 pub struct Bench {
     pub server: Server,
@@ -31,6 +34,8 @@ pub struct Bench {
     names: usize,
     people: Vec<Rc<Person>>,
     pub circles: Vec<Rc<Circle>>,
+    /// Somebody in many rooms, and the rooms.
+    dweller: Option<(Rc<Person>, Vec<String>)>,
 }
 
 impl Bench {
@@ -40,8 +45,8 @@ impl Bench {
         scale.events = options.events.unwrap_or(scale.events);
         let server = Server::prepare(options)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let what = options.name.as_ref().or(options.against.as_ref()).map_or("Hearth", String::as_str);
-        let report = Report::new(what, &process::machine(), scale.name, since.as_secs());
+        let what = options.name.clone().unwrap_or_else(|| server.kind());
+        let report = Report::new(&what, &process::machine(), scale.name, since.as_secs());
         Ok(Bench {
             server,
             scale,
@@ -53,6 +58,7 @@ impl Bench {
             names: 0,
             people: Vec::new(),
             circles: Vec::new(),
+            dweller: None,
         })
     }
 
@@ -84,6 +90,29 @@ impl Bench {
     pub async fn stranger(&mut self) -> Result<Rc<Person>> {
         let mut new = self.register(1).await?;
         new.pop().ok_or_else(|| "nobody was registered".into())
+    }
+
+    /// Somebody who is in so many rooms, each with a few messages. It is the same person each time, in more rooms than
+    /// before, so ask for few first.
+    pub async fn dweller(&mut self, count: usize) -> Result<(Rc<Person>, Vec<String>)> {
+        let (person, mut rooms) = match self.dweller.take() {
+            Some(dweller) => dweller,
+            None => (self.stranger().await?, Vec::new()),
+        };
+        let missing: Vec<usize> = (rooms.len()..count).collect();
+        let new = in_parallel(&self.server.authority, &missing, async |client, number| {
+            let room = person.create_room(client, &format!("Room {number}")).await?;
+            for _ in 0..MESSAGES {
+                person.send(client, &room).await?;
+            }
+            Ok(room)
+        })
+        .await?;
+        self.written += (new.len() * MESSAGES) as u64;
+        rooms.extend(new);
+        let first = rooms[..count].to_vec();
+        self.dweller = Some((person.clone(), rooms));
+        Ok((person, first))
     }
 
     async fn register(&mut self, count: usize) -> Result<Vec<Rc<Person>>> {
@@ -127,8 +156,17 @@ pub struct Meter {
 
 impl Meter {
     pub fn read(server: &Server) -> Result<Meter> {
+        Meter::of(&[server])
+    }
+
+    /// The same of several servers together.
+    pub fn of(servers: &[&Server]) -> Result<Meter> {
         let own = i32::try_from(std::process::id())?;
-        Ok(Meter { when: Instant::now(), server: server.cpu()?, own: process::cpu(&[own])? })
+        let mut spent = Some(Duration::ZERO);
+        for server in servers {
+            spent = spent.zip(server.cpu()?).map(|(sum, more)| sum + more);
+        }
+        Ok(Meter { when: Instant::now(), server: spent, own: process::cpu(&[own])? })
     }
 
     /// The server's milliseconds for each of what was done since `before`. How busy the generator was is only said, for

@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 
 use crate::Result;
 use crate::bench::{Bench, in_parallel};
+use crate::http::{Authority, Client};
 use crate::person::Person;
 
 const SIZE: usize = 8;
@@ -67,4 +68,19 @@ pub async fn fill(bench: &mut Bench, circles: &[Rc<Circle>], count: u64) -> Resu
     let sent = count - left.get();
     bench.written += sent;
     Ok(sent)
+}
+
+/// Sends `count` messages of one person's to one room over many connections.
+pub async fn write(authority: &Authority, person: &Person, room: &str, count: usize) -> Result<()> {
+    let left = Cell::new(count);
+    let writers = (0..WRITERS / 2).map(async |_| {
+        let mut client = Client::new(authority);
+        while left.get() > 0 {
+            left.set(left.get() - 1);
+            person.send(&mut client, room).await?;
+        }
+        Result::Ok(())
+    });
+    try_join_all(writers).await?;
+    Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout_at};
 use crate::Result;
 use crate::bench::{Bench, Meter, in_parallel};
 use crate::listener::{Listener, Way};
-use crate::person::{MARK, Person};
+use crate::person::{Person, marks};
 use crate::report::Row;
 
 /// Messages before the clock starts.
@@ -84,14 +84,6 @@ async fn listen(mut listener: Listener<'_>, arrived: UnboundedSender<Arrival>) -
     }
 }
 
-/// The numbers of the messages in an answer. It is searched, not parsed: a thousand of them arrive at once.
-fn marks(answer: &str) -> impl Iterator<Item = u64> {
-    answer.split(MARK).skip(1).filter_map(|rest| {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        rest[..end].parse().ok()
-    })
-}
-
 async fn send_and_wait(
     bench: &Bench,
     sender: &Person,
@@ -152,16 +144,4 @@ async fn wait_for(
         }
     }
     Ok(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_found_in_an_answer() {
-        let answer = r#"{"body":"Message number 17."},{"body":"Message number 4."},{"body":"Message number x"}"#;
-        assert_eq!(marks(answer).collect::<Vec<_>>(), [17, 4]);
-        assert_eq!(marks("nothing").count(), 0);
-    }
 }

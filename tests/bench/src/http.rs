@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 
 use crate::Result;
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// `host:port`, shared by all connections to a server.
 pub type Authority = Arc<str>;
 
@@ -56,7 +58,12 @@ impl Client {
 
     /// The body of a successful answer; any other status is an error that says what was asked and answered.
     pub async fn ok(&mut self, call: Call<'_>) -> Result<Bytes> {
-        let answer = self.call(&call).await?;
+        self.ok_as(call, JSON).await
+    }
+
+    /// The same with a body that isn't JSON.
+    pub async fn ok_as(&mut self, call: Call<'_>, kind: HeaderValue) -> Result<Bytes> {
+        let answer = self.call_as(&call, &kind).await?;
         if answer.status.is_success() {
             return Ok(answer.body);
         }
@@ -72,14 +79,18 @@ impl Client {
     /// A server may close a connection that has been idle just as the next request is on its way: then one more
     /// attempt is made, unless the request might have been obeyed already and isn't safe to repeat.
     pub async fn call(&mut self, call: &Call<'_>) -> Result<Answer> {
+        self.call_as(call, &JSON).await
+    }
+
+    async fn call_as(&mut self, call: &Call<'_>, kind: &HeaderValue) -> Result<Answer> {
         let reused = self.sender.as_ref().is_some_and(|sender| !sender.is_closed());
         if !reused {
             self.connect().await?;
         }
-        match self.attempt(call).await {
+        match self.attempt(call, kind).await {
             Err(error) if reused && (call.method != Method::POST || error.is_canceled()) => {
                 self.connect().await?;
-                Ok(self.attempt(call).await?)
+                Ok(self.attempt(call, kind).await?)
             }
             outcome => Ok(outcome?),
         }
@@ -95,7 +106,7 @@ impl Client {
         Ok(())
     }
 
-    async fn attempt(&mut self, call: &Call<'_>) -> hyper::Result<Answer> {
+    async fn attempt(&mut self, call: &Call<'_>, kind: &HeaderValue) -> hyper::Result<Answer> {
         let sender = self.sender.as_mut().expect("the caller has connected");
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
@@ -104,7 +115,7 @@ impl Client {
         let host = HeaderValue::from_str(&self.authority).expect("it was part of an address");
         headers.insert(HOST, host);
         if !call.body.is_empty() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_TYPE, kind.clone());
         }
         if let Some(authorization) = call.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());

@@ -1,30 +1,44 @@
-//! What a homeserver costs: sends, deliveries, syncs, paging, waiting people, start-up, disk.
+//! What a homeserver costs: sends, deliveries, syncs, paging, waiting people, start-up, disk, media, keys, search; and
+//! beside another: joins, deliveries, catching up.
 //!
-//! It starts a Hearth in a directory of its own, or takes any other Matrix homeserver by `--against`, does the same
-//! work through the client API, and prints one table. It knows nothing of any server's inside: processor time and
+//! It starts a Hearth or a Synapse in a directory of its own, or takes any other Matrix homeserver by `--against`, does
+//! the same work through the client API (and, for federation, as a server of its own), and prints one table. It knows nothing of any server's inside: processor time and
 //! memory are read from `/proc`, disk from the file system. One measure is one file, and shares with its siblings
 //! only what stands in `bench.rs`.
 //!
 //! The generator runs on one thread, so that it never takes more than one core from the server that it measures.
 
 mod bench;
+mod catch_up;
 mod circles;
 mod deliveries;
 mod disk;
 mod hearth;
 mod http;
+mod inbound;
+mod joins;
+mod keys;
 mod listener;
+mod media;
 mod options;
 mod paging;
+mod pair;
 mod parked;
 mod person;
+mod picture;
 mod process;
 mod report;
+mod resident;
+mod search;
 mod sends;
 mod server;
+mod signing;
+mod sliding;
 mod startup;
+mod synapse;
 mod syncs;
 mod table;
+mod talk;
 
 use std::process::ExitCode;
 
@@ -44,7 +58,8 @@ fn main() -> ExitCode {
         Some(files) => compare(files),
         None => process::raise_open_files().and_then(|()| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run(&options))
+            // Local, as the benchmark's own servers and people share what they know without locks.
+            tokio::task::LocalSet::new().block_on(&runtime, run(&options))
         }),
     };
     match outcome {
@@ -101,9 +116,17 @@ async fn take(bench: &mut Bench, measure: Measure) -> Result<()> {
         Measure::Sends => sends::measure(bench).await,
         Measure::Deliveries => deliveries::measure(bench).await,
         Measure::Syncs => syncs::measure(bench).await,
+        Measure::Sliding => sliding::measure(bench).await,
+        Measure::Keys => keys::measure(bench).await,
+        Measure::Media => media::measure(bench).await,
+        Measure::Talk => talk::measure(bench).await,
+        Measure::Inbound => inbound::measure(bench).await,
+        Measure::CatchUp => catch_up::measure(bench).await,
+        Measure::Joins => joins::measure(bench).await,
         Measure::Parked => parked::measure(bench).await,
         Measure::Paging => paging::measure(bench).await,
         Measure::Disk => disk::measure(bench).await,
         Measure::StartFull => startup::full(bench).await,
+        Measure::Search => search::measure(bench).await,
     }
 }

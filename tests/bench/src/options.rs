@@ -39,6 +39,10 @@ pub struct Options {
     #[arg(long, value_name = "TOKEN", requires = "against")]
     pub registration_token: Option<String>,
 
+    /// Start and measure a Synapse instead, with the Python that it is installed for
+    #[arg(long, value_name = "PYTHON", conflicts_with = "against")]
+    pub synapse: Option<PathBuf>,
+
     /// A Hearth that is built already
     #[arg(long, value_name = "FILE", conflicts_with = "against")]
     pub binary: Option<PathBuf>,
@@ -51,7 +55,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Size::Full)]
     pub scale: Size,
 
-    /// How many events the store holds for start-full, instead of what the scale says
+    /// How many events the store holds for start-full and search, instead of what the scale says
     #[arg(long, value_name = "N")]
     pub events: Option<u64>,
 
@@ -59,8 +63,8 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     pub patience: u64,
 
-    /// What to call that homeserver in the table
-    #[arg(long, value_name = "TEXT", requires = "against")]
+    /// What to call the homeserver in the table
+    #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
 
     /// Write what was measured to this file too
@@ -73,9 +77,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether this measure was asked for.
+    /// Whether this measure was asked for. Federation takes two servers of a kind that can be started here.
     pub fn wants(&self, measure: Measure) -> bool {
-        self.only.is_empty() || self.only.contains(&measure)
+        let possible = self.against.is_none() || !measure.takes_two();
+        self.only.contains(&measure) || self.only.is_empty() && possible
     }
 }
 
@@ -90,6 +95,20 @@ pub enum Measure {
     Deliveries,
     /// Initial and incremental sync
     Syncs,
+    /// Sliding sync: the first page of a room list, and updates
+    Sliding,
+    /// Asking for and claiming keys of encryption
+    Keys,
+    /// Uploads, downloads and thumbnails
+    Media,
+    /// Delivery from one server to another
+    Talk,
+    /// Events from other servers
+    Inbound,
+    /// What a server missed while it was away
+    CatchUp,
+    /// Joining rooms of other servers
+    Joins,
     /// Memory for each sync that waits
     Parked,
     /// Back-pagination, near and deep
@@ -98,20 +117,34 @@ pub enum Measure {
     Disk,
     /// Start-up time and idle memory with a full store
     StartFull,
+    /// Search in a full store
+    Search,
 }
 
 impl Measure {
     /// In the order in which they are taken: the empty store first, the fullest last.
-    pub const ALL: [Measure; 8] = [
+    pub const ALL: [Measure; 16] = [
         Measure::Start,
         Measure::Sends,
         Measure::Deliveries,
         Measure::Syncs,
+        Measure::Sliding,
+        Measure::Keys,
+        Measure::Media,
+        Measure::Talk,
+        Measure::Inbound,
+        Measure::CatchUp,
+        Measure::Joins,
         Measure::Parked,
         Measure::Paging,
         Measure::Disk,
         Measure::StartFull,
+        Measure::Search,
     ];
+
+    fn takes_two(self) -> bool {
+        matches!(self, Measure::Talk | Measure::Inbound | Measure::CatchUp | Measure::Joins)
+    }
 }
 
 impl fmt::Display for Measure {
@@ -138,6 +171,17 @@ pub struct Scale {
     pub senders: &'static [usize],
     pub listening: &'static [usize],
     pub rooms: &'static [usize],
+    pub sliding: &'static [usize],
+    pub files: usize,
+    pub photos: usize,
+    /// Messages from one server to another.
+    pub talk: usize,
+    /// Events from the benchmark's own servers.
+    pub inbound: usize,
+    /// Messages that a server misses.
+    pub catch_up: usize,
+    /// Members of rooms that are joined.
+    pub join_members: &'static [usize],
     pub parked: &'static [usize],
     /// People among whom the waiting syncs are divided.
     pub waiting_people: usize,
@@ -160,6 +204,13 @@ impl Size {
                 senders: &[1, 16, 64],
                 listening: &[1, 10, 100],
                 rooms: &[10, 30, 100],
+                sliding: &[10, 30, 100],
+                files: 40,
+                photos: 10,
+                talk: 500,
+                inbound: 2_000,
+                catch_up: 500,
+                join_members: &[100, 1_000],
                 parked: &[100, 1_000],
                 waiting_people: 100,
                 depth: 2_000,
@@ -175,6 +226,13 @@ impl Size {
                 senders: &[1, 16, 64],
                 listening: &[1, 100, 1_000],
                 rooms: &[10, 100, 1_000],
+                sliding: &[100, 1_000, 5_000],
+                files: 400,
+                photos: 60,
+                talk: 10_000,
+                inbound: 20_000,
+                catch_up: 10_000,
+                join_members: &[100, 1_000, 10_000],
                 parked: &[1_000, 10_000],
                 waiting_people: 1_000,
                 depth: 100_000,

@@ -1,5 +1,6 @@
 //! What a simulated person can do: the few client API calls that the measures are made of.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::http::{Call, Client, escape, text};
 
-const API: &str = "/_matrix/client/v3";
+pub const API: &str = "/_matrix/client/v3";
 
 /// The most timeline events in each room of a sync.
 const EVENTS: u32 = 20;
@@ -21,7 +22,7 @@ const EVENTS: u32 = 20;
 const TEXT: &str = "The bread is in the oven, and there will be soup at seven for whoever is in by then. ";
 
 /// Stands before the number of a message in its text.
-pub const MARK: &str = "Message number ";
+const MARK: &str = "Message number ";
 
 /// Every message of a run has its own number: so have transactions, and no two events are equal, for which a server
 /// may keep only one.
@@ -29,6 +30,9 @@ static MESSAGES: AtomicU64 = AtomicU64::new(0);
 
 /// Somebody who has registered. It holds no connection: a person may have many.
 pub struct Person {
+    /// The user ID, and the device that they have signed in with.
+    pub id: String,
+    pub device: String,
     authorization: HeaderValue,
 }
 
@@ -54,7 +58,7 @@ impl Person {
             let call = Call { method: Method::POST, path: &path, authorization: None, body: bytes(&body) };
             let answer = client.call(&call).await?;
             if answer.status.is_success() {
-                return Person::with_token(&text(&answer.body, "access_token")?);
+                return Person::signed_in(&answer.body);
             }
             let why: Value = serde_json::from_slice(&answer.body)?;
             let Some(session) = why.get("session").filter(|_| answer.status == 401) else {
@@ -73,8 +77,9 @@ impl Person {
         Err("register: the server asks for more than the benchmark can give (is registration open?)".into())
     }
 
-    fn with_token(token: &str) -> Result<Person> {
-        Ok(Person { authorization: HeaderValue::from_str(&format!("Bearer {token}"))? })
+    fn signed_in(answer: &[u8]) -> Result<Person> {
+        let authorization = HeaderValue::from_str(&format!("Bearer {}", text(answer, "access_token")?))?;
+        Ok(Person { id: text(answer, "user_id")?, device: text(answer, "device_id")?, authorization })
     }
 
     /// The header that proves who asks.
@@ -82,8 +87,14 @@ impl Person {
         &self.authorization
     }
 
-    async fn ask(&self, client: &mut Client, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+    /// Any question of the client API that isn't worth a function of its own here.
+    pub async fn ask(&self, client: &mut Client, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
         client.ok(Call { method, path, authorization: Some(&self.authorization), body }).await
+    }
+
+    /// The same with JSON, both ways.
+    pub async fn post(&self, client: &mut Client, path: &str, body: &Value) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.ask(client, Method::POST, path, bytes(body)).await?)?)
     }
 
     /// The cheapest question that only an open store can answer.
@@ -99,6 +110,24 @@ impl Person {
         let path = format!("{API}/createRoom");
         let answer = self.ask(client, Method::POST, &path, bytes(&body)).await?;
         text(&answer, "room_id")
+    }
+
+    /// Joins a room that anybody may join, by way of another server that is in it.
+    pub async fn join_by(&self, client: &mut Client, room: &str, server: &str) -> Result<()> {
+        let path = format!("{API}/join/{}?via={server}&server_name={server}", escape(room), server = escape(server));
+        self.ask(client, Method::POST, &path, bytes(&json!({}))).await?;
+        Ok(())
+    }
+
+    /// How many people are in a room.
+    pub async fn count_members(&self, client: &mut Client, room: &str) -> Result<usize> {
+        #[derive(Deserialize)]
+        struct Members {
+            joined: HashMap<String, IgnoredAny>,
+        }
+        let path = format!("{API}/rooms/{}/joined_members", escape(room));
+        let answer = self.ask(client, Method::GET, &path, Bytes::new()).await?;
+        Ok(serde_json::from_slice::<Members>(&answer)?.joined.len())
     }
 
     /// Joins a room that anybody may join.
@@ -117,9 +146,8 @@ impl Person {
 
     /// Sends a text message.
     pub async fn send(&self, client: &mut Client, room: &str) -> Result<Sent> {
-        let number = MESSAGES.fetch_add(1, Ordering::Relaxed);
+        let (number, body) = message();
         let path = format!("{API}/rooms/{}/send/m.room.message/{number}", escape(room));
-        let body = json!({"msgtype": "m.text", "body": format!("{TEXT}{MARK}{number}.")});
         let answer = self.ask(client, Method::PUT, &path, bytes(&body)).await?;
         Ok(Sent { number, event: text(&answer, "event_id")? })
     }
@@ -131,16 +159,35 @@ impl Person {
 
     /// One page of 100 events backwards, and the token of the next.
     pub async fn page_back(&self, client: &mut Client, room: &str, from: Option<&str>) -> Result<(usize, String)> {
-        let mut path = format!("{API}/rooms/{}/messages?dir=b&limit=100", escape(room));
-        if let Some(from) = from {
-            path.push_str(&format!("&from={}", escape(from)));
-        }
-        let answer = self.ask(client, Method::GET, &path, Bytes::new()).await?;
+        let answer = self.page(client, room, from).await?;
         let page: Page = serde_json::from_slice(&answer)?;
         let Some(end) = page.end else {
             return Err("the room's history ended before it should".into());
         };
         Ok((page.chunk.len(), end))
+    }
+
+    /// The numbers of all messages in a room's history that this person can page back to.
+    pub async fn history(&self, client: &mut Client, room: &str) -> Result<HashSet<u64>> {
+        let mut numbers = HashSet::new();
+        let mut from: Option<String> = None;
+        loop {
+            let answer = self.page(client, room, from.as_deref()).await?;
+            numbers.extend(marks(std::str::from_utf8(&answer)?));
+            let page: Page = serde_json::from_slice(&answer)?;
+            if page.end.is_none() || page.end == from {
+                return Ok(numbers);
+            }
+            from = page.end;
+        }
+    }
+
+    async fn page(&self, client: &mut Client, room: &str, from: Option<&str>) -> Result<Bytes> {
+        let mut path = format!("{API}/rooms/{}/messages?dir=b&limit=100", escape(room));
+        if let Some(from) = from {
+            path.push_str(&format!("&from={}", escape(from)));
+        }
+        self.ask(client, Method::GET, &path, Bytes::new()).await
     }
 
     /// The pagination token just before an event.
@@ -155,6 +202,12 @@ impl Person {
 struct Page {
     chunk: Vec<IgnoredAny>,
     end: Option<String>,
+}
+
+/// The content of a message that nobody has sent before, and its number.
+pub fn message() -> (u64, Value) {
+    let number = MESSAGES.fetch_add(1, Ordering::Relaxed);
+    (number, json!({"msgtype": "m.text", "body": format!("{TEXT}{MARK}{number}.")}))
 }
 
 /// The parameters of a sync. Presence stays out of it: it isn't what is measured.
@@ -211,6 +264,27 @@ pub fn next_batch(answer: &[u8]) -> Result<String> {
     Ok(serde_json::from_slice::<Next>(answer)?.next_batch)
 }
 
-fn bytes(body: &Value) -> Bytes {
+/// The numbers of the messages in an answer. It is searched, not parsed: a thousand of them arrive at once.
+pub fn marks(answer: &str) -> impl Iterator<Item = u64> {
+    answer.split(MARK).skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit())?;
+        rest[..end].parse().ok()
+    })
+}
+
+/// A body of JSON.
+pub fn bytes(body: &Value) -> Bytes {
     Bytes::from(body.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_found_in_an_answer() {
+        let answer = r#"{"body":"Message number 17."},{"body":"Message number 4."},{"body":"Message number x"}"#;
+        assert_eq!(marks(answer).collect::<Vec<_>>(), [17, 4]);
+        assert_eq!(marks("nothing").count(), 0);
+    }
 }

@@ -29,11 +29,29 @@ pub fn cpu(pids: &[i32]) -> Result<Option<Duration>> {
 
 /// Resident memory of these processes, in bytes.
 pub fn memory(pids: &[i32]) -> Result<Option<u64>> {
+    status(pids, "VmRSS:")
+}
+
+/// The most memory that was resident in these processes, in bytes, since they began or were told to forget.
+pub fn peak(pids: &[i32]) -> Result<Option<u64>> {
+    status(pids, "VmHWM:")
+}
+
+/// Begins the count of the most memory anew.
+pub fn forget_peak(pids: &[i32]) -> Result<()> {
+    for pid in pids {
+        // man 5 proc_pid_clear_refs
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    }
+    Ok(())
+}
+
+fn status(pids: &[i32], name: &str) -> Result<Option<u64>> {
     let mut bytes = 0;
     for pid in pids {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS in /proc/PID/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no memory in /proc/PID/status")?;
         bytes += kib.parse::<u64>()? * 1024;
     }
     Ok((!pids.is_empty()).then_some(bytes))

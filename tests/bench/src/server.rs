@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 use crate::http::{Authority, Call, Client};
 use crate::options::Options;
 use crate::person::Person;
-use crate::{Result, hearth, http, process};
+use crate::{Result, hearth, http, process, synapse};
 
 /// How long is waited for a server to start, to stop or to come to rest.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,9 +29,34 @@ pub struct Launch {
     pub data: Option<PathBuf>,
 }
 
+/// How a server speaks with others.
+pub struct Federation {
+    /// What they call it.
+    pub name: String,
+    /// Where it listens for them, with TLS.
+    pub address: SocketAddr,
+    /// `ca.pem`, `localhost.pem` and `localhost-key.pem`.
+    pub certificates: PathBuf,
+}
+
+/// What can be started here.
+#[derive(Clone)]
+enum Kind {
+    /// The built server.
+    Hearth(PathBuf),
+    /// The Python that Synapse is installed for.
+    Synapse(PathBuf),
+    /// Any other, by its address.
+    Other(String),
+}
+
 /// One homeserver, ours or not.
 pub struct Server {
     pub authority: Authority,
+    /// What other servers call it, if they can.
+    pub name: String,
+    kind: Kind,
+    binary: Option<PathBuf>,
     launch: Option<Launch>,
     child: Option<Child>,
     /// Processes that somebody else started.
@@ -43,11 +69,14 @@ pub struct Server {
 impl Server {
     /// The server that the command line names, not started yet if starting it is up to us.
     pub fn prepare(options: &Options) -> Result<Server> {
-        // Beside our own binary, and not in a temporary directory that may be memory: the disk is part of what is measured.
-        let beside = std::env::current_exe()?;
-        let home = tempfile::Builder::new().prefix("bench-").tempdir_in(beside.parent().unwrap_or(Path::new(".")))?;
-        let (authority, launch) = match &options.against {
-            Some(url) => {
+        let kind = match (&options.against, &options.synapse) {
+            (Some(url), _) => Kind::Other(url.clone()),
+            (None, Some(python)) => Kind::Synapse(python.clone()),
+            (None, None) => Kind::Hearth(options.binary.clone().map_or_else(hearth::build, Ok)?),
+        };
+        let home = home()?;
+        let (authority, launch) = match &kind {
+            Kind::Other(url) => {
                 let launch = options.start.as_ref().map(|command| Launch {
                     program: "sh".into(),
                     arguments: vec!["-c".into(), format!("exec {command}").into()],
@@ -55,15 +84,45 @@ impl Server {
                 });
                 (http::authority(url)?, launch)
             }
-            None => {
-                let binary = options.binary.clone().map_or_else(hearth::build, Ok)?;
-                let authority: Authority = free_address()?.into();
-                let launch = hearth::launch(&binary, home.path(), &authority)?;
+            kind => {
+                let authority: Authority = free_address()?.to_string().into();
+                let launch = kind.launch(home.path(), &authority, None)?;
                 (authority, Some(launch))
             }
         };
         let data = launch.as_ref().and_then(|launch| launch.data.clone()).or(options.data_dir.clone());
-        Ok(Server { authority, launch, child: None, pids: options.pid.clone(), data, home })
+        let (name, pids, binary) = ("localhost".into(), options.pid.clone(), options.binary.clone());
+        Ok(Server { authority, name, kind, binary, launch, child: None, pids, data, home })
+    }
+
+    /// A further server of the same kind, which federates.
+    pub fn another(&self, certificates: &Path) -> Result<Server> {
+        let address = free_address()?;
+        let name = format!("localhost:{}", address.port());
+        let federation = Federation { name: name.clone(), address, certificates: certificates.to_owned() };
+        let authority: Authority = free_address()?.to_string().into();
+        let home = home()?;
+        let launch = self.kind.launch(home.path(), &authority, Some(&federation))?;
+        let (data, kind, binary) = (launch.data.clone(), self.kind.clone(), self.binary.clone());
+        Ok(Server { authority, name, kind, binary, launch: Some(launch), child: None, pids: Vec::new(), data, home })
+    }
+
+    /// What it is, as the table says it.
+    pub fn kind(&self) -> String {
+        match &self.kind {
+            Kind::Hearth(_) => "Hearth".into(),
+            Kind::Synapse(_) => "Synapse".into(),
+            Kind::Other(url) => url.clone(),
+        }
+    }
+
+    /// A built Hearth, whose commands help with other servers too.
+    pub fn hearth(&self) -> Result<PathBuf> {
+        match (&self.kind, &self.binary) {
+            (Kind::Hearth(binary), _) => Ok(binary.clone()),
+            (_, Some(binary)) => Ok(binary.clone()),
+            _ => hearth::build(),
+        }
     }
 
     /// Whether starting and stopping it is up to us.
@@ -175,6 +234,16 @@ impl Server {
         }
     }
 
+    /// The most memory that was resident since [`Self::forget_peak`].
+    pub fn peak(&self) -> Result<Option<u64>> {
+        process::peak(&self.processes())
+    }
+
+    /// Begins the count of the most memory anew.
+    pub fn forget_peak(&self) -> Result<()> {
+        process::forget_peak(&self.processes())
+    }
+
     /// Bytes on disk, if we know where to look.
     pub fn disk(&self) -> Result<Option<u64>> {
         self.data.as_deref().map(process::disk).transpose()
@@ -208,7 +277,23 @@ impl Drop for Server {
     }
 }
 
-fn free_address() -> Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    Ok(listener.local_addr()?.to_string())
+impl Kind {
+    fn launch(&self, home: &Path, authority: &Authority, federation: Option<&Federation>) -> Result<Launch> {
+        match self {
+            Kind::Hearth(binary) => hearth::launch(binary, home, authority, federation),
+            Kind::Synapse(python) => synapse::launch(python, home, authority, federation),
+            Kind::Other(url) => Err(format!("only a Hearth or a Synapse can be started here, and not {url}").into()),
+        }
+    }
+}
+
+/// A directory of a server's own.
+fn home() -> Result<TempDir> {
+    // Beside our own binary, and not in a temporary directory that may be memory: the disk is part of what is measured.
+    let beside = std::env::current_exe()?;
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(beside.parent().unwrap_or(Path::new(".")))?)
+}
+
+fn free_address() -> Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

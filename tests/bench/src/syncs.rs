@@ -7,29 +7,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::Result;
-use crate::bench::{Bench, Meter, in_parallel};
+use crate::bench::{Bench, Meter};
 use crate::http::Client;
 use crate::person::{Person, Sync};
 use crate::report::Row;
 
-/// Messages in each room, beside the events that create it.
-const MESSAGES: usize = 3;
-
 pub async fn measure(bench: &mut Bench) -> Result<()> {
-    let person = bench.stranger().await?;
-    let mut rooms = Vec::new();
     for &count in bench.scale.rooms {
-        let missing: Vec<usize> = (rooms.len()..count).collect();
-        let new = in_parallel(&bench.server.authority, &missing, async |client, number| {
-            let room = person.create_room(client, &format!("Room {number}")).await?;
-            for _ in 0..MESSAGES {
-                person.send(client, &room).await?;
-            }
-            Ok(room)
-        })
-        .await?;
-        bench.written += (new.len() * MESSAGES) as u64;
-        rooms.extend(new);
+        let (person, rooms) = bench.dweller(count).await?;
         measure_rooms(bench, &person, &rooms).await?;
     }
     Ok(())
