@@ -25,6 +25,8 @@ use crate::{
 
 /// Places that one search looks at.
 const MAX_LOOK: usize = 5000;
+/// Results that are counted beyond a page that is full: what a count is good for ends long before.
+const MAX_COUNTED: usize = 1000;
 /// Results that are ranked: of more, the newest.
 const MAX_RANKED: usize = 1000;
 /// Words to highlight in one answer.
@@ -131,7 +133,8 @@ pub fn find(tx: &impl Read, rooms: &[Room], views: &mut [View<'_>], wanted: &Wan
             }
         }
         looked += 1;
-        if looked == MAX_LOOK || (wanted.ranked && found.hits.len() == MAX_RANKED) {
+        let is_counted = found.more && found.count >= MAX_COUNTED;
+        if looked == MAX_LOOK || is_counted || (wanted.ranked && found.hits.len() == MAX_RANKED) {
             found.more |= !wanted.ranked && !heap.is_empty();
             break;
         }
