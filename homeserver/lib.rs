@@ -151,7 +151,7 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
     let services = Arc::new(Services::load(&config.app_services, &config.server_name, &outside)?);
     if !services.all().is_empty() {
         let heeding = services.clone();
-        notifier.tap(move |wake| heeding.heed(wake));
+        notifier.tap(move |wake, upto| heeding.heed(wake, upto));
     }
     let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation, live)?);
     let others = (federation.remote.clone(), outside.client_that_follows()?);

@@ -88,8 +88,8 @@ impl News {
     }
 }
 
-/// Is told what commits concern, after they are made.
-type Tap = Box<dyn Fn(&Wake) + Send + Sync>;
+/// Is told what commits concern, after they are made, and up to where that is all.
+type Tap = Box<dyn Fn(&Wake, Pos) + Send + Sync>;
 
 /// The latest position of each room that changed after `floor`.
 #[derive(Default)]
@@ -125,7 +125,7 @@ impl Notifier {
     }
 
     /// Names, once, who is told what commits concern, beside whoever waits.
-    pub fn tap(&self, tap: impl Fn(&Wake) + Send + Sync + 'static) {
+    pub fn tap(&self, tap: impl Fn(&Wake, Pos) + Send + Sync + 'static) {
         // A second time changes nothing.
         let _ = self.0.tap.set(Box::new(tap));
     }
@@ -143,6 +143,9 @@ impl Notifier {
             self.0.bell.notified().await;
             let news = mem::take(&mut *lock(&self.0.pending));
             self.0.keep_news(&news);
+            if let Some(tap) = self.0.tap.get() {
+                tap(&news.wake, news.upto);
+            }
             self.0.pass_on(&store, news.wake, &moved);
         }
     }
@@ -290,9 +293,6 @@ impl Inner {
     }
 
     fn pass_on(&self, store: &Store, wake: Wake, moved: impl Fn(&UserId, RoomNum, bool)) {
-        if let Some(tap) = self.tap.get() {
-            tap(&wake);
-        }
         for ((user, room), is_in) in &wake.members {
             moved(user, *room, *is_in);
             if let Some(seat) = self.find(user) {

@@ -169,8 +169,7 @@ impl Teller {
             Ok((row, now))
         };
         let (row, now) = self.sources.store.write(begin).await?;
-        let told =
-            Told { events: row.events, messages: row.messages, receipts: now, typing: clock::tick(), presence: 0 };
+        let told = Told { events: row.events, messages: row.messages, receipts: now, presence: 0 };
         (self.told, self.number, self.fixed, self.written) = (Some(told), row.number, row.trying, row.events);
         self.health(|health| health.told = row.events);
         Ok(told)
@@ -178,7 +177,11 @@ impl Teller {
 
     /// What there is for it, and what of the news is left.
     async fn look(&mut self, told: Told) -> Result<(Batch, News)> {
-        let mut news = std::mem::take(&mut *self.service.news());
+        let mut news = {
+            let mut noted = self.service.news();
+            let upto = noted.upto;
+            std::mem::replace(&mut *noted, News { upto, ..News::default() })
+        };
         let (service, sources, fixed) = (self.service.clone(), self.sources.clone(), self.fixed);
         let mut interest = std::mem::take(&mut self.interest);
         let work = move || {

@@ -10,7 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{News, Service, Sources, interest::Interest};
 use crate::{
-    base::{Pos, RoomNum, clock, json as text},
+    base::{Pos, RoomNum, json as text},
     e2ee::{device_lists, one_time_keys, to_device},
     error::Result,
     rooms::{event::Slices, members, receipts, stripped, timeline},
@@ -40,7 +40,6 @@ pub struct Told {
     pub messages: Pos,
     /// What passes is told from when the server was started, and kept nowhere.
     pub receipts: Pos,
-    pub typing: u64,
     pub presence: u64,
 }
 
@@ -100,7 +99,9 @@ pub fn gather(
     let mut gathering = Gathering { tx, service, sources, interest, body: Body::default(), told, more: false };
     gathering.events(fixed.map_or(now, |fixed| fixed.events))?;
     let mut recipients = Vec::new();
-    let upto = fixed.map_or(now, |fixed| fixed.messages);
+    // What a snapshot holds beyond the news is not looked for: it is not known yet whom it concerns.
+    let heeded = if news.all_users { now } else { news.upto.min(now) };
+    let upto = fixed.map_or(heeded, |fixed| fixed.messages);
     if service.listens() {
         recipients = gathering.messages(news, upto)?;
     } else {
@@ -118,7 +119,7 @@ pub fn gather(
     // What came after those positions is looked for anew.
     news.all_users |= fixed.is_some();
     if service.told.ephemeral {
-        gathering.passing(news, now)?;
+        gathering.passing(news, news.upto.min(now))?;
     }
     let Gathering { mut body, told, more, .. } = gathering;
     if service.told.old_names {
@@ -197,8 +198,8 @@ impl<T: Read> Gathering<'_, T> {
             news.users.insert(self.service.told.sender.clone());
         }
         let mut found: BTreeMap<Pos, Vec<(OwnedUserId, String, String)>> = BTreeMap::new();
-        for user in &news.users {
-            let span = (self.told.messages, upto);
+        let span = (self.told.messages, upto);
+        for user in news.users.iter().filter(|_| span.0 < span.1) {
             for (pos, device, event) in to_device::for_all_devices(self.tx, user, span, MAX_MESSAGES)? {
                 found.entry(pos).or_default().push((user.clone(), device, event));
             }
@@ -255,8 +256,7 @@ impl<T: Read> Gathering<'_, T> {
     }
 
     /// What passes: who types, who has read what, who is there.
-    fn passing(&mut self, news: &mut News, now: Pos) -> Result<()> {
-        let tick = clock::tick();
+    fn passing(&mut self, news: &mut News, upto: Pos) -> Result<()> {
         let mut rooms = Vec::new();
         while rooms.len() < MAX_PASSING
             && let Some(room) = news.rooms.pop_first()
@@ -267,11 +267,11 @@ impl<T: Read> Gathering<'_, T> {
         self.more |= !done;
         for room in rooms {
             if self.interest.has(self.tx, self.service, room)? {
-                self.of_room(room, now)?;
+                self.of_room(room, upto)?;
             }
         }
         if done {
-            (self.told.receipts, self.told.typing) = (now, tick);
+            self.told.receipts = self.told.receipts.max(upto);
         }
         if std::mem::take(&mut news.presence) {
             for (number, user, status) in self.sources.presence.changed_since(self.told.presence, MAX_PASSING) {
@@ -293,17 +293,21 @@ impl<T: Read> Gathering<'_, T> {
         Ok(())
     }
 
-    fn of_room(&mut self, num: RoomNum, now: Pos) -> Result<()> {
+    fn of_room(&mut self, num: RoomNum, upto: Pos) -> Result<()> {
         let Some(room) = tables::ROOMS.get(self.tx, num)? else { return Ok(()) };
         // Private receipts are told of its own account alone.
-        let sender = &self.service.told.sender;
-        let shown = receipts::changes(self.tx, num, (self.told.receipts, now), sender, |_| false)?;
-        for receipt in shown.events {
+        let (sender, span) = (&self.service.told.sender, (self.told.receipts, upto));
+        let shown = match span.0 < span.1 {
+            true => receipts::changes(self.tx, num, span, sender, |_| false)?.events,
+            false => Vec::new(),
+        };
+        for receipt in shown {
             let mut event = serde_json::to_value(&receipt).map_err(crate::error::Error::internal)?;
             event["room_id"] = room.id.as_str().into();
             self.body.ephemeral.push(event);
         }
-        if let Some(user_ids) = self.sources.typing.list(num, self.told.typing) {
+        let user_ids = self.sources.typing.list(num, 0).unwrap_or_default();
+        if self.interest.typing_is_new(num, &user_ids) {
             let content = json!({ "user_ids": user_ids });
             self.body.ephemeral.push(json!({ "type": "m.typing", "room_id": room.id, "content": content }));
         }

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use ruma::{UserId, events::StateEventType};
+use ruma::{OwnedUserId, UserId, events::StateEventType};
 
 use super::Service;
 use crate::{
@@ -25,6 +25,8 @@ const MAX_KNOWN: usize = 50_000;
 #[derive(Default)]
 pub struct Interest {
     rooms: HashMap<RoomNum, Presence>,
+    /// Who the service was told is typing, where anybody is.
+    typing: HashMap<RoomNum, Vec<OwnedUserId>>,
 }
 
 /// Whether one of a service's people is in a room.
@@ -79,6 +81,15 @@ impl Interest {
         }
         let found = self.look(tx, service, room, |_, membership| Ok(membership == "join"))?;
         Ok(matches!(found, Presence::Here(_)))
+    }
+
+    /// Notes who types in a room. Whether that is something else than what the service was told last.
+    pub fn typing_is_new(&mut self, room: RoomNum, users: &[OwnedUserId]) -> bool {
+        let before = match users {
+            [] => self.typing.remove(&room),
+            users => self.typing.insert(room, users.to_vec()),
+        };
+        before.unwrap_or_default() != users
     }
 
     fn was_there(&mut self, tx: &impl Read, service: &Service, (pos, row): (Pos, &EventRow)) -> Result<bool> {

@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     accounts::{presence::Presence, sessions, users},
-    base::{RoomNum, signing::Identity},
+    base::{Pos, RoomNum, signing::Identity},
     error::{Error, Result},
     outside::Outside,
     rooms::typing::Typing,
@@ -66,6 +66,8 @@ struct News {
     all_users: bool,
     /// Somebody's presence changed.
     presence: bool,
+    /// All that was committed up to here is in this: a snapshot may hold more.
+    upto: Pos,
 }
 
 impl fmt::Debug for Service {
@@ -197,10 +199,11 @@ impl Services {
     }
 
     /// Notes what a commit concerns, and wakes whoever tells the services.
-    pub fn heed(&self, wake: &Wake) {
+    pub fn heed(&self, wake: &Wake, upto: Pos) {
         for service in self.all.iter().filter(|service| service.told.url.is_some()) {
             if service.listens() {
                 let mut news = service.news();
+                news.upto = news.upto.max(upto);
                 let rooms = wake.rooms.iter().chain(&wake.touched).filter(|_| service.told.ephemeral);
                 news.rooms.extend(rooms.copied().take(MAX_NOTED));
                 while news.rooms.len() > MAX_NOTED {
