@@ -17,6 +17,7 @@ use super::{
     state::{self, Overlay, StateId},
 };
 use crate::{
+    accounts::users,
     base::{Pos, json},
     error::{Error, Result},
     store::{
@@ -64,7 +65,7 @@ impl<'a> Asker<'a> {
 
     /// An event as the server may see it.
     pub fn tell(&mut self, tx: &impl Read, row: &EventRow) -> Result<Box<RawValue>> {
-        let is_seen = row.redacted_by != 0 || self.may_see(tx, row)?;
+        let is_seen = row.redacted_by != 0 || (self.may_see(tx, row)? && !self.hides(tx, row)?);
         let text = if is_seen { row.pdu.clone() } else { redact::emptied(&self.room, row)?.pdu };
         json::raw(text)
     }
@@ -89,6 +90,19 @@ impl<'a> Asker<'a> {
         };
         self.states.insert(row.state_before, allowed);
         Ok(allowed)
+    }
+
+    /// Whether the server sees nothing of what somebody of ours said, as that one wanted to be forgotten before
+    /// it came into the room. What rules and state are made of stays.
+    fn hides(&self, tx: &impl Read, row: &EventRow) -> Result<bool> {
+        let slices = Slices::of(row)?;
+        if slices.state_key.is_some() && slices.kind != "m.room.member" {
+            return Ok(false);
+        }
+        match users::erased_at(tx, &slices.sender)? {
+            Some(at) => Ok(!servers::came_before(tx, self.room.num, self.server, at)?),
+            None => Ok(false),
+        }
     }
 
     fn visibility(&self, tx: &impl Read, state: StateId) -> Result<Option<String>> {

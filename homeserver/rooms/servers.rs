@@ -123,6 +123,12 @@ pub fn was_in(tx: &impl Read, room: RoomNum, server: &ServerName, pos: Pos) -> R
     Ok(tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.is_some_and(|row| row.was_there(pos)))
 }
 
+/// Whether a server was in a room at some time before a position.
+pub fn came_before(tx: &impl Read, room: RoomNum, server: &ServerName, pos: Pos) -> Result<bool> {
+    let row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?;
+    Ok(row.is_some_and(|row| row.stays.iter().any(|stay| stay.since < pos)))
+}
+
 /// The rooms that a server is in.
 pub fn rooms_of(tx: &impl Read, server: &ServerName) -> Result<Vec<RoomNum>> {
     let server = server.as_str();
