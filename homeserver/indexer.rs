@@ -35,6 +35,7 @@ impl Indexer {
     /// Brings the index up to now, or by so many pieces if there is more to do. False if there is.
     pub async fn catch_up(&self, pieces: usize) -> Result<bool> {
         let _turn = self.turn.lock().await;
+        let mut is_more = self.late().await?;
         for _ in 0..pieces {
             let (store, seen) = (self.store.clone(), self.seen.load(SeqCst));
             let work = move || store.read(|tx| search::pending(tx, seen, READ));
@@ -45,11 +46,24 @@ impl Indexer {
                 self.store.write(move |tx| search::index(tx, &some)).await?;
             }
             self.seen.store(pending.upto, SeqCst);
-            if pending.is_all {
+            if pending.is_all && !is_more {
                 return Ok(true);
+            }
+            if is_more {
+                is_more = self.late().await?;
             }
         }
         Ok(false)
+    }
+
+    /// Takes in some events that came late. Whether there may be more.
+    async fn late(&self) -> Result<bool> {
+        let late = self.store.read(|tx| search::late(tx, WRITTEN))?;
+        let is_more = late.len() == WRITTEN;
+        if !late.is_empty() {
+            self.store.write(move |tx| search::index_late(tx, &late)).await?;
+        }
+        Ok(is_more)
     }
 
     /// Does so until the server is to stop.

@@ -17,6 +17,7 @@ mod federation_answers;
 mod federation_asking;
 mod federation_edus;
 mod federation_forks;
+mod federation_history;
 mod federation_hostile;
 mod federation_joins;
 mod federation_outbox;

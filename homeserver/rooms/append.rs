@@ -11,6 +11,7 @@ use super::{
     partial, redact, relations,
     resolve::{self, Outcome},
     room::Room,
+    search,
     state::{self, Overlay, StateId},
     timeline::order_of,
 };
@@ -80,9 +81,12 @@ pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry
     let is_live = matches!(entry, Entry::Live(_));
     let missing = if accepted && is_live { missing_before(tx, room, pdu)? } else { Vec::new() };
     let last = if missing.is_empty() { None } else { gaps::make_space(tx, room.num)? };
-    let Written { pos, order, after } = write_event(tx, room, incoming, &entry)?;
+    let Written { pos, order, after, was_known } = write_event(tx, room, incoming, &entry)?;
     if !accepted {
         return Ok(pos);
+    }
+    if was_known {
+        search::came_late(tx, pos, pdu)?;
     }
     if !missing.is_empty() {
         gaps::open(tx, room.num, order, last, missing)?;
@@ -152,6 +156,8 @@ struct Written {
     pos: Pos,
     order: i64,
     after: StateId,
+    /// Whether its row was there before.
+    was_known: bool,
 }
 
 /// An event that was known as part of somebody's state has its row already, and keeps it.
@@ -182,6 +188,7 @@ fn write_event(tx: &WriteTx, room: &Room, incoming: Incoming<'_>, entry: &Entry)
         // Whoever goes by positions finds it at this one.
         tables::LATE_EVENTS.put(tx, u64::try_from(other_order).map_err(Error::internal)?, &pos)?;
     }
+    let was_known = known.is_some();
     let (redacted_by, json) = match known {
         Some((_, row)) if row.redacted_by != 0 => (row.redacted_by, row.pdu),
         _ => (0, incoming.json),
@@ -199,7 +206,7 @@ fn write_event(tx: &WriteTx, room: &Room, incoming: Incoming<'_>, entry: &Entry)
     };
     tables::EVENTS.put(tx, pos, &row)?;
     tables::EVENT_IDS.put(tx, row.id.as_str(), &pos)?;
-    Ok(Written { pos, order: if other_order == 0 { order_of(pos) } else { other_order }, after })
+    Ok(Written { pos, order: if other_order == 0 { order_of(pos) } else { other_order }, after, was_known })
 }
 
 /// The forward extremities that stay when an event comes on top. Events that are not part of the room are

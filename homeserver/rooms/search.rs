@@ -8,10 +8,9 @@ use ruma::events::StateEventType;
 use serde::Deserialize;
 
 use super::{
-    event::{self, Slices},
+    event::{self, Pdu, Slices},
     relations,
     room::Room,
-    timeline::order_of,
     words,
 };
 use crate::{
@@ -130,8 +129,24 @@ fn entry(tx: &impl Read, pos: Pos, row: &EventRow) -> Result<Option<Entry>> {
         return Ok(None);
     }
     let Some(place) = stands_for(tx, pos, row, &slices)? else { return Ok(None) };
-    let terms = words::terms(&text).into_keys().collect();
-    Ok(Some(Entry { room: row.room, order: order_of(place), event: pos, terms }))
+    let Some(order) = event::row(tx, place)?.place(place) else { return Ok(None) };
+    let mut terms = words::terms(&text);
+    // What comes late may have been edited before it came.
+    if place == pos && row.order != 0 {
+        for (_, edit) in edits(tx, row)? {
+            let edit_slices = Slices::of(&edit)?;
+            if edit.redacted_by == 0 && edit_slices.sender == slices.sender && edit_slices.kind == slices.kind {
+                terms.extend(self::text(&edit_slices).map(|(_, text)| words::terms(&text)).unwrap_or_default());
+            }
+        }
+    }
+    Ok(Some(Entry { room: row.room, order, event: pos, terms: terms.into_keys().collect() }))
+}
+
+/// The edits of an event that are here, the newest first.
+fn edits(tx: &impl Read, original: &EventRow) -> Result<Vec<(Pos, EventRow)>> {
+    let children = relations::children(tx, original.room, &original.id, "m.replace")?;
+    children.into_iter().map(|child| Ok((child.event, event::row(tx, child.event)?))).collect()
 }
 
 /// Which event is found by an event's words: an edit's lead to what it edits, if it may.
@@ -145,21 +160,57 @@ fn stands_for(tx: &impl Read, pos: Pos, row: &EventRow, event: &Slices<'_>) -> R
     Ok(may.then_some(original))
 }
 
-/// Writes entries that [`pending`] found, in their order. An event that was redacted meanwhile is left out.
+/// Notes that an event which was here before has come into its room only now: the index may be past it.
+pub(super) fn came_late(tx: &WriteTx, pos: Pos, pdu: &Pdu) -> Result<()> {
+    match matches!(&*pdu.name, "m.room.message" | "m.room.name" | "m.room.topic") {
+        true => tables::TO_INDEX.put(tx, pos, &()),
+        false => Ok(()),
+    }
+}
+
+/// Some of those, with what they bring.
+pub fn late(tx: &impl Read, most: usize) -> Result<Vec<(Pos, Option<Entry>)>> {
+    let mut events = Vec::new();
+    tables::TO_INDEX.scan::<Pos>(tx, .., |pos, ()| {
+        events.push(pos);
+        Ok(if events.len() < most { Flow::Next } else { Flow::Stop })
+    })?;
+    let of = |pos| match tables::EVENTS.get(tx, pos)? {
+        Some(row) => Ok((pos, entry(tx, pos, &row)?)),
+        None => Ok((pos, None)),
+    };
+    events.into_iter().map(of).collect()
+}
+
+/// Writes what [`late`] found.
+pub fn index_late(tx: &WriteTx, events: &[(Pos, Option<Entry>)]) -> Result<()> {
+    for (pos, entry) in events {
+        if let Some(entry) = entry {
+            write(tx, entry)?;
+        }
+        tables::TO_INDEX.remove(tx, *pos)?;
+    }
+    Ok(())
+}
+
+/// Writes entries that [`pending`] found, in their order.
 pub fn index(tx: &WriteTx, entries: &[Entry]) -> Result<()> {
     for entry in entries {
-        let is_there = |row: Option<EventRow>| row.is_some_and(|row| row.redacted_by == 0);
-        if !is_there(tables::EVENTS.get(tx, entry.event)?) {
-            continue;
-        }
-        for term in &entry.terms {
-            insert(tx, entry.room, term, entry.order)?;
-        }
+        write(tx, entry)?;
     }
     match entries.last() {
         Some(last) => tables::COUNTERS.put(tx, "indexed", &last.event),
         None => Ok(()),
     }
+}
+
+/// An event that was redacted meanwhile is left out.
+fn write(tx: &WriteTx, entry: &Entry) -> Result<()> {
+    let is_there = |row: Option<EventRow>| row.is_some_and(|row| row.redacted_by == 0);
+    if !is_there(tables::EVENTS.get(tx, entry.event)?) {
+        return Ok(());
+    }
+    entry.terms.iter().try_for_each(|term| insert(tx, entry.room, term, entry.order))
 }
 
 /// Takes the words of an event out that is about to be emptied, and those of its edits with it.
@@ -172,9 +223,7 @@ pub(super) fn forget(tx: &WriteTx, pos: Pos) -> Result<()> {
     let mut kept = words::Terms::new();
     let original = event::row(tx, place)?;
     let mut versions = vec![(place, original.clone())];
-    for child in relations::children(tx, row.room, &original.id, "m.replace")? {
-        versions.push((child.event, event::row(tx, child.event)?));
-    }
+    versions.extend(edits(tx, &original)?);
     for (_, version) in versions.iter().filter(|(at, _)| *at != pos) {
         if let Some((_, text)) = self::text(&Slices::of(version)?) {
             match place == pos {
@@ -184,8 +233,9 @@ pub(super) fn forget(tx: &WriteTx, pos: Pos) -> Result<()> {
             }
         }
     }
+    let Some(order) = original.place(place) else { return Ok(()) };
     for term in gone.iter().filter(|term| !kept.contains_key(*term)) {
-        remove(tx, row.room, term, order_of(place))?;
+        remove(tx, row.room, term, order)?;
     }
     Ok(())
 }

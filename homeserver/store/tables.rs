@@ -136,6 +136,8 @@ tables! {
     THREAD_SENDERS: (RoomNum, Str, Str) => u64;
     /// Where events are that have a term, in pieces: (room, term, first place of the piece).
     POSTINGS: (RoomNum, Str, i64) => Vec<u8>;
+    /// Events that came into their room after the index had passed them: position.
+    TO_INDEX: Pos => ();
     /// Redactions of events that have not come yet: (event ID, the redaction's position).
     REDACTIONS_WAITING: (Str, Pos) => ();
     /// Events of other servers that were taken in and are still to be judged, in the order of their coming.
