@@ -31,6 +31,7 @@ pub mod server_keys;
 mod spaces;
 mod split;
 mod transaction;
+mod typing;
 
 use std::sync::Arc;
 
@@ -152,11 +153,18 @@ impl Federation {
 impl Federation {
     /// Tells other servers what happens here, until the server is to stop.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
-        let Some(presence) = self.edus.presence.clone() else { return self.outbox.run(stop).await };
-        let telling = presence::follow(self.me.clone(), self.store.clone(), presence, self.outbox.clone());
+        let (me, store, outbox) = (self.me.clone(), self.store.clone(), self.outbox.clone());
+        let telling = async {
+            match self.edus.presence.clone() {
+                Some(presence) => presence::follow(me, store, presence, outbox).await,
+                None => std::future::pending().await,
+            }
+        };
+        let typing = self.edus.typing.clone();
         tokio::select! {
             () = self.outbox.run(stop) => {}
             () = telling => {}
+            () = typing::follow(self.me.clone(), self.store.clone(), typing, self.outbox.clone()) => {}
         }
     }
 }

@@ -15,12 +15,18 @@ use crate::base::{RoomNum, clock};
 const MAX_TIMEOUT: Duration = Duration::from_secs(120);
 /// People typing in a room at once at most: further ones are not shown.
 const MAX_TYPING: usize = 100;
+/// People who were not heard of that are remembered.
+const MAX_SILENT: usize = 1000;
 /// Rooms that are remembered after everybody has stopped.
 const MAX_QUIET: usize = 10_000;
 
 /// All rooms in which somebody types, or did since the server was started.
 #[derive(Default)]
-pub struct Typing(Mutex<HashMap<RoomNum, List>>);
+pub struct Typing {
+    rooms: Mutex<HashMap<RoomNum, List>>,
+    /// Who was not heard of for too long, for those who tell other servers.
+    silent: Mutex<Vec<(RoomNum, OwnedUserId)>>,
+}
 
 #[derive(Default)]
 struct List {
@@ -94,15 +100,24 @@ impl Typing {
         self.sweep_at(clock::now_ms())
     }
 
+    /// Who was taken out by that since this was last asked, and where.
+    pub fn silent(&self) -> Vec<(RoomNum, OwnedUserId)> {
+        std::mem::take(&mut *self.silent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn sweep_at(&self, now: u64) -> Vec<RoomNum> {
         let mut rooms = self.rooms();
         let mut changed = Vec::new();
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         for (room, list) in rooms.iter_mut() {
-            let before = list.people.len();
-            list.people.retain(|(_, until)| *until > now);
-            if list.people.len() != before {
+            for (user, _) in list.people.extract_if(.., |(_, until)| *until <= now) {
                 list.changed = clock::tick();
-                changed.push(*room);
+                if changed.last() != Some(room) {
+                    changed.push(*room);
+                }
+                if silent.len() < MAX_SILENT {
+                    silent.push((*room, user));
+                }
             }
         }
         if rooms.len() > MAX_QUIET {
@@ -113,7 +128,7 @@ impl Typing {
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomNum, List>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
