@@ -21,7 +21,7 @@ use crate::{
     base::{Pos, RoomNum, json, signing::Identity},
     e2ee::{cross_signing, device_keys, device_lists},
     error::{Error, Result},
-    rooms::{Room, event, outgoing, outgoing::Outgoing, receipts, servers},
+    rooms::{Room, outgoing, outgoing::Outgoing, receipts, servers},
     store::{Flow, Read, rows::ServerRow, tables},
 };
 
@@ -242,7 +242,8 @@ impl<T: Read> Gathering<'_, T> {
             #[serde(borrow)]
             sender: std::borrow::Cow<'a, str>,
         }
-        let row = event::row(self.tx, pos)?;
+        // What was purged meanwhile is told to nobody any more.
+        let Some(row) = tables::EVENTS.get(self.tx, pos)? else { return Ok(()) };
         let sent: Sent<'_> = serde_json::from_str(&row.pdu).map_err(Error::internal)?;
         // Whoever brought an event here to have it told has it.
         if <&UserId>::try_from(&*sent.sender).is_ok_and(|sender| sender.server_name() == self.server) {
