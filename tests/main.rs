@@ -20,6 +20,7 @@ mod federation_forks;
 mod federation_history;
 mod federation_hostile;
 mod federation_joins;
+mod federation_moderation;
 mod federation_outbox;
 mod federation_partial;
 mod federation_policy;

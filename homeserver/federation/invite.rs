@@ -20,7 +20,7 @@ use crate::{
     base::{clock, json, signed_json},
     error::{Error, Result},
     rooms::{
-        Room, acl,
+        Room, acl, blocked,
         doorstep::{self, Arrival},
         handshake,
         inviting::{self, Prepared},
@@ -119,6 +119,7 @@ impl Federation {
         let target = self.check_invite(origin, &brought, &parsed)?;
         self.store.read(|tx| {
             doorstep::check_invitable(tx, &target)?;
+            blocked::check(tx, &brought.room)?;
             match Room::find(tx, &brought.room)? {
                 Some(room) => acl::check(tx, &room, origin),
                 None => Ok(()),

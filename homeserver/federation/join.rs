@@ -21,14 +21,14 @@ use crate::{
     base::json,
     error::{Error, Result},
     rooms::{
-        Room, doorstep,
+        Room, blocked, doorstep,
         draft::Signed,
         handshake::{self, Asked, Step},
         joining::{self, Entry, Given, Judged, Opening},
         members::{self, Change},
         partial,
         pdu::Checked,
-        room, servers,
+        restricted, room, servers,
     },
     store::{WriteTx, rows::Standing},
 };
@@ -73,9 +73,17 @@ impl Federation {
         joining.await.map_err(Error::internal)?
     }
 
-    /// Makes the change if this server is in the room. False if it is not.
+    /// Makes the change if this server is in the room. False if it is not. 403 if nobody may come into it.
     pub(super) async fn change_here(&self, wish: &Wish, step: Step) -> Result<bool> {
-        let (me, wish) = (self.me.clone(), wish.clone());
+        let (me, wish, store) = (self.me.clone(), wish.clone(), self.store.clone());
+        let (identity, id) = (me.clone(), wish.room.clone());
+        let look = move || {
+            store.read(|tx| {
+                blocked::check(tx, &id)?;
+                if step == Step::Join { restricted::voucher(tx, &identity, &id) } else { Ok(None) }
+            })
+        };
+        let voucher = tokio::task::spawn_blocking(look).await.map_err(Error::internal)??;
         let work = move |tx: &WriteTx| {
             let Some(mut room) = Room::find(tx, &wish.room)? else { return Ok(false) };
             if !doorstep::is_inside(tx, &me, &room)? {
@@ -87,7 +95,7 @@ impl Federation {
             }
             let (sender, membership, reason) = (&*wish.user, step.membership(), wish.reason.clone());
             let change = Change { sender, target: sender, membership, reason, more: Map::new() };
-            members::change(tx, &me, &mut room, change)?;
+            members::change_vouched(tx, &me, &mut room, change, voucher.as_deref())?;
             Ok(true)
         };
         self.write(work).await

@@ -19,7 +19,8 @@ use super::{
     acl,
     draft::{self, Cited, Draft, Signed},
     event::{self, Pdu},
-    members, partial, pdu, restricted,
+    members, partial, pdu,
+    restricted::{self, Among},
     room::{self, Room},
     servers,
     state::{self, StateId},
@@ -94,7 +95,7 @@ pub fn template(tx: &impl Read, me: &Identity, room: &Room, user: &UserId, step:
     let was = members::of(tx, room.num, user)?.map(|row| row.membership);
     if step == Step::Join
         && !matches!(was.as_deref(), Some("join" | "invite"))
-        && let Some(authoriser) = restricted::authoriser(tx, me, room, user)?
+        && let Some(authoriser) = restricted::authoriser(tx, me, room, (user, Among::Everybody))?
     {
         content.insert("join_authorised_via_users_server".to_owned(), authoriser.as_str().into());
     }

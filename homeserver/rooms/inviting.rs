@@ -49,7 +49,7 @@ pub fn check_welcome(tx: &impl Read, user: &UserId) -> Result<()> {
 pub fn prepare(tx: &impl Read, me: &Identity, room: &RoomId, change: Change<'_>) -> Result<Prepared> {
     let sender = change.sender;
     let room = Room::of_member(tx, room, sender)?;
-    let draft = members::draft(tx, me, &room, change)?;
+    let draft = members::draft(tx, me, &room, change, None)?;
     let signed = draft::sign(tx, me, &room, sender, &draft)?;
     let told = stripped::for_server(tx, room.row.state, &signed.pdu)?;
     let policy = policy::for_event(tx, &room, &signed.pdu)?;

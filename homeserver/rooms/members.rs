@@ -11,6 +11,7 @@ use super::{
     blocked,
     draft::{self, Draft},
     event::Pdu,
+    restricted::{self, Among},
     room::Room,
     servers,
     state::{self, StateId},
@@ -175,16 +176,33 @@ pub struct Change<'a> {
 
 /// Makes the change, if the room's rules allow it. Joining again what one is in changes nothing.
 pub fn change(tx: &WriteTx, me: &Identity, room: &mut Room, change: Change<'_>) -> Result<Option<OwnedEventId>> {
+    change_vouched(tx, me, room, change, None)
+}
+
+/// The same for a change that somebody of ours may vouch for.
+pub fn change_vouched(
+    tx: &WriteTx,
+    me: &Identity,
+    room: &mut Room,
+    change: Change<'_>,
+    voucher: Option<&UserId>,
+) -> Result<Option<OwnedEventId>> {
     let sender = change.sender;
     if change.membership == MembershipState::Join && is_joined(tx, room.num, change.target)? {
         return Ok(None);
     }
-    let draft = draft(tx, me, room, change)?;
+    let draft = draft(tx, me, room, change, voucher)?;
     draft::send(tx, me, room, sender, &draft, None).map(Some)
 }
 
 /// The event that makes a change.
-pub(super) fn draft(tx: &impl Read, me: &Identity, room: &Room, change: Change<'_>) -> Result<Draft> {
+pub(super) fn draft(
+    tx: &impl Read,
+    me: &Identity,
+    room: &Room,
+    change: Change<'_>,
+    voucher: Option<&UserId>,
+) -> Result<Draft> {
     let Change { target, membership, reason, more, .. } = change;
     let was = of(tx, room.num, target)?.map(|row| row.membership);
     if membership == MembershipState::Invite && me.owns(target) {
@@ -205,7 +223,7 @@ pub(super) fn draft(tx: &impl Read, me: &Identity, room: &Room, change: Change<'
     }
     if membership == MembershipState::Join
         && was.as_deref() != Some("invite")
-        && let Some(authoriser) = super::restricted::authoriser(tx, me, room, target)?
+        && let Some(authoriser) = restricted::authoriser(tx, me, room, (target, Among::Known(voucher)))?
     {
         content.insert("join_authorised_via_users_server".into(), authoriser.as_str().into());
     }

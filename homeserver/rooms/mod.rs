@@ -45,7 +45,7 @@ pub mod redact;
 pub mod relations;
 pub mod reports;
 pub mod resolve;
-mod restricted;
+pub mod restricted;
 pub mod room;
 pub mod search;
 pub mod served;

@@ -33,19 +33,43 @@ struct Allow {
     room_id: Option<String>,
 }
 
+/// Among whom somebody who vouches is looked for.
+#[derive(Clone, Copy)]
+pub(super) enum Among<'a> {
+    /// Everybody in the room: not in the writer, as there may be many.
+    Everybody,
+    /// Those whose power is named, and one who was found before.
+    Known(Option<&'a UserId>),
+}
+
 /// The member of ours who vouches for `user` joining, if the room is restricted and they are in one
 /// of the rooms that it allows. None where nobody has to vouch. Otherwise 403 for those who are in none
 /// of them, 400 `M_UNABLE_TO_AUTHORISE_JOIN` where this server can't know that, and 400
 /// `M_UNABLE_TO_GRANT_JOIN` where nobody of ours may vouch: other servers may then be asked.
-pub(super) fn authoriser(tx: &impl Read, me: &Identity, room: &Room, user: &UserId) -> Result<Option<OwnedUserId>> {
-    let rules: Option<JoinRules> = room.state_content(tx, &StateEventType::RoomJoinRules)?;
-    let Some(rules) = rules.filter(|rules| matches!(rules.join_rule.as_str(), "restricted" | "knock_restricted"))
-    else {
-        return Ok(None);
-    };
+pub(super) fn authoriser(
+    tx: &impl Read,
+    me: &Identity,
+    room: &Room,
+    (user, among): (&UserId, Among<'_>),
+) -> Result<Option<OwnedUserId>> {
+    let Some(rules) = restriction(tx, room)? else { return Ok(None) };
     check_conditions(tx, me, &rules.allow, user)?;
     let cannot = || Error::bad_request("M_UNABLE_TO_GRANT_JOIN", "nobody on this server may invite to this room");
-    inviter(tx, me, room)?.map(Some).ok_or_else(cannot)
+    inviter(tx, me, room, among)?.map(Some).ok_or_else(cannot)
+}
+
+fn restriction(tx: &impl Read, room: &Room) -> Result<Option<JoinRules>> {
+    let rules: Option<JoinRules> = room.state_content(tx, &StateEventType::RoomJoinRules)?;
+    Ok(rules.filter(|rules| matches!(rules.join_rule.as_str(), "restricted" | "knock_restricted")))
+}
+
+/// Somebody of ours who may vouch for others in a restricted room. To be looked for before it is decided, as
+/// it may take long.
+pub fn voucher(tx: &impl Read, me: &Identity, id: &RoomId) -> Result<Option<OwnedUserId>> {
+    match Room::find(tx, id)? {
+        Some(room) if restriction(tx, &room)?.is_some() => inviter(tx, me, &room, Among::Everybody),
+        _ => Ok(None),
+    }
 }
 
 /// Whether `authoriser`, a member of ours who is named in somebody's join, vouches for it.
@@ -56,7 +80,7 @@ pub(super) fn check_authoriser(
     (user, authoriser): (&UserId, &UserId),
 ) -> Result<()> {
     let cannot = || Error::bad_request("M_UNABLE_TO_GRANT_JOIN", "nobody vouches for this join any more");
-    self::authoriser(tx, me, room, user)?.ok_or_else(cannot)?;
+    check_conditions(tx, me, &restriction(tx, room)?.ok_or_else(cannot)?.allow, user)?;
     let may = Powers::of(tx, room)?.may(authoriser, Action::Invite);
     match may && members::is_joined(tx, room.num, authoriser)? {
         true => Ok(()),
@@ -95,15 +119,16 @@ fn check_conditions(tx: &impl Read, me: &Identity, allow: &[serde_json::Value], 
 
 /// A member of ours who has the power to invite. Those who are named as powerful are asked first:
 /// where everybody may invite, anybody will do.
-fn inviter(tx: &impl Read, me: &Identity, room: &Room) -> Result<Option<OwnedUserId>> {
+fn inviter(tx: &impl Read, me: &Identity, room: &Room, among: Among<'_>) -> Result<Option<OwnedUserId>> {
     let powers = Powers::of(tx, room)?;
-    for user in powers.named() {
+    let known = if let Among::Known(Some(user)) = among { Some(user.to_owned()) } else { None };
+    for user in powers.named().chain(known) {
         if me.owns(&user) && powers.may(&user, Action::Invite) && members::is_joined(tx, room.num, &user)? {
             return Ok(Some(user));
         }
     }
     let mut found = None;
-    if powers.everybody_may(Action::Invite) {
+    if matches!(among, Among::Everybody) && powers.everybody_may(Action::Invite) {
         members::each(tx, room.num, |user, row| {
             found = UserId::parse(user).ok().filter(|user| row.membership == "join" && me.owns(user));
             let fits = found.as_ref().is_some_and(|user| powers.may(user, Action::Invite));
@@ -154,7 +179,5 @@ pub fn is_open_to_server(tx: &impl Read, room: &Room, server: &ServerName) -> Re
 
 /// The rooms whose members may come into a restricted room.
 pub fn allowed_rooms(tx: &impl Read, room: &Room) -> Result<Vec<String>> {
-    let rules: Option<JoinRules> = room.state_content(tx, &StateEventType::RoomJoinRules)?;
-    let rules = rules.filter(|rules| matches!(rules.join_rule.as_str(), "restricted" | "knock_restricted"));
-    Ok(rules.iter().flat_map(|rules| conditions(&rules.allow)).map(|id| id.to_string()).collect())
+    Ok(restriction(tx, room)?.iter().flat_map(|rules| conditions(&rules.allow)).map(|id| id.to_string()).collect())
 }

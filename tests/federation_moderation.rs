@@ -1,0 +1,137 @@
+//! What moderation does where other servers are concerned: rooms that are blocked, rooms that are taken down
+//! while others are still to be told of them, people who stop typing without a word, and who vouches for whom.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    common::{Answer, Peer, Says, Server, User, encode, federate, in_room, until},
+    federation_hostile::party,
+};
+
+async fn join_by(user: &User, room: &str, server: &Server) -> Answer {
+    let path = format!("/_matrix/client/v3/join/{}?via={}", encode(room), encode(&server.name));
+    user.post(&path, json!({})).await
+}
+
+#[tokio::test]
+async fn nobody_comes_into_a_blocked_room_by_another_server() {
+    let [one, two] = federate().await;
+    let alice = one.register("alice").await;
+    let (root, bob) = (two.register("root").await, two.register("bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    let block = format!("/_synapse/admin/v1/rooms/{}/block", encode(&room));
+    root.put(&block, json!({"block": true})).await.ok();
+    join_by(&bob, &room, &one).await.fails(403, "M_FORBIDDEN");
+    let knock = format!("/_matrix/client/v3/knock/{}?via={}", encode(&room), encode(&one.name));
+    bob.post(&knock, json!({})).await.fails(403, "M_FORBIDDEN");
+    alice.post(&in_room(&room, "invite"), json!({"user_id": bob.id})).await.fails(403, "M_FORBIDDEN");
+    let sync = bob.sync(None, 0).await;
+    assert_eq!(sync["rooms"]["invite"].get(&room), None, "{sync}");
+    root.put(&block, json!({"block": false})).await.ok();
+    alice.post(&in_room(&room, "invite"), json!({"user_id": bob.id})).await.ok();
+    join_by(&bob, &room, &one).await.ok();
+}
+
+#[tokio::test]
+async fn who_wants_no_invites_gets_none_from_other_servers() {
+    let [one, two] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let room = alice.create_room(json!({"preset": "private_chat"})).await;
+    let data = |kind: &str| format!("/_matrix/client/v3/user/{}/account_data/{kind}", encode(&bob.id));
+    bob.put(&data("m.invite_permission_config"), json!({"default_action": "block"})).await.ok();
+    let invite = async || alice.post(&in_room(&room, "invite"), json!({"user_id": bob.id})).await;
+    invite().await.fails(403, "M_INVITE_BLOCKED");
+    bob.put(&data("m.invite_permission_config"), json!({})).await.ok();
+    // Who is ignored may send one, which is not shown.
+    bob.put(&data("m.ignored_user_list"), json!({"ignored_users": {(&*alice.id): {}}})).await.ok();
+    invite().await.ok();
+    let sync = bob.sync(None, 0).await;
+    assert_eq!(sync["rooms"]["invite"].get(&room), None, "{sync}");
+    bob.put(&data("m.ignored_user_list"), json!({"ignored_users": {}})).await.ok();
+    let sync = bob.sync(None, 0).await;
+    assert!(sync["rooms"]["invite"].get(&room).is_some(), "{sync}");
+}
+
+#[tokio::test]
+async fn an_invite_that_is_taken_back_is_gone_on_the_other_server() {
+    let [one, two] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let room = alice.create_room(json!({"preset": "private_chat"})).await;
+    alice.invite(&room, &bob).await;
+    let is_invited = async || bob.sync(None, 0).await["rooms"]["invite"].get(&room).is_some();
+    assert!(is_invited().await);
+    alice.post(&in_room(&room, "kick"), json!({"user_id": bob.id})).await.ok();
+    until("the invite is taken back", async || (!is_invited().await).then_some(())).await;
+    join_by(&bob, &room, &one).await.fails(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn a_room_that_was_purged_holds_up_nothing_that_others_are_told() {
+    let (one, alice, guest) = party().await;
+    // The other server takes nothing for a while.
+    guest.peer.says("/_matrix/federation/v1/send/", Says::Json(500, json!({})));
+    for number in 0..5 {
+        alice.say(&guest.room, &format!("lost {number}")).await;
+    }
+    until("the server was tried", async || {
+        (!guest.peer.asked("/_matrix/federation/v1/send/").is_empty()).then_some(())
+    })
+    .await;
+    let delete = format!("/_synapse/admin/v2/rooms/{}", encode(&guest.room));
+    let removal = alice.request(Method::DELETE, &delete, Some(json!({"purge": true, "block": false}))).await.ok();
+    let status = format!("/_synapse/admin/v2/rooms/delete_status/{}", removal["delete_id"].as_str().expect("an ID"));
+    until("the room is taken down", async || (alice.get(&status).await.ok()["status"] == "complete").then_some(()))
+        .await;
+    guest.peer.says("/_matrix/federation/v1/send/", Says::Json(200, json!({"pdus": {}})));
+    // It speaks again, and is told what there is to tell: that alice went.
+    let version =
+        guest.peer.ask(&one, Method::GET, "/_matrix/federation/v1/query/profile?user_id=%40x%3Ay", None).await;
+    assert_eq!(version.status, 404);
+    let told = until("the peer is told", async || {
+        let asked = guest.peer.asked("/_matrix/federation/v1/send/").into_iter();
+        let mut events = asked.flat_map(|asked| asked.body["pdus"].as_array().cloned().unwrap_or_default());
+        events.find(|event| event["type"] == "m.room.member" && event["content"]["membership"] == "leave")
+    })
+    .await;
+    assert_eq!(told["state_key"], json!(alice.id));
+}
+
+#[tokio::test]
+async fn who_stops_typing_without_a_word_is_told_of_too() {
+    let (_one, alice, guest) = party().await;
+    guest.peer.says("/_matrix/federation/v1/send/", Says::Json(200, json!({"pdus": {}})));
+    let path = in_room(&guest.room, &format!("typing/{}", encode(&alice.id)));
+    alice.put(&path, json!({"typing": true, "timeout": 500})).await.ok();
+    let told = |peer: &Peer| -> Vec<Value> {
+        let asked = peer.asked("/_matrix/federation/v1/send/").into_iter();
+        let edus = asked.flat_map(|asked| asked.body["edus"].as_array().cloned().unwrap_or_default());
+        edus.filter(|edu| edu["edu_type"] == "m.typing").map(|edu| edu["content"]["typing"].clone()).collect()
+    };
+    until("it is told", async || (told(&guest.peer).last() == Some(&json!(false))).then_some(())).await;
+}
+
+#[tokio::test]
+async fn anybody_here_may_vouch_where_everybody_may_invite() {
+    let [one] = federate().await;
+    let names = ["alice", "bob", "carol"];
+    let [alice, bob, carol] = [0, 1, 2].map(|n| one.register(names[n]));
+    let (alice, bob, carol) = (alice.await, bob.await, carol.await);
+    let club = alice.create_room(json!({"preset": "public_chat"})).await;
+    let rule = json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": &club}]});
+    let rule = json!({"type": "m.room.join_rules", "content": rule});
+    let levels = json!({"invite": 0, "users": {(&*alice.id): 100}});
+    let room = alice
+        .create_room(json!({"initial_state": [rule], "room_version": "11", "power_level_content_override": levels,
+            "invite": [bob.id]}))
+        .await;
+    bob.join(&room).await;
+    // Nobody is left whose power is named.
+    alice.leave(&room).await;
+    let join = format!("/_matrix/client/v3/join/{}", encode(&room));
+    carol.post(&join, json!({})).await.fails(403, "M_FORBIDDEN");
+    carol.join(&club).await;
+    carol.join(&room).await;
+    let member = bob.get(&in_room(&room, &format!("state/m.room.member/{}", encode(&carol.id)))).await.ok();
+    assert_eq!(member["join_authorised_via_users_server"], json!(bob.id));
+}
