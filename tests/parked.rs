@@ -1,12 +1,22 @@
 //! Two hundred requests that wait for something to happen: they disturb nobody, wake at once, and end
-//! with the server.
+//! with the server. And one whose connection goes on, with all that may come on a connection meanwhile.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
-use crate::common::{Server, User, encode};
+use crate::common::{Server, User, certificates, encode, federated, until};
 
 const PEOPLE: usize = 20;
 const EACH: usize = 10;
@@ -84,4 +94,160 @@ async fn those_that_wait_end_cleanly_with_the_server() {
         let (status, body) = ended.expect("answered");
         assert!(status == 200 && body["next_batch"].is_string(), "{status} {body}");
     }
+}
+
+/// A connection, byte by byte.
+struct Wire<S>(BufReader<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    async fn say(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.expect("written");
+        self.0.flush().await.expect("written");
+    }
+
+    /// The next answer: its head in small letters, and its JSON.
+    async fn hear(&mut self) -> (String, Value) {
+        timeout(Duration::from_secs(30), self.read()).await.expect("answered")
+    }
+
+    async fn read(&mut self) -> (String, Value) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(self.0.read_line(&mut head).await.expect("read") > 0, "the connection ended after {head:?}");
+        }
+        let head = head.to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let mut body = vec![0; length.parse().expect("a number")];
+        self.0.read_exact(&mut body).await.expect("read");
+        (head, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    /// Waits until the server ends the connection.
+    async fn end(mut self) {
+        let mut rest = Vec::new();
+        let read = timeout(Duration::from_secs(30), self.0.read_to_end(&mut rest)).await;
+        // A reset is an end too.
+        if read.expect("it ends").is_ok() {
+            assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+        }
+    }
+}
+
+/// The head of a request for a sync that waits for what comes after a token.
+fn poll(user: &User, since: &str, version: &str, more: &str) -> String {
+    let (since, token) = (encode(since), user.token.as_deref().expect("signed in"));
+    format!(
+        "GET /_matrix/client/v3/sync?set_presence=offline&timeout=60000&since={since} HTTP/{version}\r\n\
+         Host: localhost\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
+    )
+}
+
+async fn token(user: &User) -> String {
+    quiet_sync(user, "").await.1["next_batch"].as_str().expect("a token").to_owned()
+}
+
+/// Until a request that was sent has surely been read, and waits.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
+
+/// Waits, is woken, and waits again, with other requests that come in pieces while it does.
+async fn goes_on(mut wire: Wire<impl AsyncRead + AsyncWrite + Unpin>, alice: &User, room: &str) {
+    let whoami = "GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ";
+    let mut since = token(alice).await;
+    for (turn, connection) in ["", "Connection: keep-alive\r\n", ""].into_iter().enumerate() {
+        wire.say(&poll(alice, &since, "1.1", connection)).await;
+        settle().await;
+        wire.say(&whoami[..20]).await;
+        settle().await;
+        wire.say(&whoami[20..]).await;
+        wire.say(&format!("{}\r\n\r\n", alice.token.as_deref().expect("signed in"))).await;
+        let event = alice.say(room, &format!("turn {turn}")).await;
+        let (head, sync) = wire.hear().await;
+        assert!(head.starts_with("http/1.1 200") && head.contains("\ndate: "), "{head}");
+        assert!(head.contains("access-control-allow-origin: *") && !head.contains("connection: close"), "{head}");
+        assert_eq!(sync["rooms"]["join"][room]["timeline"]["events"][0]["event_id"], *event);
+        since = sync["next_batch"].as_str().expect("a token").to_owned();
+        assert_eq!(wire.hear().await.1["user_id"], *alice.id);
+    }
+    // What fails is answered in the same way, and two that wait one behind the other in their order.
+    wire.say(&poll(alice, &since, "1.1", "").repeat(2)).await;
+    settle().await;
+    let said = alice.say(room, "to both").await;
+    let event = |sync: Value| sync["rooms"]["join"][room]["timeline"]["events"][0]["event_id"].clone();
+    assert_eq!((event(wire.hear().await.1), event(wire.hear().await.1)), (json!(*said), json!(*said)));
+    wire.say(&poll(alice, "nonsense", "1.1", "")).await;
+    assert!(wire.hear().await.0.starts_with("http/1.1 400"));
+    wire.say(&poll(alice, &token(alice).await, "1.1", "Connection: close\r\n")).await;
+    settle().await;
+    alice.say(room, "the last").await;
+    assert!(wire.hear().await.0.contains("connection: close"));
+    wire.end().await;
+}
+
+#[tokio::test]
+async fn the_connection_of_one_that_waited_goes_on() {
+    let server = federated("", "").await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    let stream = TcpStream::connect(server.address()).await.expect("connects");
+    goes_on(Wire(BufReader::new(stream)), &alice, &room).await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(certificates().join("ca.pem")).expect("a certificate");
+    roots.add(authority).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("known");
+    let tls = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+    let stream = TcpStream::connect(&server.name).await.expect("connects");
+    let stream = tls.connect(ServerName::try_from("localhost").expect("a name"), stream).await.expect("trusted");
+    goes_on(Wire(BufReader::new(stream)), &alice, &room).await;
+
+    // The older protocol, whose connections end with the answer.
+    let stream = TcpStream::connect(server.address()).await.expect("connects");
+    let mut wire = Wire(BufReader::new(stream));
+    wire.say(&poll(&alice, &token(&alice).await, "1.0", "")).await;
+    settle().await;
+    alice.say(&room, "as in 1996").await;
+    assert!(wire.hear().await.0.starts_with("http/1.0 200"));
+    wire.end().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_waiting_leaves_their_place() {
+    let settings = "registration = \"open\"\nrate_limits = false\nmax_connections = 16\n";
+    let server = Server::start_with(settings).await;
+    let alice = server.register("alice").await;
+    let since = token(&alice).await;
+    for _ in 0..3 {
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            let stream = TcpStream::connect(server.address()).await.expect("connects");
+            let mut wire = Wire(BufReader::new(stream));
+            wire.say(&poll(&alice, &since, "1.1", "")).await;
+            held.push(wire);
+        }
+        settle().await;
+        drop(held);
+        until("a free place", async || {
+            let asked = alice.get("/_matrix/client/v3/account/whoami").await;
+            (asked.status == 200).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_waits_is_told_that_the_server_ends() {
+    let mut server = Server::start().await;
+    let alice = server.register("alice").await;
+    let stream = TcpStream::connect(server.address()).await.expect("connects");
+    let mut wire = Wire(BufReader::new(stream));
+    wire.say(&poll(&alice, &token(&alice).await, "1.1", "")).await;
+    settle().await;
+    assert!(server.stop().await.success());
+    let (head, sync) = wire.hear().await;
+    assert!(head.contains("connection: close") && sync["next_batch"].is_string(), "{head} {sync}");
+    wire.end().await;
 }

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod files;
 pub mod form;
 pub mod multipart;
+mod parking;
 pub mod passwords;
 pub mod ranges;
 pub mod reply;

@@ -1,8 +1,16 @@
 //! Listening, connections, and stopping cleanly.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -17,6 +25,7 @@ use super::{
     Arriving, Router,
     admit::Peer,
     connection::{Addresses, Impatient},
+    parking::{self, Lot, Rewound, Waiting},
 };
 use crate::app::App;
 
@@ -129,25 +138,72 @@ async fn http1(
     service: Arc<Service>,
     mut stop: watch::Receiver<bool>,
 ) {
-    // In a box, as pinning it where it is would keep the place from which it was moved.
-    let mut served = Box::pin(
-        hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME)
-            .max_headers(64)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| answer(&service, address, request)))
-            .with_upgrades(),
-    );
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = stopping(&mut stop) => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let lot = Lot::default();
+    let (mut stream, mut ready) = (Rewound::new(stream, lot.clone()), None);
+    loop {
+        // In a box, so that it weighs nothing while the connection is parked.
+        let (back, waiting) = match Box::pin(hyper1(stream, address, &service, &lot, ready.take(), &mut stop)).await {
+            Ok(Some(parked)) => parked,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%address, %error, "connection ended"),
+        };
+        let Some((back, mut reply)) = back.wait(waiting).await else { return };
+        if *stop.borrow() {
+            reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%address, %error, "connection ended");
+        (stream, ready) = (back, Some(reply));
     }
+}
+
+/// Serves a connection until it ends, or until a request on it waits. The answer to the first request may be
+/// there already.
+async fn hyper1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: Rewound<S>,
+    address: SocketAddr,
+    service: &Arc<Service>,
+    lot: &Lot,
+    ready: Option<super::Reply>,
+    stop: &mut watch::Receiver<bool>,
+) -> hyper::Result<Option<(Rewound<S>, Waiting)>> {
+    let ready = Mutex::new(ready);
+    let mut served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_headers(64)
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| {
+                let ready = ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let may_park = ready.is_none() && parking::may_park(&request);
+                let answer: Waiting = match ready {
+                    Some(reply) => Box::pin(std::future::ready(reply)),
+                    None => Box::pin(answer(service, address, request)),
+                };
+                let answer = lot.park(answer, may_park);
+                async move { Ok::<_, Infallible>(answer.await) }
+            }),
+        )
+        .with_upgrades();
+    let mut stopping = pin!(stopping(stop));
+    let mut is_stopping = false;
+    let parked = poll_fn(|context| {
+        // First, as an answer that is there is still to be given.
+        if let Poll::Ready(ended) = Pin::new(&mut served).poll(context) {
+            return Poll::Ready(ended.map(|()| None));
+        }
+        if let Some(waiting) = lot.take() {
+            return Poll::Ready(Ok(Some(waiting)));
+        }
+        if !is_stopping && stopping.as_mut().poll(context).is_ready() {
+            is_stopping = true;
+            Pin::new(&mut served).graceful_shutdown();
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    });
+    let Some(waiting) = parked.await? else { return Ok(None) };
+    let Some(parts) = served.into_parts() else { return Ok(None) };
+    Ok(Some((parts.io.into_inner().and_read(parts.read_buf), waiting)))
 }
 
 async fn http2(
@@ -162,7 +218,13 @@ async fn http2(
             .max_concurrent_streams(64)
             .max_header_list_size(16 * 1024)
             .keep_alive_interval(Some(Duration::from_secs(60)))
-            .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(&service, address, request))),
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(move |request| {
+                    let answer = answer(&service, address, request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                }),
+            ),
     );
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -180,7 +242,7 @@ fn answer(
     service: &Service,
     address: SocketAddr,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<super::Reply, Infallible>> + Send + use<> {
+) -> impl Future<Output = super::Reply> + Send + use<> {
     let ip = match service.behind_proxy {
         true => forwarded_for(request.headers()).unwrap_or(address.ip()),
         false => address.ip(),
@@ -189,8 +251,7 @@ fn answer(
     let body = Arriving::new(body, head.version, &head.headers);
     let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(Peer::at(ip));
-    let answer = service.router.answer(service.app.clone(), request);
-    async move { Ok(answer.await) }
+    service.router.answer(service.app.clone(), request)
 }
 
 /// The address that the nearest proxy saw: the last one it added, with or without a port.
