@@ -105,6 +105,147 @@ async fn a_room_is_used_while_its_members_are_still_to_come() {
     assert_eq!(bodies(&bob, room).await, ["still here", "welcome", "here I am"]);
 }
 
+#[tokio::test]
+async fn a_crash_in_the_middle_loses_nothing() {
+    let (mut server, bob, crowd) = party(1_000).await;
+    let room = &crowd.room;
+    let (_, said) = crowd.message(3, "before", &crowd.handed_in());
+    crowd.send(&server, &[said]).await.ok();
+    hears(&bob, room, "before").await;
+    // What stands on something that nobody tells waits until the room is whole.
+    let (id, lost) = crowd.message(4, "held", "$Zm9yZ2V0dGVuLWZvcmdvdHRlbi1mb3Jnb3R0ZW4tZm9");
+    assert_eq!(crowd.send(&server, &[lost]).await.ok()["pdus"][&id], json!({}));
+    assert!(!bodies(&bob, room).await.contains(&"held".to_owned()));
+    server.kill9().await;
+    server.resume().await;
+    assert_eq!(bodies(&bob, room).await, ["before"]);
+    let (_, said) = crowd.message(5, "after", &crowd.handed_in());
+    crowd.send(&server, &[said]).await.ok();
+    hears(&bob, room, "after").await;
+    crowd.tells();
+    for moment in [30, 120, 300, 600] {
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        server.kill9().await;
+        server.resume().await;
+        bob.say(room, &format!("alive after {moment}")).await;
+    }
+    assert_eq!(joined(&bob, room).await, 1_001);
+    assert_eq!(members(state(&bob.sync(None, 0).await, room)), 1_001);
+    hears(&bob, room, "held").await;
+    for text in ["before", "after", "alive after 30", "alive after 600"] {
+        hears(&bob, room, text).await;
+    }
+}
+
+#[tokio::test]
+async fn who_was_put_out_before_is_shown_out_once_that_is_known() {
+    let (server, mut crowd) = tokio::join!(federated("", ""), Crowd::gather(20));
+    crowd.bans(7);
+    let bob = server.register("bob").await;
+    join(&bob, &crowd).await.ok();
+    let (room, banned) = (&crowd.room, crowd.person(7));
+    // Nobody has told that they are banned, and what they show allows it.
+    let (first, intruding) = crowd.message(7, "let me in", &crowd.handed_in());
+    crowd.send(&server, &[intruding]).await.ok();
+    hears(&bob, room, "let me in").await;
+    let again = json!({"type": "m.room.member", "state_key": banned, "content": {"membership": "join", "x": 1}});
+    let (second, again) = crowd.event(7, again, &first);
+    crowd.send(&server, &[again]).await.ok();
+    let (_, said) = crowd.message(3, "who is that", &second);
+    crowd.send(&server, &[said]).await.ok();
+    hears(&bob, room, "who is that").await;
+    let path = in_room(room, &format!("state/m.room.member/{}", encode(&banned)));
+    assert_eq!(bob.get(&path).await.ok()["membership"], "join");
+    let since = bob.now().await;
+    crowd.tells();
+    assert_eq!(joined(&bob, room).await, 20);
+    until("they are out", async || (bob.get(&path).await.body["membership"] == "ban").then_some(())).await;
+    assert_eq!(bodies(&bob, room).await, ["who is that"]);
+    assert_eq!(joined(&bob, room).await, 20);
+    let told = async || {
+        let news = bob.sync(Some(&since), 0).await;
+        let events = news["rooms"]["join"][room]["state"]["events"].as_array()?;
+        let of = events.iter().find(|event| event["state_key"] == banned)?;
+        (of["content"]["membership"] == "ban").then_some(())
+    };
+    until("clients are told", told).await;
+    // What stands on it goes on, and they don't.
+    let (_, more) = crowd.message(7, "hello again", &second);
+    crowd.send(&server, &[more]).await.ok();
+    let (_, said) = crowd.message(4, "good", &second);
+    crowd.send(&server, &[said]).await.ok();
+    hears(&bob, room, "good").await;
+    assert_eq!(bodies(&bob, room).await, ["good", "who is that"]);
+}
+
+#[tokio::test]
+async fn people_come_and_go_while_the_room_is_not_whole() {
+    let (server, bob, crowd) = party(50).await;
+    let (room, carol) = (&crowd.room, server.register("carol").await);
+    join(&carol, &crowd).await.ok();
+    carol.say(room, "me too").await;
+    hears(&bob, room, "me too").await;
+    assert_eq!(server.log().matches("entered !").count(), 1, "one room, entered once");
+    // Nobody's membership is changed by who does not know it.
+    let path = in_room(room, "kick");
+    let kick = tokio::time::timeout(Duration::from_secs(1), bob.post(&path, json!({"user_id": crowd.person(3)})));
+    assert!(kick.await.is_err(), "it waits");
+    bob.leave(room).await;
+    carol.say(room, "alone").await;
+    carol.leave(room).await;
+    crowd.tells();
+    join(&bob, &crowd).await.ok();
+    assert_eq!(joined(&bob, room).await, 51);
+    let sync = bob.sync(None, 0).await;
+    assert!(members(state(&sync, room)) >= 50, "{sync}");
+    assert_eq!(sync["rooms"]["join"][room]["summary"]["m.joined_member_count"], 51);
+}
+
+#[tokio::test]
+async fn servers_that_leave_nothing_out_or_lie_are_met() {
+    let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(30));
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    let send_join = format!("/_matrix/federation/v2/send_join/{room}");
+    let said = |omitted: bool, state: Vec<Value>| {
+        let body = json!({"members_omitted": omitted, "servers_in_room": [], "state": state,
+                          "auth_chain": [crowd.members[0]]});
+        crowd.peer.says(&send_join, crate::common::Says::Json(200, body));
+    };
+    // Without a beginning, without the rules, with a rule that somebody has changed.
+    for kind in ["m.room.create", "m.room.power_levels", "m.room.join_rules"] {
+        said(true, crowd.state.iter().filter(|event| event["type"] != kind).cloned().collect());
+        join(&bob, &crowd).await.fails(502, "M_UNKNOWN");
+        let mut forged = crowd.state.clone();
+        forged.iter_mut().filter(|event| event["type"] == kind).for_each(|event| event["origin_server_ts"] = json!(7));
+        said(true, forged);
+        join(&bob, &crowd).await.fails(502, "M_UNKNOWN");
+    }
+    let sync = bob.sync(None, 0).await;
+    assert!(sync["rooms"]["join"][room].is_null(), "{sync}");
+    // Of the state it says afterwards the same is held.
+    crowd.opens(true);
+    let mut lie = crowd.whole();
+    lie["pdus"].as_array_mut().expect("a list").retain(|event| event["type"] != "m.room.create");
+    crowd.tells_else(crate::common::Says::Json(200, lie));
+    join(&bob, &crowd).await.ok();
+    until("the lie is seen", async || server.log().contains("nobody tells the members").then_some(())).await;
+    // Memberships that nobody has signed are none.
+    let mut whole = crowd.whole();
+    let mut forged = crowd.members[5].clone();
+    forged["sender"] = json!(crowd.person(900));
+    forged["state_key"] = json!(crowd.person(900));
+    whole["pdus"].as_array_mut().expect("a list").push(forged);
+    crowd.tells_else(crate::common::Says::Json(200, whole));
+    let all = joined(&bob, room).await;
+    assert_eq!(all, 31);
+    // One that leaves nothing out is asked nothing more.
+    let other = Crowd::gather(30).await;
+    other.opens(false);
+    join(&bob, &other).await.ok();
+    assert_eq!(joined(&bob, &other.room).await, 31);
+    assert!(other.peer.asked("/_matrix/federation/v1/state/").is_empty());
+}
+
 /// Not for every run: `HEARTH_CROWD=10000` says how many.
 #[tokio::test]
 async fn how_long_a_large_room_takes() {

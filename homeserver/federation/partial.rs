@@ -26,6 +26,7 @@ use crate::{
         joining::{self, Given, Judged},
         members,
         partial::{self, PartialRow},
+        second_look::{self, Seen},
         servers,
     },
     store::WriteTx,
@@ -247,8 +248,18 @@ impl Federation {
     }
 
     /// What is left to do for a room whose members are all known.
-    async fn clean_up(&self, room: &Room, _row: &PartialRow) -> Result<()> {
-        let num = room.num;
+    async fn clean_up(&self, room: &Room, row: &PartialRow) -> Result<()> {
+        let (num, mut after) = (room.num, i64::MIN);
+        loop {
+            match self.store.read(|tx| second_look::look(tx, room, row, after))? {
+                Seen::All => break,
+                Seen::Upto(place) => after = place,
+                Seen::Wrong => {
+                    self.store.write(move |tx| second_look::judge_anew(tx, num)).await?;
+                    break;
+                }
+            }
+        }
         let told = Arc::new(self.store.read(|tx| servers::told(tx, num))?);
         self.in_pieces(told, move |tx, servers| partial::tell(tx, num, servers, false)).await?;
         self.arrivals.resume_in(Some(room.id())).await?;

@@ -267,7 +267,7 @@ fn before(tx: &impl Read, room: &Room, arrival: Arrival<'_>, budget: usize) -> R
 }
 
 /// The state after an event, if that is known: not of events that are known only as part of a state.
-fn after(tx: &impl Read, room: &Room, id: &OwnedEventId) -> Result<Option<Overlay>> {
+pub(super) fn after(tx: &impl Read, room: &Room, id: &OwnedEventId) -> Result<Option<Overlay>> {
     let Some(pos) = tables::EVENT_IDS.get(tx, id.as_str())? else { return Ok(None) };
     let row = event::row(tx, pos)?;
     if row.room != room.num {
@@ -280,7 +280,7 @@ fn after(tx: &impl Read, room: &Room, id: &OwnedEventId) -> Result<Option<Overla
 }
 
 /// Whether a state allows an event; the reason if not.
-fn allows(tx: &impl Read, room: &Room, state: &Overlay, pdu: &Pdu) -> Result<Result<(), String>> {
+pub(super) fn allows(tx: &impl Read, room: &Room, state: &Overlay, pdu: &Pdu) -> Result<Result<(), String>> {
     let rules = room.rules().authorization;
     let wanted =
         Wanted { kind: &pdu.kind, sender: &pdu.sender, state_key: pdu.state_key.as_deref(), content: &pdu.content };

@@ -268,7 +268,7 @@ fn resolved(tx: &impl Read, room: &Room, states: &[Overlay]) -> Result<Overlay> 
 }
 
 /// The room's state once an event stands beside its other extremities.
-fn current(
+pub(super) fn current(
     tx: &WriteTx,
     room: &Room,
     known: Option<Present>,

@@ -48,6 +48,7 @@ pub mod resolve;
 pub mod restricted;
 pub mod room;
 pub mod search;
+pub mod second_look;
 pub mod served;
 pub mod servers;
 pub mod state;

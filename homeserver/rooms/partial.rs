@@ -10,7 +10,7 @@
 //! 3. [`lay`] puts the members together in pieces, and into the index of who is in the room.
 //! 4. [`finish`] puts them below the open layer, and so into every state of the room at once. A place without
 //!    an event tells clients.
-//! 5. [`look_again`] judges once more what came meanwhile; see `second_look.rs`.
+//! 5. What came meanwhile is judged once more; see `second_look.rs`.
 //!
 //! What a crash leaves behind is where the next start goes on from: `PARTIAL` has a row until 5 is done.
 
@@ -141,7 +141,6 @@ pub fn open(tx: &WriteTx, num: RoomNum, opening: &Opening<'_>) -> Result<Pos> {
         failures: 0,
         retry_at: 0,
         whole: 0,
-        looked: 0,
     };
     tables::PARTIAL.put(tx, num, &row)?;
     room.row.extremities.clear();

@@ -266,9 +266,6 @@ pub struct PartialRow {
     /// The position at which all members were known, or 0. What came before is looked at once more then.
     #[serde(default)]
     pub whole: Pos,
-    /// Up to which place that was done.
-    #[serde(default)]
-    pub looked: i64,
 }
 impl JsonRow for PartialRow {}
 

@@ -21,6 +21,10 @@ pub struct Crowd {
     pub state: Vec<Value>,
     /// Its memberships.
     pub members: Vec<Value>,
+    /// Memberships that others have taken the place of.
+    old: Vec<Value>,
+    /// The IDs of all that is in its state.
+    ids: Vec<String>,
     /// The create event, the power levels and the join rules.
     auth: [String; 3],
     /// The membership events' IDs.
@@ -41,6 +45,8 @@ impl Crowd {
             room,
             state: Vec::new(),
             members: Vec::new(),
+            old: Vec::new(),
+            ids: Vec::new(),
             auth: Default::default(),
             memberships: Vec::new(),
             end: String::new(),
@@ -109,11 +115,27 @@ impl Crowd {
     /// What it tells of its state, if it does.
     pub fn whole(&self) -> Value {
         let all = [&self.state[..], &self.members[..]].concat();
-        json!({"pdus": all, "auth_chain": []})
+        json!({"pdus": all, "auth_chain": self.old})
+    }
+
+    /// Somebody was put out before anybody of ours came.
+    pub fn bans(&mut self, number: usize) {
+        let (maker, who) = (self.person(0), self.person(number));
+        let old = self.members.remove(number);
+        self.old.push(old);
+        let gone = self.memberships[number].clone();
+        self.ids.retain(|id| *id != gone);
+        let auth = [&*self.auth[0].clone(), &*self.auth[1].clone(), &*self.memberships[0].clone(), &*gone];
+        self.add("m.room.member", &maker, &who, json!({"membership": "ban"}), &auth);
+        let ban = self.members.pop().expect("added");
+        self.members.insert(number, ban);
+        self.opens(true);
     }
 
     /// From now on it tells its state.
     pub fn tells(&self) {
+        let ids = json!({"pdu_ids": self.ids, "auth_chain_ids": []});
+        self.peer.says(&self.path("v1/state_ids/"), Says::Json(200, ids));
         self.peer.says(&self.path("v1/state/"), Says::Json(200, self.whole()));
     }
 
@@ -131,6 +153,7 @@ impl Crowd {
         }));
         self.depth += 1;
         id.clone_into(&mut self.end);
+        self.ids.push(id.clone());
         match kind {
             "m.room.member" => self.members.push(event),
             _ => self.state.push(event),
@@ -163,7 +186,8 @@ impl Crowd {
             event[name] = value.clone();
         }
         let (id, event) = self.seal(event);
-        let chain = [&self.state[..], &[self.members[0].clone(), self.members[number].clone()]].concat();
+        let own = self.members[number].clone();
+        let chain = [&self.state[..], &self.old[..], &[self.members[0].clone(), own]].concat();
         let chain = json!({"auth_chain": chain});
         self.peer.says(&format!("{}/{id}", self.path("v1/event_auth/")), Says::Json(200, chain));
         (id, event)
@@ -176,7 +200,7 @@ impl Crowd {
         self.peer.ask(server, Method::PUT, &path, Some(body)).await
     }
 
-    /// The join of somebody who has come in, as it was handed in.
+    /// The ID of the newest join that was handed in.
     pub fn handed_in(&self) -> String {
         let asked = self.peer.asked(&self.path("v2/send_join/"));
         let uri = asked.last().expect("somebody has come in").uri.split('?').next().unwrap_or_default().to_owned();

@@ -51,6 +51,7 @@ fn shown(app: &App, tx: &impl Read, room: &Room) -> Result<Map<String, Value>> {
         "join_rules": text(StateEventType::RoomJoinRules, "join_rule")?,
         "guest_access": text(StateEventType::RoomGuestAccess, "guest_access")?,
         "history_visibility": text(StateEventType::RoomHistoryVisibility, "history_visibility")?,
+        "members_missing": room.is_partial(),
         "state_events": state::all(tx, room.row.state)?.len(),
         "room_type": content.get("type").filter(|kind| kind.is_string()),
     });
