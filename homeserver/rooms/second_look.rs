@@ -103,7 +103,6 @@ pub fn judge_anew(tx: &WriteTx, num: RoomNum) -> Result<()> {
 fn again(tx: &WriteTx, room: &mut Room, (order, pos): (i64, Pos)) -> Result<bool> {
     let (mut row, pdu) = (event::row(tx, pos)?, Pdu::at(tx, pos)?);
     let before = before(tx, room, &pdu)?.unwrap_or_else(|| Overlay::of(row.state_before));
-    tracing::warn!(event = %pdu.id, kind = pdu.name, order, ?before, stored = row.state_before, verdict = ?accept::allows(tx, room, &before, &pdu)?, member = ?before.event(tx, "m.room.member", pdu.sender.as_str())?, "DEBUG");
     if accept::allows(tx, room, &before, &pdu)?.is_err() {
         tables::TIMELINE.remove(tx, (room.num, order))?;
         search::forget(tx, pos)?;
