@@ -249,7 +249,7 @@ async fn who_is_put_out_is_told_so_and_nothing_more() {
 
 #[tokio::test]
 async fn messages_for_devices_reach_their_server_once_over_crashes() {
-    let (mut server, peer, alice, _room) = shared().await;
+    let (mut server, peer, alice, room) = shared().await;
     peer.says(SEND, away());
     let bob = format!("@bob:{}", peer.name());
     for number in 0..3 {
@@ -276,6 +276,9 @@ async fn messages_for_devices_reach_their_server_once_over_crashes() {
     }
     let ids: std::collections::BTreeSet<_> = told.iter().map(|told| told["message_id"].to_string()).collect();
     assert_eq!(ids.len(), 3);
+    // What comes after them is told once it is known that they have arrived.
+    alice.say(&room, "and then").await;
+    until("what came after", async || (texts(&peer.asked(SEND)) == ["and then"]).then_some(())).await;
     let before = peer.asked(SEND).len();
     server.restart().await;
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -10,7 +10,10 @@ use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -70,9 +73,17 @@ fn unless(settings: &str, key: &str, default: &'static str) -> &'static str {
     if settings.contains(key) { "" } else { default }
 }
 
-/// An address on this machine where nobody listens.
+/// An address on this machine where nobody listens, nor will by chance: its port is below those that the system
+/// gives to whoever asks for any.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let port = u16::try_from(10_000 + number % 20_000).expect("below 30,000");
+        if let Ok(address) = TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr()) {
+            return address;
+        }
+    }
 }
 
 /// The authority that all servers of tests trust, and a certificate of `localhost`.
