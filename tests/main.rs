@@ -27,6 +27,7 @@ mod federation_policy;
 mod federation_spaces;
 mod federation_talk;
 mod federation_wire;
+mod filters;
 mod friends;
 mod fuzz;
 mod http;

@@ -21,17 +21,19 @@ use serde_json::{json, value::RawValue};
 
 use super::blocking;
 use crate::{
-    accounts::transactions::Transaction,
+    accounts::{
+        filters::{self, Events},
+        transactions::Transaction,
+    },
     app::App,
     error::{Error, Result},
-    http::{Bucket, Session},
+    http::{Bucket, Queried, Session},
     rooms::{
         Pdu, Room,
         draft::{self, Draft},
         event, gaps,
         history::{self, Wanted, Way},
         moments::{self, Towards},
-        state,
         timeline::{self, View},
     },
     store::WriteTx,
@@ -140,9 +142,12 @@ pub async fn room_event(
 pub async fn messages(
     app: Arc<App>,
     session: Session,
-    request: get_message_events::v3::Request,
+    asked: Queried<get_message_events::v3::Request>,
 ) -> Result<get_message_events::v3::Response> {
+    let filter = filters::parse_events(asked.query("filter"))?;
+    let request = asked.request;
     app.limits.take(Bucket::Costly, &session.user)?;
+    let limit = limit(request.limit, &filter);
     let way = if request.dir == Direction::Backward { Way::Back } else { Way::Forward };
     let from = app.store.read(|tx| {
         let room = Room::find(tx, &request.room_id)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
@@ -154,17 +159,17 @@ pub async fn messages(
         }
     })?;
     if way == Way::Back {
-        app.federation.fetch.reach_back(&request.room_id, from, count(request.limit, 10)).await?;
+        app.federation.fetch.reach_back(&request.room_id, from, limit).await?;
     }
     let read = move || {
         app.store.read(|tx| {
             let room = Room::named(tx, &request.room_id)?;
             let state = history::known_state(tx, &room, &session.user)?;
             let to = request.to.as_deref().map(timeline::parse_token).transpose()?;
-            let wanted = Wanted { way, from, to, limit: count(request.limit, 10), filter: &request.filter };
+            let wanted = Wanted { way, from, to, limit, filter: &filter };
             let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
             let page = history::page(tx, &room, &mut view, &wanted)?;
-            let members = match history::is_lazy(&request.filter) {
+            let members = match filter.lazy_load_members {
                 true => history::members_of_senders(tx, &mut view, state, &page.senders)?,
                 false => Vec::new(),
             };
@@ -210,30 +215,20 @@ pub async fn event_at_time(
 pub async fn context(
     app: Arc<App>,
     session: Session,
-    request: get_context::v3::Request,
+    asked: Queried<get_context::v3::Request>,
 ) -> Result<get_context::v3::Response> {
+    let filter = filters::parse_events(asked.query("filter"))?;
+    let request = asked.request;
     app.limits.take(Bucket::Costly, &session.user)?;
     let read = move || {
         app.store.read(|tx| {
             let unknown = || Error::not_found("there is no such event, or you may not see it");
             let room = Room::find(tx, &request.room_id)?.ok_or_else(unknown)?;
             let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
-            let limit = count(request.limit, 10);
-            let found =
-                history::context(tx, &room, (&mut view, &session.user), &request.event_id, (limit, &request.filter))?;
-            let mut shown = Vec::new();
-            for (key, pos) in state::without_members(tx, found.state)? {
-                debug_assert!(!state::is_member(key));
-                shown.push(view.show_state(tx, pos)?);
-            }
-            let members = match history::is_lazy(&request.filter) {
-                true => {
-                    let senders = [&found.before.senders[..], &found.after.senders[..]].concat();
-                    history::members_of_senders(tx, &mut view, found.state, &senders)?
-                }
-                false => history::members_in(tx, &mut view, found.state, |_| true)?,
-            };
-            shown.extend(members);
+            let limit = limit(request.limit, &filter);
+            let found = history::context(tx, &room, (&mut view, &session.user), &request.event_id, (limit, &filter))?;
+            let senders = [&found.before.senders[..], &found.after.senders[..]].concat();
+            let shown = history::state_in(tx, &mut view, (found.state, &senders), &filter)?;
             let mut response = get_context::v3::Response::new();
             response.start = Some(timeline::token(found.start));
             response.end = Some(timeline::token(found.end));
@@ -247,8 +242,10 @@ pub async fn context(
     blocking(read).await
 }
 
-fn count(limit: UInt, least: usize) -> usize {
-    usize::try_from(limit).unwrap_or(least)
+/// How many events are wanted: what the query or the filter says, whichever is less.
+fn limit(asked: UInt, filter: &Events) -> usize {
+    let limit = filter.limit.map_or(u64::from(asked), |limit| limit.min(asked.into()));
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Raw events as the types that ruma's answers want; no byte is touched.

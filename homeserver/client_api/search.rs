@@ -6,16 +6,13 @@ use std::{
 };
 
 use http::Method;
-use ruma::{
-    OwnedRoomId,
-    api::client::{filter::RoomEventFilter, user_directory::search_users},
-    events::StateEventType,
-};
+use ruma::{OwnedRoomId, api::client::user_directory::search_users, events::StateEventType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::blocking;
 use crate::{
+    accounts::filters::Events,
     app::App,
     base::RoomNum,
     error::{Error, Result},
@@ -65,7 +62,7 @@ struct Criteria {
     search_term: String,
     keys: Option<Vec<String>>,
     #[serde(default)]
-    filter: RoomEventFilter,
+    filter: Events,
     order_by: Option<String>,
     event_context: Option<Around>,
     #[serde(default)]
@@ -270,7 +267,7 @@ fn groups(found: &Found, rooms: &[Room], criteria: &Criteria, next: Option<&From
 
 /// What was said around a result, and how those who said it were called then.
 fn context(tx: &impl Read, room: &Room, view: &mut View<'_>, hit: &Hit, around: Around) -> Result<Value> {
-    let filter = RoomEventFilter::default();
+    let filter = Events::default();
     let mut page = |way, from, limit: usize| match limit.min(MAX_CONTEXT) {
         0 => Ok(history::Page { events: Vec::new(), senders: Vec::new(), end: None }),
         limit => history::page(tx, room, view, &history::Wanted { way, from, to: None, limit, filter: &filter }),

@@ -28,7 +28,7 @@ pub use files::Files;
 pub use form::Form;
 pub use reply::{Body, Reply};
 pub use router::{Call, Router};
-pub use shape::{Guarded, Loose};
+pub use shape::{Guarded, Loose, Queried};
 pub use untyped::Asked;
 
 pub use crate::limits::{Bucket, Limits};

@@ -1,14 +1,15 @@
 //! Requests of endpoints whose ruma type doesn't fit as it is: [`Guarded`], for user-interactive
-//! authentication, which has to know what exactly is asked for; and [`Loose`], where clients send more
-//! or other than the type takes. Path, method and authentication stay those of the type.
+//! authentication, which has to know what exactly is asked for; and [`Loose`] and [`Queried`], where clients
+//! send more or other than the type takes, in the body or in the query. Path, method and authentication stay those of the type.
 
-use std::marker::PhantomData;
+use std::{collections::HashMap, marker::PhantomData};
 
 use http::{Method, Request};
 use ruma::api::{IncomingRequest, Metadata, error::DeserializationError, path_builder::PathBuilder};
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::{Map, Value};
 
+use super::untyped;
 use crate::accounts::uia::{Auth, Operation};
 
 /// Bytes of a guarded request's body at most: it is looked at as a whole, which takes a multiple of it.
@@ -31,6 +32,39 @@ pub struct Loose<R, T> {
     /// The arguments in the path, decoded.
     pub path: Vec<String>,
     endpoint: PhantomData<fn() -> R>,
+}
+
+/// A request whose query says more than its type knows.
+pub struct Queried<R> {
+    /// What the type knows of it.
+    pub request: R,
+    query: HashMap<String, String>,
+}
+
+impl<R> Queried<R> {
+    /// An argument in the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+}
+
+impl<R: Metadata> Metadata for Queried<R> {
+    const METHOD: Method = R::METHOD;
+    const RATE_LIMITED: bool = R::RATE_LIMITED;
+    type Authentication = R::Authentication;
+    type PathBuilder = R::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest> IncomingRequest for Queried<R> {
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(request: Request<&[u8]>, arguments: &[&str]) -> Result<Self, DeserializationError> {
+        // What can't be decoded is for the type to refuse.
+        let query = untyped::query(request.uri().query().unwrap_or_default()).unwrap_or_default();
+        Ok(Self { request: R::try_from_http_request_inner(request, arguments)?, query })
+    }
 }
 
 impl<R: Metadata> Metadata for Guarded<R> {

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeSet, BinaryHeap, HashMap},
 };
 
-use ruma::{UserId, api::client::filter::RoomEventFilter};
+use ruma::UserId;
 use serde_json::value::RawValue;
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     words::Query,
 };
 use crate::{
+    accounts::filters::Events,
     base::{Pos, RoomNum},
     error::Result,
     store::{Read, rows::EventRow, tables},
@@ -39,7 +40,7 @@ pub struct Wanted<'a> {
     /// In which parts.
     pub keys: &'a [Key],
     /// In which events.
-    pub filter: &'a RoomEventFilter,
+    pub filter: &'a Events,
     /// By whom alone, if by one person.
     pub sender: Option<&'a str>,
     /// The best first, not the newest.
@@ -87,15 +88,14 @@ pub struct Found {
 }
 
 /// The rooms that somebody may search: those that they are or were in and have not forgotten.
-pub fn rooms(tx: &impl Read, user: &UserId, filter: &RoomEventFilter) -> Result<Vec<Room>> {
+pub fn rooms(tx: &impl Read, user: &UserId, filter: &Events) -> Result<Vec<Room>> {
     let mut out = Vec::new();
     for (num, row) in members::rooms_of(tx, user)? {
         if !matches!(row.membership.as_str(), "join" | "leave" | "ban") {
             continue;
         }
         let room = Room::at(tx, num)?;
-        let wanted = filter.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == room.id()));
-        if wanted && !filter.not_rooms.iter().any(|id| id == room.id()) {
+        if filter.wants_room(&room.row.id) {
             out.push(room);
         }
     }
@@ -173,9 +173,10 @@ fn look(
     let slices = Slices::of(&row)?;
     if row.redacted_by != 0
         || wanted.sender.is_some_and(|sender| sender != slices.sender)
-        || !filter::passes(wanted.filter, &slices)
+        || !filter::passes(wanted.filter, &room.row.id, &slices)
         || (slices.state_key.is_none() && view.ignores(tx, &slices.sender)?)
         || view.hides(tx, &slices.sender)?
+        || !filter::is_related(tx, wanted.filter, view, &row)?
     {
         return Ok(None);
     }

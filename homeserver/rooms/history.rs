@@ -1,11 +1,7 @@
 //! What a person can ask about a room's past and present: pages of its timeline, its state as they may
 //! know it, its members.
 
-use ruma::{
-    OwnedEventId, UserId,
-    api::client::filter::{LazyLoadOptions, RoomEventFilter},
-    events::StateEventType,
-};
+use ruma::{OwnedEventId, UserId, events::StateEventType};
 use serde_json::value::RawValue;
 
 use super::{
@@ -16,6 +12,7 @@ use super::{
     timeline::{self, View},
 };
 use crate::{
+    accounts::filters::Events,
     base::Pos,
     error::{Error, Result},
     store::{Read, rows::Place},
@@ -49,7 +46,7 @@ pub struct Wanted<'a> {
     /// Events at most.
     pub limit: usize,
     /// Which events.
-    pub filter: &'a RoomEventFilter,
+    pub filter: &'a Events,
 }
 
 /// A page of a room's timeline.
@@ -75,7 +72,8 @@ pub fn page(tx: &impl Read, room: &Room, view: &mut View<'_>, wanted: &Wanted<'_
             looked += 1;
             let row = event::row(tx, place.event)?;
             let slices = Slices::of(&row)?;
-            if filter::passes(wanted.filter, &slices)
+            if filter::passes(wanted.filter, &room.row.id, &slices)
+                && filter::is_related(tx, wanted.filter, view, &row)?
                 && let Some(event) = view.see_row(tx, place.event, &row)?
             {
                 page.events.push(event);
@@ -163,11 +161,6 @@ pub fn members_of_senders(
     Ok(out)
 }
 
-/// Whether a filter asks for lazy loading.
-pub fn is_lazy(filter: &RoomEventFilter) -> bool {
-    matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { .. })
-}
-
 /// An event with what came before and after it.
 pub struct Context {
     /// The event.
@@ -190,7 +183,7 @@ pub fn context(
     room: &Room,
     (view, user): (&mut View<'_>, &UserId),
     id: &OwnedEventId,
-    (limit, filter): (usize, &RoomEventFilter),
+    (limit, filter): (usize, &Events),
 ) -> Result<Context> {
     let unknown = || Error::not_found("there is no such event, or you may not see it");
     let (pos, row) = event::shown(tx, room.num, id)?.ok_or_else(unknown)?;
@@ -218,6 +211,36 @@ pub fn context(
     let is_current = known_state(tx, room, user).is_ok_and(|known| known == room.row.state);
     let state = timeline::state_at(tx, room.num, if is_current { end } else { order })?;
     Ok(Context { event, start, state, end, before, after })
+}
+
+/// The state of a room at some moment as far as a filter wants it: of the members, if they are loaded lazily,
+/// those who sent some events.
+pub fn state_in(
+    tx: &impl Read,
+    view: &mut View<'_>,
+    (at, senders): (StateId, &[String]),
+    filter: &Events,
+) -> Result<Vec<Box<RawValue>>> {
+    let mut wanted = match filter.lazy_load_members {
+        true => state::without_members(tx, at)?,
+        false => state::all(tx, at)?,
+    };
+    if filter.lazy_load_members {
+        for sender in senders.iter().collect::<std::collections::BTreeSet<_>>() {
+            if let Some(key) = state::key(tx, &StateEventType::RoomMember.to_string(), sender)? {
+                wanted.extend(state::at(tx, at, key)?.map(|pos| (key, pos)));
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for (_, pos) in wanted {
+        let row = event::row(tx, pos)?;
+        let slices = Slices::of(&row)?;
+        if filter::passes(filter, &view.room.row.id, &slices) {
+            out.push(view.show(tx, (pos, &row), &slices)?);
+        }
+    }
+    Ok(out)
 }
 
 /// The members of a room in a state, as membership events: all, or those with (true) or without

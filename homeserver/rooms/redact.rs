@@ -99,7 +99,7 @@ fn empty(tx: &WriteTx, room: &Room, pos: Pos, by: Pos) -> Result<()> {
 }
 
 /// The event without its content.
-pub(super) fn emptied(room: &Room, row: &EventRow) -> Result<EventRow> {
+pub fn emptied(room: &Room, row: &EventRow) -> Result<EventRow> {
     let mut object: CanonicalJsonObject = serde_json::from_str(&row.pdu).map_err(Error::internal)?;
     redact_in_place(&mut object, &room.rules().redaction, None).map_err(Error::internal)?;
     Ok(EventRow { pdu: serde_json::to_string(&object).map_err(Error::internal)?, ..row.clone() })

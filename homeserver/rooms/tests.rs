@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
-    api::client::{
-        filter::RoomEventFilter,
-        room::{Visibility, create_room::v3::RoomPreset},
-    },
+    api::client::room::{Visibility, create_room::v3::RoomPreset},
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
     server_name,
 };
@@ -26,6 +23,7 @@ use super::{
     upgrade, *,
 };
 use crate::{
+    accounts::filters::Events,
     base::signing::{Identity, SigningKey},
     error::Result,
     store::{Options, ReadTx, Store, WriteTx},
@@ -120,7 +118,7 @@ impl House {
         self.read(|tx| {
             let room = Room::named(tx, room)?;
             let mut view = View::new(tx, &room, &reader, None)?;
-            let filter = RoomEventFilter::default();
+            let filter = Events::default();
             let wanted = Wanted { way: Way::Back, from: i64::MAX, to: None, limit: 100, filter: &filter };
             let page = history::page(tx, &room, &mut view, &wanted)?;
             Ok(page.events.iter().map(|event| name(event.get())).collect())
@@ -288,7 +286,7 @@ async fn who_was_put_out_knows_the_room_as_it_was_then() {
         let topic = |state| state::event(tx, state, &StateEventType::RoomTopic, "");
         assert_eq!(topic(history::known_state(tx, &room, &bob)?)?, None);
         let mut view = View::new(tx, &room, &bob, None)?;
-        let filter = RoomEventFilter::default();
+        let filter = Events::default();
         let context = history::context(tx, &room, (&mut view, &bob), &heard, (10, &filter))?;
         assert_eq!(topic(context.state)?, None);
         assert!(topic(room.row.state)?.is_some());

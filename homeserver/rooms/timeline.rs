@@ -103,7 +103,8 @@ pub fn state_at(tx: &impl Read, room: RoomNum, upto: i64) -> Result<state::State
 
 /// One person's client looking at one room.
 pub struct View<'a> {
-    room: &'a Room,
+    /// Which room.
+    pub room: &'a Room,
     /// Who looks.
     pub user: &'a UserId,
     device: Option<&'a DeviceId>,

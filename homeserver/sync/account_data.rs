@@ -1,6 +1,5 @@
 //! Account data: of the account, and of its rooms.
 
-use ruma::api::client::filter::Filter;
 use serde_json::value::RawValue;
 
 use super::{
@@ -10,11 +9,11 @@ use super::{
 use crate::{
     accounts::{
         account_data::{self, Entry},
-        push_rules,
+        filters, push_rules,
     },
     base::json,
     error::Result,
-    rooms::{Room, filter::matches},
+    rooms::Room,
     store::Read,
 };
 
@@ -52,32 +51,29 @@ pub fn all_of_room(turn: &Turn<'_, impl Read>, room: &Room) -> Result<Vec<Entry>
 
 /// The account's section.
 pub fn section(turn: &Turn<'_, impl Read>, entries: Vec<Entry>) -> Result<Events<Plain<Box<RawValue>>>> {
-    let filter = &turn.ask.filter.account_data;
-    let wanted = entries.into_iter().filter(|entry| passes(filter, &entry.kind, turn.ask.user.as_str()));
-    Ok(Events { events: wanted.map(as_event).collect::<Result<_>>()? })
+    wanted(turn, entries, &turn.ask.filter.account_data)
 }
 
 /// A room's section.
-pub fn of_room(turn: &Turn<'_, impl Read>, entries: Vec<Entry>) -> Result<Events<Plain<Box<RawValue>>>> {
+pub fn of_room(turn: &Turn<'_, impl Read>, mut entries: Vec<Entry>) -> Result<Events<Plain<Box<RawValue>>>> {
     let filter = &turn.ask.filter.room.account_data;
-    let named = |patterns: &[String], kind: &str| patterns.iter().any(|pattern| matches(pattern, kind));
-    let wanted = entries.into_iter().filter(|entry| {
-        !named(&filter.not_types, &entry.kind)
-            && filter.types.as_deref().is_none_or(|types| named(types, &entry.kind))
-            && !filter.not_rooms.iter().any(|room| *room == entry.room)
-            && filter.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|room| *room == entry.room))
-    });
-    Ok(Events { events: wanted.map(as_event).collect::<Result<_>>()? })
+    entries.retain(|entry| filter.wants_room(&entry.room));
+    wanted(turn, entries, filter)
 }
 
-/// Whether something outside rooms passes a filter.
-pub fn passes(filter: &Filter, kind: &str, sender: &str) -> bool {
-    let named = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, kind));
-    let sent = |senders: &[ruma::OwnedUserId]| senders.iter().any(|user| user == sender);
-    !named(&filter.not_types)
-        && filter.types.as_deref().is_none_or(named)
-        && !sent(&filter.not_senders)
-        && filter.senders.as_deref().is_none_or(sent)
+/// What passes a filter. It is the person's own word, so they are its sender. A limit means nothing here: what
+/// was left out would never be told.
+fn wanted(
+    turn: &Turn<'_, impl Read>,
+    mut entries: Vec<Entry>,
+    filter: &filters::Events,
+) -> Result<Events<Plain<Box<RawValue>>>> {
+    entries.retain(|entry| {
+        filter.wants_type(&entry.kind)
+            && filter.wants_sender(Some(turn.ask.user.as_str()))
+            && filter.wants_content(&entry.json)
+    });
+    Ok(Events { events: entries.into_iter().map(as_event).collect::<Result<_>>()? })
 }
 
 fn as_event(entry: Entry) -> Result<Plain<Box<RawValue>>> {

@@ -1,6 +1,6 @@
 //! What a room shows and does not keep: who types, who has read up to where.
 
-use ruma::{OwnedUserId, api::client::filter::RoomEventFilter};
+use ruma::OwnedUserId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -9,9 +9,10 @@ use super::{
     turn::Turn,
 };
 use crate::{
+    accounts::filters,
     base::json,
     error::Result,
-    rooms::{Room, filter::matches, receipts},
+    rooms::{Room, receipts},
     store::Read,
 };
 
@@ -51,10 +52,10 @@ struct Typing {
     user_ids: Vec<OwnedUserId>,
 }
 
-fn wants(filter: &RoomEventFilter, room: &Room, kind: &str) -> bool {
-    let named = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, kind));
-    !named(&filter.not_types)
-        && filter.types.as_deref().is_none_or(named)
-        && !filter.not_rooms.iter().any(|id| id == room.id())
-        && filter.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == room.id()))
+/// Whether something is wanted that has neither a sender nor a URL.
+fn wants(filter: &filters::Events, room: &Room, kind: &str) -> bool {
+    filter.wants_type(kind)
+        && filter.wants_room(&room.row.id)
+        && filter.wants_sender(None)
+        && filter.contains_url != Some(true)
 }

@@ -3,11 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use quick_cache::{Weighter, sync};
-use ruma::{UserId, api::client::filter::FilterDefinition};
+use ruma::UserId;
 
 use super::Hub;
 use crate::{
-    accounts::filters,
+    accounts::filters::{self, Filter},
     error::{Error, Result},
 };
 
@@ -15,20 +15,20 @@ use crate::{
 const EMPTY: usize = 1500;
 
 /// No filter.
-static NONE: LazyLock<Arc<FilterDefinition>> = LazyLock::new(Arc::default);
+static NONE: LazyLock<Arc<Filter>> = LazyLock::new(Arc::default);
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<String, Arc<FilterDefinition>> for Weight {
-    fn weight(&self, text: &String, _: &Arc<FilterDefinition>) -> u64 {
+impl Weighter<String, Arc<Filter>> for Weight {
+    fn weight(&self, text: &String, _: &Arc<Filter>) -> u64 {
         // What is parsed takes about as much again as its text, and some more for its lists.
         (EMPTY + 4 * text.len()) as u64
     }
 }
 
 /// Filters by their JSON, or by whose they are and their ID, which never comes to mean another.
-pub struct Cache(sync::Cache<String, Arc<FilterDefinition>, Weight>);
+pub struct Cache(sync::Cache<String, Arc<Filter>, Weight>);
 
 impl Cache {
     pub fn new(bytes: u64) -> Self {
@@ -37,12 +37,12 @@ impl Cache {
 }
 
 /// No filter.
-pub fn none() -> Arc<FilterDefinition> {
+pub fn none() -> Arc<Filter> {
     NONE.clone()
 }
 
 /// A filter as clients give it: its JSON, or the ID of one that they left here; none without either.
-pub fn filter(hub: &Hub, user: &UserId, text: Option<&str>) -> Result<Arc<FilterDefinition>> {
+pub fn filter(hub: &Hub, user: &UserId, text: Option<&str>) -> Result<Arc<Filter>> {
     match text {
         None | Some("") => Ok(NONE.clone()),
         Some(json) if json.starts_with('{') => {

@@ -31,11 +31,11 @@ use std::{
     time::Duration,
 };
 
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::filter::FilterDefinition};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    accounts::{sessions, users},
+    accounts::{filters::Filter, sessions, users},
     base::{Pos, token::SyncToken},
     e2ee::to_device,
     error::{Error, Result},
@@ -77,7 +77,7 @@ pub struct Ask {
     /// What they know already.
     pub since: Option<SyncToken>,
     /// What they want to know.
-    pub filter: Arc<FilterDefinition>,
+    pub filter: Arc<Filter>,
     /// Whether they want all state, whatever they know.
     pub full_state: bool,
     /// How they want to be told of state.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{OwnedUserId, UserId, presence::PresenceState};
 use serde::Serialize;
 
-use super::{account_data::passes, body::Events, facts::Membership, turn::Turn};
+use super::{body::Events, facts::Membership, turn::Turn};
 use crate::{
     accounts::presence::Status,
     error::Result,
@@ -76,7 +76,11 @@ pub fn build(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Presence> {
 }
 
 fn wants(turn: &Turn<'_, impl Read>, user: &UserId) -> bool {
-    !turn.facts.ignores(user.as_str()) && passes(&turn.ask.filter.presence, "m.presence", user.as_str())
+    let filter = &turn.ask.filter.presence;
+    !turn.facts.ignores(user.as_str())
+        && filter.wants_type("m.presence")
+        && filter.wants_sender(Some(user.as_str()))
+        && filter.contains_url != Some(true)
 }
 
 /// Whether somebody shares a room with the client's owner, or is the owner.

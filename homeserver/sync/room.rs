@@ -9,10 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use ruma::{
-    api::client::filter::{EventFormat, LazyLoadOptions, RoomEventFilter},
-    events::StateEventType,
-};
+use ruma::events::StateEventType;
 use serde_json::value::RawValue;
 
 use super::{
@@ -21,13 +18,14 @@ use super::{
     turn::Turn,
 };
 use crate::{
+    accounts::filters::Format,
     base::{Pos, RoomNum, json},
     error::Result,
     rooms::{
         Room,
         event::{self, Slices},
-        filter::passes,
-        gaps,
+        filter::{is_related, passes},
+        gaps, redact,
         state::{self, StateId},
         timeline::{self, View},
     },
@@ -184,13 +182,14 @@ impl<R: Read> Collector<'_, '_, R> {
             let row = event::row(self.turn.tx, place.event)?;
             let slices = Slices::of(&row)?;
             if self.wants(&slices)
+                && is_related(self.turn.tx, &self.turn.ask.filter.room.timeline, view, &row)?
                 && let Some(event) = view.see_slices(self.turn.tx, place.event, &row, &slices)?
             {
                 if self.events.len() == self.limit {
                     self.limited = true;
                     return Ok(false);
                 }
-                self.events.push(format(self.turn, &row, event)?);
+                self.events.push(format(self.turn, view, &row, event)?);
                 if row.sent_by.as_ref().is_some_and(|(device, _)| *device == self.turn.ask.device)
                     && slices.sender == self.turn.ask.user.as_str()
                 {
@@ -212,13 +211,14 @@ impl<R: Read> Collector<'_, '_, R> {
     fn add_last(&mut self, view: &mut View<'_>, pos: Pos) -> Result<()> {
         let row = event::row(self.turn.tx, pos)?;
         let slices = Slices::of(&row)?;
-        if self.wants(&slices) {
+        let filter = &self.turn.ask.filter.room.timeline;
+        if self.wants(&slices) && is_related(self.turn.tx, filter, view, &row)? {
             if self.limit == 0 {
                 self.limited = true;
                 return Ok(());
             }
             let event = view.show(self.turn.tx, (pos, &row), &slices)?;
-            self.events.push(format(self.turn, &row, event)?);
+            self.events.push(format(self.turn, view, &row, event)?);
             self.senders.insert(slices.sender.into_owned());
             self.positions.insert(pos);
         }
@@ -228,7 +228,7 @@ impl<R: Read> Collector<'_, '_, R> {
     fn wants(&self, event: &Slices<'_>) -> bool {
         // spec: client-server-api#ignoring-users: state events are sent all the same.
         let ignored = event.state_key.is_none() && self.turn.facts.ignores(&event.sender);
-        !ignored && filter_passes(&self.turn.ask.filter.room.timeline, self.room, event)
+        !ignored && passes(&self.turn.ask.filter.room.timeline, &self.room.row.id, event)
     }
 
     fn finish(mut self, span: &Span, gap: Option<i64>) -> Result<Shown> {
@@ -263,12 +263,6 @@ fn state_before(tx: &impl Read, room: RoomNum, first: Option<i64>, before: i64) 
     timeline::state_at(tx, room, before)
 }
 
-fn filter_passes(filter: &RoomEventFilter, room: &Room, event: &Slices<'_>) -> bool {
-    !filter.not_rooms.iter().any(|id| id == room.id())
-        && filter.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == room.id()))
-        && passes(filter, event)
-}
-
 /// The state that goes with some events, as the client wants it. With lazy loading it holds of the
 /// members those who sent the events, the person, and `heroes`.
 pub fn state(
@@ -279,10 +273,7 @@ pub fn state(
     heroes: &[ruma::OwnedUserId],
 ) -> Result<State> {
     let filter = &turn.ask.filter.room.state;
-    let lazy = match filter.lazy_load_options {
-        LazyLoadOptions::Enabled { include_redundant_members } => Some(include_redundant_members),
-        LazyLoadOptions::Disabled => None,
-    };
+    let lazy = filter.lazy_load_members.then_some(filter.include_redundant_members);
     let mut wanted = changes(turn, shown, lazy.is_some())?;
     if let Some(redundant) = lazy {
         add_members(turn, room, shown, heroes, redundant, &mut wanted)?;
@@ -294,9 +285,9 @@ pub fn state(
     for (pos, key) in by_pos {
         let row = event::row(turn.tx, pos)?;
         let slices = Slices::of(&row)?;
-        if filter_passes(filter, room, &slices) {
+        if passes(filter, &room.row.id, &slices) && is_related(turn.tx, filter, view, &row)? {
             let event = view.show(turn.tx, (pos, &row), &slices)?;
-            events.push(format(turn, &row, event)?);
+            events.push(format(turn, view, &row, event)?);
             if lazy.is_some() && state::is_member(key) {
                 turn.hub.lazy.note(turn.ask, room.num, key, (pos, turn.now));
             }
@@ -362,11 +353,20 @@ fn add_members(
 }
 
 /// An event in the form that the filter asks for.
-pub fn format(turn: &Turn<'_, impl Read>, row: &EventRow, event: Box<RawValue>) -> Result<Box<RawValue>> {
+pub fn format(
+    turn: &Turn<'_, impl Read>,
+    view: &mut View<'_>,
+    row: &EventRow,
+    event: Box<RawValue>,
+) -> Result<Box<RawValue>> {
     let filter = &turn.ask.filter;
     let event = match filter.event_format {
-        EventFormat::Federation => json::raw(row.pdu.clone())?,
-        _ => event,
+        // What somebody said who wanted to be forgotten is no more to be seen in this form than in the other.
+        Format::Federation if view.hides(turn.tx, &Slices::of(row)?.sender)? => {
+            json::raw(redact::emptied(view.room, row)?.pdu)?
+        }
+        Format::Federation => json::raw(row.pdu.clone())?,
+        Format::Client => event,
     };
     match &filter.event_fields {
         Some(fields) => super::fields::only(&event, fields),

@@ -67,9 +67,7 @@ impl<R: Read> Turn<'_, R> {
 
     /// Whether the client wants to hear of a room at all.
     pub fn wants_room(&self, room: &Room) -> bool {
-        let filter = &self.ask.filter.room;
-        !filter.not_rooms.iter().any(|id| id == room.id())
-            && filter.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == room.id()))
+        self.ask.filter.room.wants(&room.row.id)
     }
 }
 

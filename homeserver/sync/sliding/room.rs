@@ -309,7 +309,7 @@ impl<R: Read> Look<'_, '_, R> {
             }
             let row = event::row(tx, pos)?;
             let event = view.show(tx, (pos, &row), &Slices::of(&row)?)?;
-            events.push(room::format(turn, &row, event)?);
+            events.push(room::format(turn, view, &row, event)?);
             if state::is_member(key) {
                 turn.hub.lazy.note(turn.ask, room.num, key, (pos, turn.now));
             }
