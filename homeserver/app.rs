@@ -56,6 +56,8 @@ pub struct App {
     pub presence: Arc<Presence>,
     /// Who waits, who types, and what a sync draws from.
     pub hub: Arc<Hub>,
+    /// Rung when an event was kept that is to be sent later.
+    pub alarm: tokio::sync::Notify,
     /// Says true once the server is to stop: parked requests and open sockets then end.
     pub stop: watch::Receiver<bool>,
 }

@@ -174,6 +174,7 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
         hasher: Default::default(),
         uia: Default::default(),
         grants: Default::default(),
+        alarm: Default::default(),
         presence,
         hub,
         me,
@@ -245,6 +246,7 @@ fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
         presence: app.presence.clone(),
     };
     helpers.spawn(async move { services.run(sources, stopping).await });
+    helpers.spawn(client_api::delayed::run(app.clone(), app.stop.clone()));
     let (federation, stopping) = (app.federation.clone(), app.stop.clone());
     helpers.spawn(async move { federation.run(stopping).await });
 }

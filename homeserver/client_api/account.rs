@@ -19,7 +19,7 @@ use crate::{
     e2ee,
     error::{Error, Result},
     http::{Bucket, Caller, Guarded, Reply, Session, reply, uia},
-    rooms::{Room, admins, members, room},
+    rooms::{Room, admins, delayed, members, room},
 };
 
 /// `POST /_matrix/client/v3/account/password`
@@ -67,6 +67,7 @@ pub(super) async fn close(app: &App, user: &UserId, erase: bool) -> Result<()> {
         let ended = users::deactivate(tx, &owner, erase)?;
         devices::ended(tx, &owner, &ended)?;
         e2ee::forget_user(tx, &owner)?;
+        delayed::forget(tx, &owner)?;
         admins::keep(tx, &me, &owner)
     };
     app.store.write(close).await?;
@@ -116,6 +117,10 @@ pub async fn capabilities(app: Arc<App>, session: Session, _: get_capabilities::
         "m.forget_forced_upon_leave": { "enabled": false },
         "chat.hearth.admin": { "enabled": is_admin },
     });
+    let (max_delay, max_scheduled) = (app.config.delayed.max_delay, app.config.delayed.max_scheduled);
+    for name in ["m.delayed_events", "org.matrix.msc4140.delayed_events"] {
+        capabilities[name] = json!({ "max_delay_ms": max_delay, "max_scheduled": max_scheduled });
+    }
     // To be left out for others. spec: client-server-api#capabilities-negotiation
     if is_admin {
         capabilities["m.account_moderation"] = json!({ "suspend": true, "lock": true });

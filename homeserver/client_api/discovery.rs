@@ -8,10 +8,13 @@ use ruma::api::client::discovery::{
     get_supported_versions,
 };
 
+use serde_json::json;
+
+use super::calls;
 use crate::{
     app::App,
     error::{Error, Result},
-    http::{Caller, Session},
+    http::{Caller, Reply, Session, reply},
 };
 
 /// The versions whose musts are met. Clients look for one they know among all of them.
@@ -24,7 +27,10 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc2285.stable",
     "org.matrix.msc3440.stable",
     "org.matrix.msc3814",
+    "org.matrix.msc3874",
     "org.matrix.msc3881",
+    "org.matrix.msc4140",
+    "org.matrix.msc4143",
     "org.matrix.msc4222",
     "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
@@ -46,13 +52,13 @@ pub async fn versions(
 }
 
 /// `GET /.well-known/matrix/client`
-pub async fn well_known_client(
-    app: Arc<App>,
-    _: Caller,
-    _: discover_homeserver::Request,
-) -> Result<discover_homeserver::Response> {
-    let base = discover_homeserver::HomeserverInfo::new(app.config.base_url());
-    Ok(discover_homeserver::Response::new(base))
+pub async fn well_known_client(app: Arc<App>, _: Caller, _: discover_homeserver::Request) -> Result<Reply> {
+    let mut known = json!({ "m.homeserver": { "base_url": app.config.base_url() } });
+    let foci = calls::foci(&app.config.calls);
+    if !foci.is_empty() {
+        known["org.matrix.msc4143.rtc_foci"] = foci.into();
+    }
+    reply::json(&known)
 }
 
 /// `GET /.well-known/matrix/support`

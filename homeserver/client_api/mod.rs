@@ -1,12 +1,13 @@
 //! The client-server API: one file per chapter of the spec. A handler is three moves: parse, one
 //! call, answer. This file is the list of routes.
 
-pub mod absent;
 pub mod account;
 pub mod account_data;
 pub mod admin;
 pub mod appservice;
+pub mod calls;
 pub mod dehydrated;
+pub mod delayed;
 pub mod devices;
 pub mod directory;
 pub mod discovery;
@@ -54,7 +55,7 @@ use crate::{
 /// All endpoints that clients use.
 pub fn routes() -> Router {
     let mut router = Router::default();
-    router.route(discovery::versions).route(discovery::well_known_client).route(discovery::well_known_support);
+    router.route(discovery::versions).route_raw(discovery::well_known_client).route(discovery::well_known_support);
     account_routes(&mut router);
     personal_routes(&mut router);
     room_routes(&mut router);
@@ -64,6 +65,8 @@ pub fn routes() -> Router {
     search::routes(&mut router);
     admin::routes(&mut router);
     threepids::routes(&mut router);
+    calls::routes(&mut router);
+    delayed::routes(&mut router);
     sliding::routes(&mut router);
     appservice::routes(&mut router);
     spaces::routes(&mut router);
@@ -94,7 +97,7 @@ fn account_routes(router: &mut Router) {
         .route_raw(devices::rename)
         .route(devices::delete)
         .route(devices::delete_many)
-        .route_raw(absent::turn_server);
+        .route_raw(calls::turn_server);
 }
 
 fn personal_routes(router: &mut Router) {
@@ -141,7 +144,7 @@ fn room_routes(router: &mut Router) {
         .route(membership::ban_user)
         .route(membership::unban_user)
         .route(membership::kick_user)
-        .route(messages::send_message)
+        .route_raw(delayed::send_message)
         .route(messages::redact_event)
         .route(messages::room_event)
         .route(messages::messages)
@@ -158,8 +161,8 @@ fn room_routes(router: &mut Router) {
         .route(receipts::set_receipt)
         .route(receipts::set_read_markers)
         .route(typing::set_typing)
-        .route(state::set_state)
-        .alias("/_matrix/client/v3/rooms/{room_id}/state/{event_type}", state::set_state)
+        .route_raw(delayed::set_state)
+        .alias_raw("/_matrix/client/v3/rooms/{room_id}/state/{event_type}", delayed::set_state)
         .route(state::all_state)
         .route_raw(state::state_for_key)
         .alias_raw("/_matrix/client/v3/rooms/{room_id}/state/{event_type}", state::state_for_key)

@@ -1,9 +1,9 @@
 //! A room's state and its members. spec: client-server-api#getting-events-for-a-room
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, RoomId, UserId,
+    OwnedEventId, OwnedRoomAliasId, OwnedRoomId, RoomId, UserId,
     api::client::{
         membership::{get_member_events, joined_members},
         state::{get_state_event_for_key, get_state_events, send_state_event},
@@ -54,39 +54,58 @@ pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) 
         // What they are to the room is part of what allows it.
         app.federation.whole(&room, &session.user).await?;
     }
-    if let Some(invite) = invite_elsewhere(app, session, &room, &draft) {
+    if let Some(invite) = invite_elsewhere(&app.me, &session.user, &room, &draft) {
         return app.federation.invite(invite).await;
     }
     let (me, user) = (app.me.clone(), session.user.clone());
-    let elsewhere = match draft.kind {
-        TimelineEventType::RoomCanonicalAlias => app.federation.that_lead_to(&room, &user, &draft.content).await?,
-        _ => Default::default(),
-    };
-    let work = move |tx: &WriteTx| {
-        let mut room = Room::of_member(tx, &room, &user)?;
-        if draft.kind == TimelineEventType::RoomCanonicalAlias {
-            aliases::check_named(tx, &me, &room, (&draft.content, &elsewhere))?;
-        }
-        if draft.kind == TimelineEventType::RoomMember {
-            check_welcome(tx, &me, &draft)?;
-        }
-        match unchanged(tx, &room, &user, &draft)? {
-            Some(id) => Ok(id),
-            None => draft::send(tx, &me, &mut room, &user, &draft, None),
-        }
-    };
+    let elsewhere = aliases_elsewhere(app, &room, &user, &draft).await?;
+    let work = move |tx: &WriteTx| set_now(tx, &me, (&room, &user), (&draft, &elsewhere), None);
     app.federation.write(work).await
 }
 
+/// Aliases of other servers that a draft newly names and that lead to the room.
+pub(super) async fn aliases_elsewhere(
+    app: &App,
+    room: &RoomId,
+    user: &UserId,
+    draft: &Draft,
+) -> Result<BTreeSet<OwnedRoomAliasId>> {
+    match draft.kind {
+        TimelineEventType::RoomCanonicalAlias => app.federation.that_lead_to(room, user, &draft.content).await,
+        _ => Ok(BTreeSet::new()),
+    }
+}
+
+/// The part of [`set`] that decides and writes: for what needs nobody of another server.
+pub(super) fn set_now(
+    tx: &WriteTx,
+    me: &Identity,
+    (room, user): (&RoomId, &UserId),
+    (draft, elsewhere): (&Draft, &BTreeSet<OwnedRoomAliasId>),
+    sent_by: Option<(String, String)>,
+) -> Result<OwnedEventId> {
+    let mut room = Room::of_member(tx, room, user)?;
+    if draft.kind == TimelineEventType::RoomCanonicalAlias {
+        aliases::check_named(tx, me, &room, (&draft.content, elsewhere))?;
+    }
+    if draft.kind == TimelineEventType::RoomMember {
+        check_welcome(tx, me, draft)?;
+    }
+    match unchanged(tx, &room, user, draft)? {
+        Some(id) => Ok(id),
+        None => draft::send(tx, me, &mut room, user, draft, sent_by),
+    }
+}
+
 /// The invite of somebody of another server that a draft is, if it is one.
-fn invite_elsewhere(app: &App, session: &Session, room: &RoomId, draft: &Draft) -> Option<Invite> {
+pub(super) fn invite_elsewhere(me: &Identity, sender: &UserId, room: &RoomId, draft: &Draft) -> Option<Invite> {
     if draft.kind != TimelineEventType::RoomMember {
         return None;
     }
-    let target = UserId::parse(draft.state_key.as_deref()?).ok().filter(|user| !app.me.owns(user))?;
+    let target = UserId::parse(draft.state_key.as_deref()?).ok().filter(|user| !me.owns(user))?;
     let more: Map<String, Value> = serde_json::from_str(draft.content.get()).ok()?;
     let invites = more.get("membership").and_then(Value::as_str) == Some("invite");
-    let (room, sender) = (room.to_owned(), session.user.clone());
+    let (room, sender) = (room.to_owned(), sender.to_owned());
     invites.then_some(Invite { room, sender, target, reason: None, more })
 }
 

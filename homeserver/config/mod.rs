@@ -24,6 +24,8 @@ pub const FILE: &str = "hearth.toml";
 pub const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 const MIB: u64 = 1 << 20;
+/// How long a TURN password is good unless told otherwise, milliseconds.
+const TURN_LIFETIME: u64 = 24 * 60 * 60 * 1000;
 
 /// Who may register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,51 @@ impl Default for Federation {
     }
 }
 
+/// Events that people have the server send later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delayed {
+    /// How much later at most, milliseconds.
+    pub max_delay: u64,
+    /// How many of one person's wait at once at most.
+    pub max_scheduled: usize,
+}
+
+impl Default for Delayed {
+    fn default() -> Self {
+        Self { max_delay: 7 * 24 * 60 * 60 * 1000, max_scheduled: 100 }
+    }
+}
+
+/// What helps people's calls on their way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// The relay for calls between two.
+    pub turn: Option<Turn>,
+    /// The address of the service that lets people into a LiveKit server, for calls of many.
+    pub livekit: Option<String>,
+}
+
+/// A TURN server that knows people by passwords that this server makes from a shared secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Where it is.
+    pub uris: Vec<String>,
+    /// What it shares with this server.
+    pub secret: Secret,
+    /// How long a password is good, milliseconds.
+    pub lifetime: u64,
+}
+
+/// Something that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("…")
+    }
+}
+
 /// Whom people elsewhere turn to about this server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Support {
@@ -107,6 +154,8 @@ pub struct Config {
     pub registration: Registration,
     /// Whether applications may sign people in by OAuth; see [`Config::speaks_oauth`].
     pub oauth: Option<bool>,
+    /// Whether people may look in without an account of their own.
+    pub guests: bool,
     /// Whether rate limits are on.
     pub rate_limits: bool,
     /// Bytes of an upload at most.
@@ -131,6 +180,10 @@ pub struct Config {
     pub app_services: Vec<PathBuf>,
     /// Other servers.
     pub federation: Federation,
+    /// Events for later.
+    pub delayed: Delayed,
+    /// Calls.
+    pub calls: Calls,
     /// Whom to turn to.
     pub support: Support,
 }
@@ -146,6 +199,7 @@ impl Default for Config {
             web_root: None,
             registration: Registration::Open,
             oauth: None,
+            guests: false,
             rate_limits: true,
             max_upload: 50 * MIB,
             media_quota: 1000 << 30,
@@ -158,6 +212,8 @@ impl Default for Config {
             log: "info".into(),
             app_services: Vec::new(),
             federation: Federation::default(),
+            delayed: Delayed::default(),
+            calls: Calls::default(),
             support: Support::default(),
         }
     }
@@ -286,6 +342,7 @@ fn read(file: &mut Reader) -> Config {
         web_root: file.path("web_root"),
         registration: default.registration,
         oauth: file.value("oauth", values::boolean),
+        guests: file.value("guests", values::boolean).unwrap_or(default.guests),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
         remote_media_cache: file.value("remote_media_cache", values::size(0)).unwrap_or(default.remote_media_cache),
         max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
@@ -298,6 +355,8 @@ fn read(file: &mut Reader) -> Config {
         log: file.value("log", values::log_filter).unwrap_or(default.log),
         app_services: file.paths("app_services").unwrap_or(default.app_services),
         federation: federation(file),
+        delayed: delayed(file),
+        calls: Calls { turn: turn(file), livekit: file.value("calls.livekit", values::url) },
         support: support(file),
         tls: tls(file),
     };
@@ -322,6 +381,22 @@ fn federation(file: &mut Reader) -> Federation {
         presence: file.value("federation.presence", values::boolean).unwrap_or(default.presence),
         address: file.value("federation.address", values::server_name),
     }
+}
+
+fn delayed(file: &mut Reader) -> Delayed {
+    let default = Delayed::default();
+    Delayed {
+        max_delay: file.value("delayed_events.max_delay", values::duration).unwrap_or(default.max_delay),
+        max_scheduled: file.value("delayed_events.max_scheduled", values::count(0)).unwrap_or(default.max_scheduled),
+    }
+}
+
+fn turn(file: &mut Reader) -> Option<Turn> {
+    let uris = file.value("turn.uris", values::turn_uris);
+    let secret = file.value("turn.secret", values::secret);
+    let lifetime = file.value("turn.lifetime", values::duration).unwrap_or(TURN_LIFETIME);
+    file.require("turn", &["turn.uris", "turn.secret"]);
+    Some(Turn { uris: uris?, secret: secret?, lifetime })
 }
 
 fn support(file: &mut Reader) -> Support {

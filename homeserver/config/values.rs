@@ -6,13 +6,15 @@ use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
-use super::Registration;
+use super::{Registration, Secret};
 use crate::base::address::Permitted;
 
 type Parsed<T> = Result<T, String>;
 
 /// IDs have 255 bytes at most, and the server's name is a part of them.
 const MAX_NAME: usize = 200;
+/// Milliseconds of a time at most: ten years.
+const MAX_TIME: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 fn text<'a>(value: &'a DeValue, example: &str) -> Parsed<&'a str> {
     value.as_str().ok_or_else(|| format!("a text is wanted, such as {example}"))
@@ -161,6 +163,45 @@ fn with_unit(text: &str) -> Option<u64> {
 fn words(bytes: u64) -> String {
     let unit = UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     unit.map_or_else(|| "0 B".to_owned(), |(name, factor)| format!("{} {name}", bytes / factor))
+}
+
+/// A time, in milliseconds.
+pub fn duration(value: &DeValue) -> Parsed<u64> {
+    let wanted = "a time is wanted, such as \"30 s\", \"10 min\", \"24 h\" or \"7 d\"";
+    let text = value.as_str().ok_or(wanted)?;
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).ok_or(wanted)?;
+    let (number, unit) = text.split_at(split);
+    let unit: u64 = match unit.trim() {
+        "ms" => 1,
+        "s" => 1000,
+        "min" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
+        _ => return Err(wanted.into()),
+    };
+    let time = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    time.filter(|time| (1..=MAX_TIME).contains(time)).ok_or_else(|| wanted.into())
+}
+
+/// The addresses of a TURN server.
+pub fn turn_uris(value: &DeValue) -> Parsed<Vec<String>> {
+    let wanted = "an array of addresses is wanted, such as [\"turn:turn.example.org?transport=udp\"]";
+    let list = value.as_array().filter(|list| !list.is_empty()).ok_or(wanted)?;
+    let uri = |text: &str| {
+        text.split_once(':')
+            .is_some_and(|(scheme, rest)| matches!(scheme, "turn" | "turns" | "stun" | "stuns") && !rest.is_empty())
+    };
+    let one = |item: &toml::Spanned<DeValue>| item.get_ref().as_str().filter(|text| uri(text)).map(str::to_owned);
+    list.iter().map(|item| one(item).ok_or_else(|| wanted.to_owned())).collect()
+}
+
+/// What two servers share and nobody else knows.
+pub fn secret(value: &DeValue) -> Parsed<Secret> {
+    let secret = text(value, "the one that the other server has")?;
+    match secret.is_empty() {
+        true => Err("a secret is not empty".into()),
+        false => Ok(Secret(secret.to_owned())),
+    }
 }
 
 pub fn log_filter(value: &DeValue) -> Parsed<String> {

@@ -74,9 +74,14 @@ impl Session {
     pub fn may_act(&self) -> Result<()> {
         match self.suspended {
             false => Ok(()),
-            true => Err(Error::forbidden_as("M_USER_SUSPENDED", "this account is suspended and can't do this now")),
+            true => Err(suspended()),
         }
     }
+}
+
+/// What who is suspended is told. spec: client-server-api#account-suspension
+pub fn suspended() -> Error {
+    Error::forbidden_as("M_USER_SUSPENDED", "this account is suspended and can't do this now")
 }
 
 /// Another server, which has signed its request.

@@ -3,7 +3,7 @@
 
 pub mod admit;
 mod arriving;
-mod body;
+pub mod body;
 pub mod connection;
 pub mod files;
 pub mod form;

@@ -14,6 +14,7 @@ pub mod append;
 pub mod auth;
 pub mod blocked;
 pub mod create;
+pub mod delayed;
 pub mod directory;
 pub mod doorstep;
 pub mod draft;

@@ -10,7 +10,7 @@ use ruma::{DeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
 use super::{
-    aggregations,
+    aggregations, delayed,
     event::{self, Slices, Unsigned, client_form},
     redact,
     room::Room,
@@ -212,6 +212,7 @@ impl<'a> View<'a> {
             age: Some(i64::try_from(age).unwrap_or(0)),
             membership: Some(self.sight.membership(tx, row, slices)?),
             transaction_id: self.transaction_id(row, slices),
+            delay_id: delayed::id_of(row).filter(|_| slices.sender == self.user.as_str()),
             ..Unsigned::default()
         };
         if let Some(key) = slices.state_key.as_deref() {

@@ -210,6 +210,14 @@ tables! {
     BACKUPS: (Str, Pos) => client::BackupRow;
     /// Keys in them as JSON: (user ID, version, room ID, session ID).
     BACKUP_KEYS: (Str, Pos, Str, Str) => String;
+    /// Events that the server is to send later, and what came of them: ID.
+    DELAYED: Str => client::DelayedRow;
+    /// Those that wait, by when they are due: (milliseconds, ID).
+    DELAYED_DUE: (u64, Str) => ();
+    /// The same, by whose they are: (user ID, milliseconds, ID).
+    DELAYED_OF: (Str, u64, Str) => ();
+    /// Those that do not wait any more: (user ID, since when, ID).
+    DELAYED_DONE: (Str, u64, Str) => ();
     /// Devices that sleep on the server: user ID.
     DEHYDRATED: Str => client::DehydratedRow;
 
