@@ -14,7 +14,7 @@ use crate::{
     indexer::Indexer,
     limits::{Bodies, Limits},
     media::Media,
-    oauth::Grants,
+    oauth::{Grants, Handing},
     push::Push,
     store::Store,
     sync::Hub,
@@ -52,6 +52,8 @@ pub struct App {
     pub uia: uia::Sessions,
     /// Signing in by OAuth under way.
     pub grants: Grants,
+    /// What devices hand each other to sign in.
+    pub handing: Handing,
     /// Who is online.
     pub presence: Arc<Presence>,
     /// Who waits, who types, and what a sync draws from.

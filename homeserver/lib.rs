@@ -174,6 +174,7 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
         hasher: Default::default(),
         uia: Default::default(),
         grants: Default::default(),
+        handing: Default::default(),
         alarm: Default::default(),
         presence,
         hub,

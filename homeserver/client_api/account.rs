@@ -113,7 +113,7 @@ pub async fn capabilities(app: Arc<App>, session: Session, _: get_capabilities::
         "m.set_avatar_url": { "enabled": true },
         "m.profile_fields": { "enabled": true },
         "m.3pid_changes": { "enabled": false },
-        "m.get_login_token": { "enabled": false },
+        "m.get_login_token": { "enabled": true },
         "m.forget_forced_upon_leave": { "enabled": false },
         "chat.hearth.admin": { "enabled": is_admin },
     });

@@ -27,6 +27,7 @@ pub mod pushers;
 pub mod receipts;
 pub mod registration;
 pub mod relations;
+pub mod rendezvous;
 pub mod reporting;
 pub mod rooms;
 pub mod search;
@@ -67,6 +68,7 @@ pub fn routes() -> Router {
     threepids::routes(&mut router);
     calls::routes(&mut router);
     delayed::routes(&mut router);
+    rendezvous::routes(&mut router);
     sliding::routes(&mut router);
     appservice::routes(&mut router);
     spaces::routes(&mut router);
@@ -80,6 +82,7 @@ fn account_routes(router: &mut Router) {
     router
         .route(session::login_types)
         .route(session::login)
+        .route(session::login_token)
         .route(session::refresh)
         .route(session::logout)
         .route(session::logout_all)

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ruma::api::client::{
     account::whoami,
     session::{
+        get_login_token,
         get_login_types::{
             self,
-            v3::{ApplicationServiceLoginType, LoginType, PasswordLoginType},
+            v3::{ApplicationServiceLoginType, LoginType, PasswordLoginType, TokenLoginType},
         },
         login, logout, logout_all, refresh_token,
     },
@@ -23,8 +24,9 @@ use crate::{
     },
     app::App,
     error::{Error, Result},
-    http::{Applicant, Bucket, Caller, Loose, Session, passwords},
+    http::{Applicant, Bucket, Caller, Guarded, Loose, Session, passwords, uia},
     limits,
+    oauth::handing::TOKEN_LIFE,
 };
 
 /// `GET /_matrix/client/v3/login`
@@ -33,8 +35,23 @@ pub async fn login_types(
     _: Caller,
     _: get_login_types::v3::Request,
 ) -> Result<get_login_types::v3::Response> {
+    let mut token = TokenLoginType::new();
+    token.get_login_token = true;
     let service = LoginType::ApplicationService(ApplicationServiceLoginType::new());
-    Ok(get_login_types::v3::Response::new(vec![LoginType::Password(PasswordLoginType::new()), service]))
+    let flows = vec![LoginType::Password(PasswordLoginType::new()), LoginType::Token(token), service];
+    Ok(get_login_types::v3::Response::new(flows))
+}
+
+/// `POST /_matrix/client/v1/login/get_token`
+pub async fn login_token(
+    app: Arc<App>,
+    session: Session,
+    asked: Guarded<get_login_token::v1::Request>,
+) -> Result<get_login_token::v1::Response> {
+    app.limits.take(Bucket::Other, &session.user)?;
+    uia::require(&app, &session, &asked).await?;
+    let token = app.handing.token(session.user, session.device);
+    Ok(get_login_token::v1::Response::new(TOKEN_LIFE, token))
 }
 
 /// What somebody who signs in sends, in the forms of now and of old.
@@ -45,6 +62,7 @@ pub struct Login {
     identifier: Option<Identifier>,
     user: Option<String>,
     password: Option<String>,
+    token: Option<String>,
     device_id: Option<String>,
     initial_device_display_name: Option<String>,
     #[serde(default)]
@@ -56,7 +74,7 @@ impl Login {
     /// of one that nobody has.
     fn credentials(&mut self) -> Result<(Option<String>, String)> {
         if self.kind != "m.login.password" {
-            return Err(Error::unknown("this server only knows m.login.password"));
+            return Err(Error::unknown("this server knows m.login.password and m.login.token"));
         }
         let password = self.password.take().ok_or_else(|| Error::missing_param("a password is missing"))?;
         match (self.identifier.take(), self.user.take()) {
@@ -79,23 +97,42 @@ pub async fn login(
     let caller = who.caller;
     app.limits.take(Bucket::LoginAddress, limits::address(caller.ip))?;
     let mut login = request.body;
-    let (name, password) = login.credentials()?;
-    let proven = passwords::prove(&app, name.as_deref(), password, passwords::By::Stranger(caller.ip)).await?;
     let wish = Wish {
-        device: login.device_id,
-        display_name: login.initial_device_display_name,
+        device: login.device_id.take(),
+        display_name: login.initial_device_display_name.take(),
         refresh: login.refresh_token,
         ip: caller.ip.to_string(),
     };
+    if login.kind == "m.login.token" {
+        return by_token(&app, login.token.as_deref(), wish).await;
+    }
+    let (name, password) = login.credentials()?;
+    let proven = passwords::prove(&app, name.as_deref(), password, passwords::By::Stranger(caller.ip)).await?;
     let sign_in = move |tx: &_| {
         users::check_password_is(tx, &proven.user, &proven.hash)?;
         let issued = devices::start(tx, &proven.user, &wish)?;
         Ok(issued)
     };
-    let issued = app.store.write(sign_in).await?;
+    Ok(signed_in(app.store.write(sign_in).await?))
+}
+
+/// Signs in whoever has a token that another device had made, which has to be signed in still.
+async fn by_token(app: &App, token: Option<&str>, wish: Wish) -> Result<login::v3::Response> {
+    let token = token.ok_or_else(|| Error::missing_param("a token is missing"))?;
+    let bad = || Error::forbidden("this token is not good, or not any more");
+    let (user, device) = app.handing.redeem(token).ok_or_else(bad)?;
+    let sign_in = move |tx: &_| {
+        sessions::device(tx, &user, device.as_str())?.ok_or_else(bad)?;
+        users::check_unlocked(tx, &user)?;
+        devices::start(tx, &user, &wish)
+    };
+    Ok(signed_in(app.store.write(sign_in).await?))
+}
+
+fn signed_in(issued: sessions::Issued) -> login::v3::Response {
     let mut response = login::v3::Response::new(issued.user, issued.access, issued.device);
     (response.refresh_token, response.expires_in) = (issued.refresh, issued.lifetime);
-    Ok(response)
+    response
 }
 
 /// Signs in one of an application service's people. spec: application-service-api#server-admin-style-permissions

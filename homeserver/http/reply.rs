@@ -67,7 +67,8 @@ pub fn add_cors(reply: &mut Reply) {
         (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS")),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("X-Requested-With, Content-Type, Authorization"),
+            // The last two are for devices that meet while one signs in (MSC4108).
+            HeaderValue::from_static("X-Requested-With, Content-Type, Authorization, If-Match, If-None-Match"),
         ),
         (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400")),
     ];

@@ -11,6 +11,7 @@ const MAX: usize = 10_000;
 /// Things by name, each for the same time.
 pub struct Expiring<T> {
     life: Duration,
+    most: usize,
     by_name: HashMap<String, (Instant, T)>,
     /// From the oldest to the newest. Names that are gone already may still stand here.
     order: VecDeque<(Instant, String)>,
@@ -19,13 +20,18 @@ pub struct Expiring<T> {
 impl<T> Expiring<T> {
     /// Remembers each thing for so long.
     pub fn new(life: Duration) -> Self {
-        Self { life, by_name: HashMap::new(), order: VecDeque::new() }
+        Self::of(MAX, life)
+    }
+
+    /// The same for things of which no more than so many are remembered.
+    pub fn of(most: usize, life: Duration) -> Self {
+        Self { life, most, by_name: HashMap::new(), order: VecDeque::new() }
     }
 
     /// Remembers a thing.
     pub fn put(&mut self, name: String, thing: T) {
         let now = Instant::now();
-        while self.order.front().is_some_and(|(ends, _)| *ends <= now) || self.order.len() >= MAX {
+        while self.order.front().is_some_and(|(ends, _)| *ends <= now) || self.order.len() >= self.most {
             let Some((ends, oldest)) = self.order.pop_front() else { break };
             // One that was put again has a later end, and stays.
             if self.by_name.get(&oldest).is_some_and(|(last, _)| *last <= ends) {

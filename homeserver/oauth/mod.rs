@@ -5,6 +5,8 @@
 pub mod clients;
 mod expiring;
 pub mod grants;
+pub mod handing;
 pub mod scope;
 
 pub use grants::Grants;
+pub use handing::Handing;
