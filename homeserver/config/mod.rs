@@ -154,8 +154,6 @@ pub struct Config {
     pub registration: Registration,
     /// Whether applications may sign people in by OAuth; see [`Config::speaks_oauth`].
     pub oauth: Option<bool>,
-    /// Whether people may look in without an account of their own.
-    pub guests: bool,
     /// Whether rate limits are on.
     pub rate_limits: bool,
     /// Bytes of an upload at most.
@@ -199,7 +197,6 @@ impl Default for Config {
             web_root: None,
             registration: Registration::Open,
             oauth: None,
-            guests: false,
             rate_limits: true,
             max_upload: 50 * MIB,
             media_quota: 1000 << 30,
@@ -342,7 +339,6 @@ fn read(file: &mut Reader) -> Config {
         web_root: file.path("web_root"),
         registration: default.registration,
         oauth: file.value("oauth", values::boolean),
-        guests: file.value("guests", values::boolean).unwrap_or(default.guests),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
         remote_media_cache: file.value("remote_media_cache", values::size(0)).unwrap_or(default.remote_media_cache),
         max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
