@@ -86,7 +86,7 @@ async fn signing_in_tells_nobody_which_names_exist() {
         assert_eq!(guest.post(&path, form).await.ok()["user_id"], "@alice:localhost");
     }
     guest.post(&path, json!({ "type": "m.login.password", "password": "x" })).await.fails(400, "M_MISSING_PARAM");
-    guest.post(&path, json!({ "type": "m.login.token", "token": "x" })).await.fails(400, "M_UNKNOWN");
+    guest.post(&path, json!({ "type": "m.login.token", "token": "x" })).await.fails(403, "M_FORBIDDEN");
     guest.post(&path, json!({ "password": "x" })).await.fails(400, "M_BAD_JSON");
 }
 

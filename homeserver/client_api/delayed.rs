@@ -227,7 +227,7 @@ async fn manage_by_secret(app: Arc<App>, call: Call, path: Vec<String>) -> Resul
     }
     let peer = Peer::of(&call);
     let (head, incoming) = call.into_parts();
-    let claim = AccessTokenOptional::admit(&app, &head.headers, peer).await?;
+    let claim = AccessTokenOptional::admit(&app, &head, peer).await?;
     let (body, _share) = body::collect(incoming, AccessTokenOptional::whose(&claim), &app.bodies).await?;
     let (caller, session) = claim;
     match &session {

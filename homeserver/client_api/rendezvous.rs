@@ -52,7 +52,7 @@ struct Asked {
 async fn read(app: &App, call: Call, path: Vec<String>, bucket: Bucket) -> Result<Asked> {
     let peer = Peer::of(&call);
     let (head, incoming) = call.into_parts();
-    let caller = NoAccessToken::admit(app, &head.headers, peer).await?;
+    let caller = NoAccessToken::admit(app, &head, peer).await?;
     app.limits.take(bucket, limits::address(caller.ip))?;
     // Nobody is sent here by a link. spec: MSC4388, unsafe content
     if head.headers.get("sec-fetch-dest").is_some_and(|to| to == "document") {
@@ -167,7 +167,7 @@ fn etag(place: &Place) -> String {
 
 /// An answer that says which word is at a place and when the place is gone.
 fn marked(mut reply: Reply, place: &Place) -> Result<Reply> {
-    let expires = http_date(SystemTime::now() + Duration::from_millis(left(place)));
+    let expires = httpdate::fmt_http_date(SystemTime::now() + Duration::from_millis(left(place)));
     for (name, value) in [(header::ETAG, etag(place)), (header::EXPIRES, expires)] {
         reply.headers_mut().insert(name, HeaderValue::from_str(&value).map_err(Error::internal)?);
     }
@@ -185,40 +185,4 @@ fn for_web(mut reply: Reply) -> Reply {
 fn unkept(mut reply: Reply) -> Reply {
     reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
-}
-
-/// A time as HTTP headers say it: `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(time: SystemTime) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years of four centuries that begin in March, so that a leap day is the last of its year.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (week, name) = (DAYS[usize::try_from(days % 7).unwrap_or(0)], MONTHS[usize::try_from(month - 1).unwrap_or(0)]);
-    format!("{week}, {date:02} {name} {year} {:02}:{:02}:{:02} GMT", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use super::http_date;
-
-    #[test]
-    fn times_are_said_as_http_says_them() {
-        let at = |seconds| http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(at(951_782_399), "Mon, 28 Feb 2000 23:59:59 GMT");
-        assert_eq!(at(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
-        assert_eq!(at(1_795_910_400), "Sat, 28 Nov 2026 12:00:00 GMT".replace("12:00:00", "00:00:00"));
-    }
 }
