@@ -146,7 +146,7 @@ async fn what_is_somebody_elses_stays_theirs() {
         "visibility": "public", "new_version": "11", "mine": false, "display_name": "stolen", "locked": true,
         "suspended": true, "new_password": "stolen stolen", "erase": true, "block": true, "admin": false,
         "devices": [owner.user.device], "m.fully_read": "$e", "score": 0,
-        "delay_ms": 1000,
+        "delay_ms": 1000, "content": {},
     });
     let (mut tried, mut wrongs) = (0, Vec::new());
     for (method, path, who) in doors() {

@@ -247,7 +247,11 @@ mod tests {
         assert!(lot.take().is_some());
         let (_answer, waiting) = request();
         let mut staying = Box::pin(lot.park(waiting, false));
-        poll_fn(|context| Poll::Ready(assert!(staying.as_mut().poll(context).is_pending()))).await;
+        poll_fn(|context| {
+            assert!(staying.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
         assert!(lot.take().is_none());
     }
 }

@@ -5,7 +5,7 @@
 //! 1. [`open`] enters the room. Below its state is an open layer (see `state`) that stands for the members.
 //!    `RoomRow::shown` is what clients are told of the state meanwhile: places of the timeline have that.
 //! 2. What happens is judged as always. Of members who are not known yet, the memberships that an event cites
-//!    are [supposed](learn): put into the open layer and shown. What cites another person's old membership may
+//!    are supposed (`learn`): put into the open layer and shown. What cites another person's old membership may
 //!    so be let in that should not be.
 //! 3. [`lay`] puts the members together in pieces, and into the index of who is in the room.
 //! 4. [`finish`] puts them below the open layer, and so into every state of the room at once. A place without
