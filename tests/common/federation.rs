@@ -113,7 +113,7 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
     let began = std::time::Instant::now();
     loop {
         // Now and then a peer never answers (Synapse a sync): that is one look, and not the end of all looking.
-        if let Ok(Some(found)) = tokio::time::timeout(PATIENCE / 3, look()).await {
+        if let Ok(Some(found)) = tokio::time::timeout(PATIENCE / 5, look()).await {
             return found;
         }
         assert!(began.elapsed() < PATIENCE, "it never came: {what}");

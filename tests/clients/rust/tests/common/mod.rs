@@ -47,14 +47,8 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
 /// A name that nobody has, also not from an earlier run on the same server.
 fn fresh(name: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
-    format!(
-        "{name}-{}-{}",
-        now.as_micros(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    format!("{name}-{}-{}", now.as_micros(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Somebody with a running client.
@@ -73,12 +67,7 @@ impl Person {
         request.password = Some(PASSWORD.to_owned());
         request.auth = Some(AuthData::Dummy(Dummy::new()));
         request.inhibit_login = true;
-        client()
-            .await
-            .matrix_auth()
-            .register(request)
-            .await
-            .expect("registered");
+        client().await.matrix_auth().register(request).await.expect("registered");
         Self::sign_in(name).await
     }
 
@@ -89,50 +78,22 @@ impl Person {
 
     async fn sign_in(name: String) -> Self {
         let client = client().await;
-        client
-            .matrix_auth()
-            .login_username(&name, PASSWORD)
-            .send()
-            .await
-            .expect("signed in");
-        client
-            .encryption()
-            .wait_for_e2ee_initialization_tasks()
-            .await;
-        client
-            .event_cache()
-            .subscribe()
-            .expect("the cache of events");
-        let sync = Arc::new(
-            SyncService::builder(client.clone())
-                .build()
-                .await
-                .expect("sliding sync is offered"),
-        );
+        client.matrix_auth().login_username(&name, PASSWORD).send().await.expect("signed in");
+        client.encryption().wait_for_e2ee_initialization_tasks().await;
+        client.event_cache().subscribe().expect("the cache of events");
+        let sync = Arc::new(SyncService::builder(client.clone()).build().await.expect("sliding sync is offered"));
         sync.start().await;
         Self { client, sync, name }
     }
 
     /// Makes a room with these people, who are invited and come.
-    pub async fn room_with(
-        &self,
-        others: &[&Person],
-        change: impl FnOnce(&mut create_room::v3::Request),
-    ) -> Room {
+    pub async fn room_with(&self, others: &[&Person], change: impl FnOnce(&mut create_room::v3::Request)) -> Room {
         let mut request = create_room::v3::Request::new();
-        request.invite = others
-            .iter()
-            .map(|other| other.client.user_id().expect("signed in").to_owned())
-            .collect();
+        request.invite = others.iter().map(|other| other.client.user_id().expect("signed in").to_owned()).collect();
         change(&mut request);
         let made = self.client.create_room(request).await.expect("made");
         for other in others {
-            other
-                .room(made.room_id(), RoomState::Invited)
-                .await
-                .join()
-                .await
-                .expect("joined");
+            other.room(made.room_id(), RoomState::Invited).await.join().await.expect("joined");
             other.room(made.room_id(), RoomState::Joined).await;
         }
         self.room(made.room_id(), RoomState::Joined).await
@@ -140,21 +101,14 @@ impl Person {
 
     /// Waits until the room list has a room in this state.
     pub async fn room(&self, id: &RoomId, state: RoomState) -> Room {
-        let look = async || {
-            self.client
-                .get_room(id)
-                .filter(|room| room.state() == state)
-        };
+        let look = async || self.client.get_room(id).filter(|room| room.state() == state);
         until(&format!("{} has the room as {state:?}", self.name), look).await
     }
 
     /// Opens a room.
     pub async fn open(&self, id: &RoomId) -> Timeline {
         let room = self.room(id, RoomState::Joined).await;
-        self.sync
-            .room_list_service()
-            .subscribe_to_rooms(&[id])
-            .await;
+        self.sync.room_list_service().subscribe_to_rooms(&[id]).await;
         room.timeline().await.expect("a timeline")
     }
 
@@ -167,24 +121,15 @@ impl Person {
 }
 
 async fn client() -> Client {
-    let url = env::var("HEARTH_URL")
-        .expect("HEARTH_URL says where the server is: run tests/run sdk");
+    let url = env::var("HEARTH_URL").expect("HEARTH_URL says where the server is: run tests/run sdk");
     let encryption = EncryptionSettings {
         auto_enable_cross_signing: true,
         backup_download_strategy: BackupDownloadStrategy::AfterDecryptionFailure,
         auto_enable_backups: false,
     };
-    let threads = ThreadingSupport::Enabled {
-        with_subscriptions: false,
-    };
-    let builder = Client::builder()
-        .homeserver_url(url)
-        .with_encryption_settings(encryption);
-    builder
-        .with_threading_support(threads)
-        .build()
-        .await
-        .expect("a client")
+    let threads = ThreadingSupport::Enabled { with_subscriptions: false };
+    let builder = Client::builder().homeserver_url(url).with_encryption_settings(encryption);
+    builder.with_threading_support(threads).build().await.expect("a client")
 }
 
 /// What people do in an open room.
@@ -205,20 +150,11 @@ pub fn text(item: &EventTimelineItem) -> Option<String> {
 
 impl Talk for Timeline {
     async fn say(&self, text: &str) {
-        self.send(RoomMessageEventContent::text_plain(text).into())
-            .await
-            .expect("queued");
+        self.send(RoomMessageEventContent::text_plain(text).into()).await.expect("queued");
     }
 
     async fn sees<T>(&self, what: &str, is: impl Fn(&EventTimelineItem) -> Option<T>) -> T {
-        let look = async || {
-            self.items()
-                .await
-                .iter()
-                .rev()
-                .filter_map(|item| item.as_event())
-                .find_map(&is)
-        };
+        let look = async || self.items().await.iter().rev().filter_map(|item| item.as_event()).find_map(&is);
         until(what, look).await
     }
 
@@ -231,10 +167,6 @@ impl Talk for Timeline {
     }
 
     async fn texts(&self) -> Vec<String> {
-        self.items()
-            .await
-            .iter()
-            .filter_map(|item| text(item.as_event()?))
-            .collect()
+        self.items().await.iter().filter_map(|item| text(item.as_event()?)).collect()
     }
 }
