@@ -154,7 +154,14 @@ impl Talk for Timeline {
     }
 
     async fn sees<T>(&self, what: &str, is: impl Fn(&EventTimelineItem) -> Option<T>) -> T {
-        let look = async || self.items().await.iter().rev().filter_map(|item| item.as_event()).find_map(&is);
+        let look = async || {
+            let found = self.items().await.iter().rev().filter_map(|item| item.as_event()).find_map(&is);
+            if found.is_none() {
+                // After a gap the library begins its timeline anew: what is older is found by scrolling up.
+                self.paginate_backwards(10).await.ok()?;
+            }
+            found
+        };
         until(what, look).await
     }
 
