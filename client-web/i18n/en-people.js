@@ -235,7 +235,7 @@ export default {
   'admin.later': 'Later',
   'admin.go': 'Open the administration',
   'error.locked': 'This account is locked. Ask whoever runs the server.',
-  'error.suspended': 'This account may only read for now.',
+  'error.suspended': 'This account is suspended: it may read, and not write.',
   'error.deactivated': 'This account has been deactivated.',
   'join.asked': 'You have asked to be let in',
   'join.askedHint': 'Somebody in {room} has to let you in. You will see it here when they do.',

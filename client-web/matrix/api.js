@@ -30,7 +30,7 @@ export class ApiError extends Error {
  *   `waits`: how many times a rate limit is waited for
  */
 
-/** What says that the session is over, or not to be used for now. */
+/** What says that the session is over, or not to be used while its account is locked. */
 const ENDED = new Set(['M_UNKNOWN_TOKEN', 'M_USER_LOCKED']);
 /** Longer than any answer that isn't a long-poll should take. */
 const TIMEOUT = 30_000;
