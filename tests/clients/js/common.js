@@ -224,3 +224,14 @@ export const syncOnce = (client, { since, filter, timeout = 0, ...rest } = {}) =
             ...rest,
         },
     });
+
+/** A room of `owner`'s that is encrypted from its first message on. */
+export const encryptedRoom = (owner, guests) => roomOf(owner, guests, {
+    initial_state: [{
+        type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" },
+    }],
+});
+
+/** Somebody's devices, as a client sees them when it asks anew. */
+export const devicesOf = async (client, user) =>
+    (await client.getCrypto().getUserDeviceInfo([user], true)).get(user);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import { person, reads, request, roomOf, say, signIn, start, syncOnce, until } from "./common.js";
+import { devicesOf, encryptedRoom, person, reads, request, say, signIn, start, syncOnce, until } from "./common.js";
 
 let alice, bob;
 
@@ -10,14 +10,7 @@ before(async () => {
     [alice, bob] = [await person("alice", { encrypted: true }), await person("bob", { encrypted: true })];
 });
 
-const secretRoom = () => roomOf(alice, [bob], {
-    initial_state: [{
-        type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" },
-    }],
-});
-
-const devicesOf = async (client, user) =>
-    (await client.getCrypto().getUserDeviceInfo([user], true)).get(user);
+const secretRoom = () => encryptedRoom(alice, [bob]);
 
 test("two people write to each other in secret, both ways", async () => {
     const room = await secretRoom();

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { close, person, reads, roomOf, say, signIn, start, until, vault, verifyEachOther } from "./common.js";
+import { close, devicesOf, encryptedRoom, person, reads, say, signIn, start, until, vault, verifyEachOther }
+    from "./common.js";
 import { federate, noServers } from "./servers.js";
 
 const skip = noServers;
@@ -19,26 +20,17 @@ after(async () => {
     await end?.();
 });
 
-const secretRoom = (owner, guests) => roomOf(owner, guests, {
-    initial_state: [{
-        type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" },
-    }],
-});
-
-const devicesOf = async (client, user) =>
-    (await client.getCrypto().getUserDeviceInfo([user], true)).get(user);
-
 test("two people of two servers write to each other in secret, whoever made the room", { skip }, async () => {
     assert.ok(alice.getUserId().endsWith(here.name) && bob.getUserId().endsWith(there.name));
     for (const [one, other] of [[alice, bob], [bob, alice]]) {
-        const room = await secretRoom(one, [other]);
+        const room = await encryptedRoom(one, [other]);
         await reads(other, room, await say(one, room, "can anybody hear us?"), "can anybody hear us?");
         await reads(one, room, await say(other, room, "nobody"), "nobody");
     }
 });
 
 test("a device signed in later is seen by the other server's people, and reads what they write", { skip }, async () => {
-    const room = await secretRoom(alice, [bob]);
+    const room = await encryptedRoom(alice, [bob]);
     await reads(bob, room, await say(alice, room, "before the phone"), "before the phone");
     const phone = await start(await signIn(bob.account), { encrypted: true });
     await until("alice's device knows of the phone", async () =>
@@ -54,7 +46,7 @@ test("a device signed in later is seen by the other server's people, and reads w
 });
 
 test("people of two servers see whose device is signed, and verify each other by emoji", { skip }, async () => {
-    const room = await secretRoom(alice, [bob]);
+    const room = await encryptedRoom(alice, [bob]);
     await reads(bob, room, await say(alice, room, "hello"), "hello");
     for (const one of [alice, bob]) {
         await one.getCrypto().bootstrapCrossSigning({ authUploadDeviceSigningKeys: (upload) => upload(null) });
@@ -71,7 +63,7 @@ test("people of two servers see whose device is signed, and verify each other by
 });
 
 test("what is written in secret while the other server is gone is read when it is back", { skip }, async () => {
-    const room = await secretRoom(alice, [bob]);
+    const room = await encryptedRoom(alice, [bob]);
     await reads(bob, room, await say(alice, room, "before"), "before");
     await there.kill();
     const said = [];

@@ -2,13 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { membership, person, reads, request, roomOf, say, signIn, start, until, vault, verifyEachOther } from "./common.js";
-
-const encryption = {
-    type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" },
-};
-
-const secretRoom = (owner, guests) => roomOf(owner, guests, { initial_state: [encryption] });
+import { encryptedRoom, membership, person, reads, request, say, signIn, start, until, vault, verifyEachOther } from "./common.js";
 
 /** Cross-signing, secret storage and a key backup, all new. Gives the recovery key. */
 async function bootstrap(client, { name, password }) {
@@ -37,7 +31,7 @@ test("backs keys up, and a new session reads old messages with the recovery key 
     const alice = await person("alice", { encrypted: true, cryptoCallbacks: vault() });
     const bob = await person("bob", { encrypted: true });
     const recovery = await bootstrap(alice, alice.account);
-    const room = await secretRoom(alice, [bob]);
+    const room = await encryptedRoom(alice, [bob]);
     const old = await say(bob, room, "written before the new phone");
     await reads(alice, room, old, "written before the new phone");
     // The SDK waits for up to ten seconds, by chance, before it sends keys.
@@ -63,7 +57,7 @@ test("two people verify each other by comparing emoji", async () => {
     const bob = await person("bob", { encrypted: true, cryptoCallbacks: vault() });
     await bootstrap(alice, alice.account);
     await bootstrap(bob, bob.account);
-    const room = await secretRoom(alice, [bob]);
+    const room = await encryptedRoom(alice, [bob]);
     await reads(bob, room, await say(alice, room, "hello"), "hello");
     await reads(alice, room, await say(bob, room, "hello"), "hello");
 
@@ -73,7 +67,7 @@ test("two people verify each other by comparing emoji", async () => {
 test("who joins an encrypted room later reads what is written from then on, and is read", async () => {
     const alice = await person("alice", { encrypted: true });
     const bob = await person("bob", { encrypted: true });
-    const room = await secretRoom(alice, [bob]);
+    const room = await encryptedRoom(alice, [bob]);
     await reads(bob, room, await say(alice, room, "just us"), "just us");
     const carol = await person("carol", { encrypted: true });
     await alice.invite(room, carol.getUserId());
