@@ -17,7 +17,7 @@ pub mod users;
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use crate::store::{Options, Store};
+    use crate::store::{Options, Store, rows::PusherRow};
 
     /// An empty store that lives as long as its directory.
     pub fn store() -> (tempfile::TempDir, Store) {
@@ -25,5 +25,23 @@ pub(crate) mod testing {
         let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
         let store = Store::open(&dir.path().join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens");
         (dir, store)
+    }
+
+    /// A pusher of an app on a device.
+    pub fn pusher(pushkey: &str, device: &str) -> PusherRow {
+        PusherRow {
+            app_id: "app".into(),
+            pushkey: pushkey.into(),
+            app_name: "App".into(),
+            device_name: "Phone".into(),
+            profile_tag: None,
+            lang: "en".into(),
+            url: "https://b.c/_matrix/push/v1/notify".into(),
+            data: Default::default(),
+            device: device.into(),
+            disabled: false,
+            since: 0,
+            set: 1,
+        }
     }
 }

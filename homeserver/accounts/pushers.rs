@@ -172,24 +172,10 @@ mod tests {
     use ruma::user_id;
 
     use super::*;
-    use crate::{accounts::testing, store::rows::Outcome};
-
-    fn pusher(pushkey: &str, device: &str) -> PusherRow {
-        PusherRow {
-            app_id: "app".into(),
-            pushkey: pushkey.into(),
-            app_name: "App".into(),
-            device_name: "Phone".into(),
-            profile_tag: None,
-            lang: "en".into(),
-            url: "https://b.c/_matrix/push/v1/notify".into(),
-            data: Default::default(),
-            device: device.into(),
-            disabled: false,
-            since: 0,
-            set: 1,
-        }
-    }
+    use crate::{
+        accounts::testing::{self, pusher},
+        store::rows::Outcome,
+    };
 
     #[test]
     fn ids_tell_pushers_apart() {

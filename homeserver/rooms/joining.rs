@@ -321,21 +321,27 @@ pub fn open(tx: &WriteTx, me: &Identity, num: RoomNum, opening: &Opening<'_>) ->
     let pdu = opening.join.pdu();
     let before = with(tx, laid, opening.held)?;
     members::step(tx, &mut room, (laid, before), tx.pos()?)?;
-    tables::STAGED.remove(tx, num)?;
-    tables::STRIPPED.remove(tx, (pdu.sender.as_str(), num))?;
-    // Whatever was built here before is not what the room builds on now.
-    room.row.extremities.clear();
     (room.row.state, room.row.shown) = (before, 0);
     debug_assert!(me.owns(&pdu.sender) && pdu.kind == TimelineEventType::RoomMember);
+    enter_by(tx, &mut room, opening.join, before)
+}
+
+/// The room begins here with the join: what was laid down beside it is its own now.
+pub(super) fn enter_by(tx: &WriteTx, room: &mut Room, join: &Checked, before: StateId) -> Result<Pos> {
+    let pdu = join.pdu();
+    tables::STAGED.remove(tx, room.num)?;
+    tables::STRIPPED.remove(tx, (pdu.sender.as_str(), room.num))?;
+    // Whatever was built here before is not what the room builds on now.
+    room.row.extremities.clear();
     let incoming = Incoming {
         pdu,
-        json: opening.join.json().to_owned(),
+        json: join.json().to_owned(),
         state_before: before,
         standing: Standing::Accepted,
         sent_by: None,
         outgoing: false,
     };
-    append::append(tx, &mut room, incoming)
+    append::append(tx, room, incoming)
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId, UserId, events::TimelineEventType};
 
 use super::{
-    append::{self, Incoming},
     auth, event,
     event::Pdu,
     joining::{self, Entry},
@@ -34,11 +33,7 @@ use super::{
 use crate::{
     base::{Pos, RoomNum, clock, signing::Identity},
     error::{Error, Result},
-    store::{
-        Flow, Read, WriteTx,
-        rows::{Place, Standing},
-        tables,
-    },
+    store::{Flow, Read, WriteTx, rows::Place, tables},
 };
 
 pub use crate::store::rows::PartialRow;
@@ -118,7 +113,6 @@ pub struct Opening<'a> {
 /// Writes the join on top of the state that was laid down, all but its members: the room is there.
 pub fn open(tx: &WriteTx, num: RoomNum, opening: &Opening<'_>) -> Result<Pos> {
     let mut room = Room::at(tx, num)?;
-    let pdu = opening.join.pdu();
     let laid = tables::STAGED.get(tx, num)?.unwrap_or(0);
     let supposed = joining::numbered(tx, opening.members)?;
     let open = state::open(tx, &supposed)?;
@@ -130,10 +124,8 @@ pub fn open(tx: &WriteTx, num: RoomNum, opening: &Opening<'_>) -> Result<Pos> {
         let (_, user) = state::key_name(tx, key)?;
         members::stand(tx, &mut room, <&UserId>::try_from(user.as_str()).map_err(Error::internal)?, (pos, now))?;
     }
-    tables::STAGED.remove(tx, num)?;
-    tables::STRIPPED.remove(tx, (pdu.sender.as_str(), num))?;
     let row = PartialRow {
-        join: pdu.id.to_string(),
+        join: opening.join.pdu().id.to_string(),
         by: opening.by.to_string(),
         began: clock::now_ms(),
         open,
@@ -143,16 +135,7 @@ pub fn open(tx: &WriteTx, num: RoomNum, opening: &Opening<'_>) -> Result<Pos> {
         whole: 0,
     };
     tables::PARTIAL.put(tx, num, &row)?;
-    room.row.extremities.clear();
-    let incoming = Incoming {
-        pdu,
-        json: opening.join.json().to_owned(),
-        state_before: before,
-        standing: Standing::Accepted,
-        sent_by: None,
-        outgoing: false,
-    };
-    append::append(tx, &mut room, incoming)
+    joining::enter_by(tx, &mut room, opening.join, before)
 }
 
 /// The state that clients are told of, once the room's state has changed from another.

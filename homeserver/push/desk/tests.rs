@@ -3,26 +3,14 @@
 use ruma::user_id;
 
 use super::*;
+use crate::accounts::testing::pusher;
 
 fn alice() -> &'static UserId {
     user_id!("@alice:b.c")
 }
 
 fn row(pushkey: &str) -> PusherRow {
-    PusherRow {
-        app_id: "app".into(),
-        pushkey: pushkey.into(),
-        app_name: "App".into(),
-        device_name: "Phone".into(),
-        profile_tag: None,
-        lang: "en".into(),
-        url: "https://b.c/_matrix/push/v1/notify".into(),
-        data: Default::default(),
-        device: "PHONE".into(),
-        disabled: false,
-        since: 0,
-        set: 1,
-    }
+    pusher(pushkey, "PHONE")
 }
 
 fn desk() -> Desk {
