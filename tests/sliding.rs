@@ -139,6 +139,26 @@ async fn an_answer_that_was_missed_is_given_again_and_a_lost_connection_begins_a
 }
 
 #[tokio::test]
+async fn who_asks_again_before_the_answer_is_there_goes_on_with_either() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    for takes_first in [true, false] {
+        let mut sync = Connection::new(&alice);
+        sync.turn(list(9, 1), 0).await;
+        alice.say(&room, "hello").await;
+        // As when a request is given up for another one, and the server answers both.
+        let first = sync.ask(list(9, 1), 0).await.ok();
+        let second = sync.ask(list(9, 5), 0).await.ok();
+        let taken = if takes_first { first } else { second };
+        assert_eq!(bodies(&taken["rooms"][&room]).last(), Some(&"hello"));
+        sync.pos = taken["pos"].as_str().map(str::to_owned);
+        alice.say(&room, "still there?").await;
+        assert_eq!(bodies(&sync.turn(list(9, 1), 5000).await["rooms"][&room]), ["still there?"]);
+    }
+}
+
+#[tokio::test]
 async fn an_open_room_gets_more_events_and_state_at_once() {
     let server = Server::start().await;
     server.register("founder").await;

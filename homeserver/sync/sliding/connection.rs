@@ -1,12 +1,12 @@
 //! Connections: what a client has been told so far, room by room. A connection keeps what was told up to
-//! the last answer that the client is known to have, and what the answer after it added: a client that
-//! missed that one asks again with the same `pos`. They live in memory, within a bound of bytes, and a
+//! the last answer that the client is known to have, and what each of the answers after it added: a client that
+//! missed one, or gave its request up for another, asks again with the same `pos` and has one of them. They live in memory, within a bound of bytes, and a
 //! client whose connection is gone begins anew.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -24,6 +24,8 @@ use crate::{
 
 /// Connections of a device at most: the one that was not used for longest gives way.
 const MAX_CONNECTIONS: usize = 8;
+/// Answers to one `pos` of which a client may have any: beyond them the oldest is forgotten.
+const MAX_ANSWERS: usize = 3;
 /// A connection that was not used for this time is over, milliseconds.
 const LIFETIME: u64 = 24 * 60 * 60 * 1000;
 /// Bytes that a room of a connection takes, about.
@@ -71,8 +73,8 @@ pub struct Connection {
     /// The answer that the client has: its number, and up to where it went.
     has: Option<(u64, Point)>,
     rooms: Arc<HashMap<RoomNum, Sent>>,
-    /// The answer after that one, which it may have.
-    next: Option<Next>,
+    /// The answers after that one, of which it may have any. The newest is the last.
+    next: Vec<Next>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,7 +87,7 @@ struct Next {
 impl Connection {
     fn new() -> Self {
         let lane = u64::from_le_bytes(random::bytes());
-        Self { lane, used: clock::now_ms(), has: None, rooms: Arc::default(), next: None }
+        Self { lane, used: clock::now_ms(), has: None, rooms: Arc::default(), next: Vec::new() }
     }
 
     /// Whether nothing was told yet.
@@ -116,33 +118,40 @@ impl Connection {
     /// The connection with a further answer.
     pub fn followed_by(&self, point: Point, changes: Vec<Change>) -> Self {
         let next = Next { number: number(), point, changes: Arc::new(changes) };
-        Self { used: clock::now_ms(), next: Some(next), ..self.clone() }
+        Self { used: clock::now_ms(), next: vec![next], ..self.clone() }
+    }
+
+    /// Takes in what else the client may have been answered to the same `pos`.
+    fn beside(mut self, other: &Self) -> Self {
+        if self.lane == other.lane && self.has.map(|(number, _)| number) == other.has.map(|(number, _)| number) {
+            let kept = other.next.len().min(MAX_ANSWERS - 1);
+            self.next.splice(0..0, other.next[other.next.len() - kept..].iter().cloned());
+        }
+        self
     }
 
     /// The token of the newest answer.
     pub fn pos(&self) -> String {
-        let newest = self.next.as_ref().map(|next| (next.number, next.point)).or(self.has);
+        let newest = self.next.last().map(|next| (next.number, next.point)).or(self.has);
         newest.map_or_else(String::new, |(number, point)| token(number, &point))
     }
 
-    /// The connection for a client that has the answer of this token. None if that is not one of the
-    /// last two.
+    /// The connection for a client that has the answer of this token. None if that is neither the last that it is
+    /// known to have nor one after it.
     fn at(&self, pos: &str) -> Option<Self> {
-        if let Some(next) = &self.next
-            && token(next.number, &next.point) == pos
-        {
+        if let Some(next) = self.next.iter().find(|next| token(next.number, &next.point) == pos) {
             let mut rooms = self.rooms.clone();
             if !next.changes.is_empty() {
                 Arc::make_mut(&mut rooms).extend(next.changes.iter().cloned());
             }
-            return Some(Self { has: Some((next.number, next.point)), rooms, next: None, ..self.clone() });
+            return Some(Self { has: Some((next.number, next.point)), rooms, next: Vec::new(), ..self.clone() });
         }
         let (number, point) = self.has?;
-        (token(number, &point) == pos).then(|| Self { next: None, ..self.clone() })
+        (token(number, &point) == pos).then(|| Self { next: Vec::new(), ..self.clone() })
     }
 
     fn weight(&self) -> usize {
-        let changes = self.next.as_ref().map_or(0, |next| next.changes.len());
+        let changes: usize = self.next.iter().map(|next| next.changes.len()).sum();
         200 + ROOM * (self.rooms.capacity() + changes)
     }
 }
@@ -177,6 +186,8 @@ impl Weighter<Device, Connections> for Weight {
 /// All that is remembered for sliding sync.
 pub struct Memory {
     connections: Cache<Device, Connections, Weight>,
+    /// Held while a device's connections are changed: it may be answered on several at once.
+    keeping: Mutex<()>,
     rankings: ranking::Cache,
 }
 
@@ -184,7 +195,7 @@ impl Memory {
     /// A memory of at most so many bytes.
     pub fn new(bytes: u64) -> Self {
         let connections = Cache::with_weighter(256, bytes / 2, Weight);
-        Self { connections, rankings: ranking::Cache::new(bytes / 2) }
+        Self { connections, keeping: Mutex::default(), rankings: ranking::Cache::new(bytes / 2) }
     }
 
     /// The connection that somebody goes on with, or a new one. 400 `M_UNKNOWN_POS` if it is lost.
@@ -201,11 +212,13 @@ impl Memory {
     /// Keeps a connection for the next request.
     pub fn keep(&self, asked: &Asked, connection: Connection) {
         let device = (asked.user.clone(), asked.device.clone());
+        let _keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = self.connections.get(&device).map(|all| all.to_vec()).unwrap_or_default();
-        all.retain(|(name, _)| name != asked.wish.conn_id());
+        let old = all.iter().position(|(name, _)| name == asked.wish.conn_id()).map(|index| all.remove(index).1);
         if all.len() == MAX_CONNECTIONS {
             all.remove(0);
         }
+        let connection = old.iter().fold(connection, Connection::beside);
         all.push((asked.wish.conn_id().to_owned(), connection));
         self.connections.insert(device, Arc::new(all));
     }
@@ -242,6 +255,47 @@ mod tests {
         assert_eq!(on.rooms().count(), 2);
         assert!(on.at(&first).is_none(), "what was before is forgotten");
         assert!(Connection::new().at(&first).is_none());
+    }
+
+    #[test]
+    fn answers_to_one_pos_are_kept_side_by_side_within_a_bound() {
+        let one = Connection::new().followed_by(point(1), vec![(7, sent(1))]);
+        let acked = one.at(&one.pos()).expect("it has the first");
+        let mut answers: Vec<Connection> = Vec::new();
+        for pos in 2..6 {
+            let answer = acked.followed_by(point(pos), vec![(7, sent(pos))]);
+            answers.push(answers.last().map_or(answer.clone(), |last| answer.clone().beside(last)));
+        }
+        let newest = answers.last().expect("some");
+        let known: Vec<_> = answers.iter().map(|answer| newest.at(&answer.pos()).is_some()).collect();
+        assert_eq!(known, [false, true, true, true]);
+        let on = newest.at(&answers[1].pos()).expect("it has the second of them");
+        assert_eq!(on.sent(7).map(|sent| sent.upto), Some(3));
+    }
+
+    #[test]
+    fn connections_of_a_device_that_are_answered_at_once_are_all_kept() {
+        let memory = Memory::new(1 << 20);
+        let follow = |name: &str| {
+            let wish = serde_json::json!({"conn_id": name});
+            let mut asked = Asked {
+                user: ruma::owned_user_id!("@alice:b.c"),
+                device: "PHONE".into(),
+                pos: None,
+                timeout: std::time::Duration::ZERO,
+                wish: serde_json::from_value(wish).expect("a wish"),
+            };
+            for pos in 1..5000 {
+                let next = memory.connection(&asked).expect("kept").followed_by(point(pos), Vec::new());
+                asked.pos = Some(next.pos());
+                memory.keep(&asked, next);
+            }
+        };
+        std::thread::scope(|scope| {
+            for name in ["rooms", "encryption", "third"] {
+                scope.spawn(move || follow(name));
+            }
+        });
     }
 
     #[test]
