@@ -167,6 +167,12 @@ impl Notifier {
         Ok(taken)
     }
 
+    /// How many requests and WebSockets wait for something to happen, of everybody together.
+    pub fn waiting(&self) -> u64 {
+        let seats = self.0.seats.read().unwrap_or_else(PoisonError::into_inner);
+        seats.values().map(|seat| u64::from(seat.taken.load(Relaxed))).sum()
+    }
+
     /// Whether all that a snapshot holds has been noted here.
     pub fn covers(&self, snapshot: Pos) -> bool {
         self.0.published.load(SeqCst) >= snapshot

@@ -54,8 +54,7 @@ async fn park(people: &[User]) -> JoinSet<(u16, Value)> {
             parked.spawn(async move { quiet_sync(&user, &rest).await });
         }
     }
-    // Until the last of them has surely arrived and waits.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_wait(&people[0], PEOPLE * EACH).await;
     if let Some(answered) = parked.try_join_next() {
         panic!("somebody was answered without a reason: {answered:?}");
     }
@@ -146,7 +145,16 @@ async fn token(user: &User) -> String {
     quiet_sync(user, "").await.1["next_batch"].as_str().expect("a token").to_owned()
 }
 
-/// Until a request that was sent has surely been read, and waits.
+/// Until so many syncs wait, as the server tells its administrator.
+async fn all_wait(admin: &User, number: usize) {
+    until("everybody waits", async || {
+        let health = admin.get("/_matrix/client/unstable/chat.hearth.admin/health").await.ok();
+        (health["clients"]["waiting"] == number).then_some(())
+    })
+    .await;
+}
+
+/// Until a request that was sent has most likely been read.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
@@ -245,7 +253,7 @@ async fn one_that_waits_is_told_that_the_server_ends() {
     let stream = TcpStream::connect(server.address()).await.expect("connects");
     let mut wire = Wire(BufReader::new(stream));
     wire.say(&poll(&alice, &token(&alice).await, "1.1", "")).await;
-    settle().await;
+    all_wait(&alice, 1).await;
     assert!(server.stop().await.success());
     let (head, sync) = wire.hear().await;
     assert!(head.contains("connection: close") && sync["next_batch"].is_string(), "{head} {sync}");

@@ -14,6 +14,7 @@ export default {
   'health.memory': 'Memory',
   'health.database': 'Database',
   'health.disk': 'Free on the disk',
+  'health.clients': 'Clients connected',
   'health.accounts': 'Accounts',
   'health.rooms': 'Rooms',
   'health.again': 'Look again',

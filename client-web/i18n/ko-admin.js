@@ -14,6 +14,7 @@ export default {
   'health.memory': '메모리',
   'health.database': '데이터베이스',
   'health.disk': '디스크 남은 공간',
+  'health.clients': '연결된 클라이언트',
   'health.accounts': '계정',
   'health.rooms': '대화방',
   'health.again': '새로 고침',

@@ -49,6 +49,7 @@ function healthPart(app, admin) {
           tile(() => t('health.memory'), bytes(health.memory)),
           tile(() => t('health.database'), bytes(health.database)),
           tile(() => t('health.disk'), bytes(health.disk)),
+          tile(() => t('health.clients'), health.clients === undefined ? undefined : number(health.clients.waiting)),
           tile(() => t('health.accounts'), health.accounts === undefined ? undefined : number(health.accounts)),
           tile(() => t('health.rooms'), health.rooms === undefined ? undefined : number(health.rooms)),
         ),

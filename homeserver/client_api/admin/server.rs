@@ -60,6 +60,7 @@ async fn health(app: Arc<App>, _: Asked) -> Result<Reply> {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_ms": u64::try_from(app.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "memory": { "resident_bytes": disk::resident_memory(), "cache_budget_bytes": app.config.memory },
+            "clients": { "waiting": app.hub.notifier.waiting() },
             "caches": { "room_state_bytes": app.store.cached_bytes() },
             "database": { "bytes": bytes, "free_disk_bytes": disk::free(&app.config.data_dir).ok() },
             "accounts": users::count(tx)?,
