@@ -36,6 +36,10 @@ pub enum Bucket {
     Message,
     /// Registering, per address.
     Registration,
+    /// Becoming a guest, per address.
+    BecomingGuest,
+    /// Whatever a guest does but reading, per guest, beside what limits others too.
+    Guest,
     /// Asking whether a registration token or a name is good, per address.
     Validity,
     /// Signing in, per address.
@@ -79,9 +83,11 @@ pub enum Bucket {
     Other,
 }
 
-const KINDS: [(Bucket, f64, u32); 21] = [
+const KINDS: [(Bucket, f64, u32); 23] = [
     (Bucket::Message, 5.0, 60),
     (Bucket::Registration, 0.17, 5),
+    (Bucket::BecomingGuest, 0.05, 5),
+    (Bucket::Guest, 1.0, 30),
     (Bucket::Validity, 0.5, 20),
     (Bucket::LoginAddress, 0.2, 15),
     (Bucket::LoginAccount, 0.1, 10),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::common::{Server, User, encode, in_room, until};
 
 /// (method, path, who may call), without the older prefixes under which paths are repeated.
-fn doors() -> Vec<(Method, String, String)> {
+pub fn doors() -> Vec<(Method, String, String)> {
     let routes = hearth::routes(&hearth::config::Config::default());
     let old = |path: &str| path.starts_with("/_matrix/client/r0/");
     let all = routes.listed().filter(|(_, path, _)| !old(path));
@@ -17,7 +17,7 @@ fn doors() -> Vec<(Method, String, String)> {
 }
 
 /// A path with these in the place of its arguments, and something for all others.
-fn fill(path: &str, arguments: &BTreeMap<&str, String>) -> String {
+pub fn fill(path: &str, arguments: &BTreeMap<&str, String>) -> String {
     let segment = |segment: &str| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
         Some(name) => encode(arguments.get(name).map_or("something", String::as_str)),
         None => segment.to_owned(),

@@ -32,6 +32,7 @@ mod federation_wire;
 mod filters;
 mod friends;
 mod fuzz;
+mod guests;
 mod handing;
 mod http;
 mod key_backup;

@@ -6,6 +6,7 @@ use ruma::UserId;
 
 use crate::{
     accounts::{
+        sessions,
         uia::{Flow, Stage},
         users,
     },
@@ -52,16 +53,16 @@ pub fn token_is_valid(tx: &impl Read, policy: Policy, token: &str) -> Result<boo
     Ok(usable(tx, policy, token)?.is_some())
 }
 
-/// Makes an account. Uses up the token, if one was shown. The first account of a server that only this
+/// Makes an account, or one of a guest's, by the guest's access token. Uses up the token, if one was shown. The first account of a server that only this
 /// machine can reach becomes its administrator.
 pub fn register(
     tx: &WriteTx,
     policy: Policy,
     user: &UserId,
     password: Option<String>,
-    token: Option<&str>,
+    (token, guest): (Option<&str>, Option<&str>),
 ) -> Result<()> {
-    users::check_free(tx, user)?;
+    check_name(tx, user, guest)?;
     let first = users::is_nobody_here(tx)?;
     let mut admin = first && policy.local && policy.mode == Registration::Open;
     match token {
@@ -69,7 +70,19 @@ pub fn register(
         None if policy.mode == Registration::Open => {}
         None => return Err(Error::forbidden("registering needs a token here")),
     }
-    users::create(tx, user, password, admin)
+    match guest {
+        None => users::create(tx, user, password, admin),
+        Some(_) => users::upgrade(tx, user, password, admin),
+    }
+}
+
+/// Refuses a name that is somebody's: 400 `M_USER_IN_USE`; or where a guest wants to keep their own, with
+/// their access token, if it isn't theirs: 403 `M_FORBIDDEN`.
+pub fn check_name(tx: &impl Read, user: &UserId, guest: Option<&str>) -> Result<()> {
+    let Some(token) = guest else { return users::check_free(tx, user) };
+    let wrong = || Error::forbidden("this is not the access token of a guest of this name");
+    let (found, _) = sessions::by_access_token(tx, token).map_err(|_| wrong())?;
+    if found.user != *user || !users::is_guest(tx, user)? { Err(wrong()) } else { Ok(()) }
 }
 
 /// The token with which the first administrator registers, unless whoever registers first becomes that
@@ -193,7 +206,7 @@ mod tests {
     async fn join(store: &Store, policy: Policy, name: &str, token: Option<&str>) -> Result<bool> {
         let user: OwnedUserId = format!("@{name}:b.c").try_into().expect("an ID");
         let (asked, token) = (user.clone(), token.map(str::to_owned));
-        store.write(move |tx| register(tx, policy, &asked, None, token.as_deref())).await?;
+        store.write(move |tx| register(tx, policy, &asked, None, (token.as_deref(), None))).await?;
         store.read(|tx| users::is_admin(tx, &user))
     }
 

@@ -80,6 +80,19 @@ pub fn locked() -> Error {
     Error::unauthorized("M_USER_LOCKED", "this account is locked").with("soft_logout", true.into())
 }
 
+/// Whether a local user is a guest.
+pub fn is_guest(tx: &impl Read, user: &UserId) -> Result<bool> {
+    match tables::GUESTS.len(tx)? {
+        0 => Ok(false),
+        _ => tables::GUESTS.has(tx, user.as_str()),
+    }
+}
+
+/// Guests there are at most. Closing the account of one makes place for another.
+const MAX_GUESTS: u64 = 10_000;
+/// The counter of accounts that are or were guests', and no more than that.
+const AS_GUESTS: &str = "users_as_guests";
+
 /// The counter of accounts that application services have made.
 const BY_SERVICES: &str = "users_by_services";
 
@@ -112,14 +125,37 @@ pub fn create(tx: &WriteTx, user: &UserId, password: Option<String>, admin: bool
 pub fn create_for_service(tx: &WriteTx, user: &UserId, service: &str) -> Result<()> {
     create(tx, user, None, false)?;
     let row = open(tx, user)?;
-    let made = tables::COUNTERS.get(tx, BY_SERVICES)?.unwrap_or(0) + 1;
-    tables::COUNTERS.put(tx, BY_SERVICES, &made)?;
+    tables::COUNTERS.put(tx, BY_SERVICES, &(counted(tx, BY_SERVICES)? + 1))?;
     tables::USERS.put(tx, user.localpart(), &UserRow { service: Some(service.to_owned()), ..row })
 }
 
-/// Whether nobody but application services has made an account.
+/// Makes an account for a guest. 403 `M_RESOURCE_LIMIT_EXCEEDED` if there are too many already.
+pub fn create_guest(tx: &WriteTx, user: &UserId) -> Result<()> {
+    if tables::GUESTS.len(tx)? >= MAX_GUESTS {
+        return Err(Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there are too many guests here"));
+    }
+    create(tx, user, None, false)?;
+    let row = open(tx, user)?;
+    tables::GUESTS.put(tx, user.as_str(), &())?;
+    tables::COUNTERS.put(tx, AS_GUESTS, &(counted(tx, AS_GUESTS)? + 1))?;
+    tables::USERS.put(tx, user.localpart(), &UserRow { guest: true, ..row })
+}
+
+/// Makes a guest's account one like any other.
+pub fn upgrade(tx: &WriteTx, user: &UserId, password: Option<String>, admin: bool) -> Result<()> {
+    let row = open(tx, user)?;
+    tables::GUESTS.remove(tx, user.as_str())?;
+    tables::COUNTERS.put(tx, AS_GUESTS, &counted(tx, AS_GUESTS)?.saturating_sub(1))?;
+    tables::USERS.put(tx, user.localpart(), &UserRow { guest: false, password, admin, ..row })
+}
+
+fn counted(tx: &impl Read, counter: &str) -> Result<u64> {
+    Ok(tables::COUNTERS.get(tx, counter)?.unwrap_or(0))
+}
+
+/// Whether nobody but application services and guests has made an account.
 pub fn is_nobody_here(tx: &impl Read) -> Result<bool> {
-    Ok(count(tx)? == tables::COUNTERS.get(tx, BY_SERVICES)?.unwrap_or(0))
+    Ok(count(tx)? == counted(tx, BY_SERVICES)? + counted(tx, AS_GUESTS)?)
 }
 
 /// Refuses if an account's password is no longer the one that was found right: between proving it and
@@ -166,6 +202,9 @@ pub fn reactivate(tx: &WriteTx, user: &UserId, password: Option<String>) -> Resu
         return Ok(());
     }
     tables::ERASED.remove(tx, user.as_str())?;
+    if row.guest {
+        tables::GUESTS.put(tx, user.as_str(), &())?;
+    }
     tables::USERS.put(tx, user.localpart(), &UserRow { password, deactivated: false, erased: false, ..row })
 }
 
@@ -191,6 +230,7 @@ pub fn deactivate(tx: &WriteTx, user: &UserId, erase: bool) -> Result<Vec<String
     let closed = UserRow { password: None, admin: false, deactivated: true, erased: erase, ..row };
     tables::USERS.put(tx, user.localpart(), &closed)?;
     filters::forget(tx, user)?;
+    tables::GUESTS.remove(tx, user.as_str())?;
     if erase {
         profile::forget(tx, user)?;
         account_data::forget(tx, user)?;

@@ -35,6 +35,9 @@ pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) ->
     }
     let caller = who.caller;
     check_nearness(&app, caller)?;
+    if asked.request.kind == RegistrationKind::Guest {
+        return for_guest(&app, caller, asked.request).await;
+    }
     // Asking for the flows makes nothing, so it may be done more often than registering.
     let bucket = if asked.auth.is_some() { Bucket::Registration } else { Bucket::Validity };
     app.limits.take(bucket, limits::address(caller.ip))?;
@@ -43,7 +46,7 @@ pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) ->
     let policy = registration::policy(&app.config);
     let flows = app.store.read(|tx| {
         let flows = registration::flows(tx, policy)?;
-        users::check_free(tx, &user)?;
+        registration::check_name(tx, &user, asked.request.guest_access_token.as_deref())?;
         Ok(flows)
     })?;
     let proved = uia::prove(&app, None, &asked, flows).await?;
@@ -79,9 +82,9 @@ async fn make(
         refresh: request.refresh_token,
         ip: caller.ip.to_string(),
     };
-    let (policy, me) = (registration::policy(&app.config), app.me.clone());
+    let (policy, me, guest) = (registration::policy(&app.config), app.me.clone(), request.guest_access_token);
     let work = move |tx: &_| {
-        registration::register(tx, policy, &user, Some(hash.clone()), token.as_deref())?;
+        registration::register(tx, policy, &user, Some(hash.clone()), (token.as_deref(), guest.as_deref()))?;
         admins::keep(tx, &me, &user)?;
         match request.inhibit_login {
             true => Ok(None),
@@ -112,21 +115,50 @@ async fn for_service(app: &App, who: &Applicant, request: Request) -> Result<Res
     Ok(answer(user, issued))
 }
 
+/// Makes an account for a guest. Of what they ask only what they call their device is heeded.
+/// spec: client-server-api#guest-access
+async fn for_guest(app: &App, caller: Caller, request: Request) -> Result<Response> {
+    if !app.config.guests {
+        return Err(Error::forbidden_as("M_GUEST_ACCESS_FORBIDDEN", "this server has no guest accounts"));
+    }
+    app.limits.take(Bucket::BecomingGuest, limits::address(caller.ip))?;
+    let user = made_up(app)?;
+    app.services.check_user(None, &user)?;
+    let wish = Wish {
+        device: None,
+        display_name: request.initial_device_display_name,
+        refresh: false,
+        ip: caller.ip.to_string(),
+    };
+    let made = user.clone();
+    let work = move |tx: &_| {
+        users::create_guest(tx, &made)?;
+        devices::start(tx, &made, &wish)
+    };
+    let issued = app.store.write(work).await?;
+    Ok(answer(user, Some(issued)))
+}
+
+/// A user ID that nobody has chosen.
+fn made_up(app: &App) -> Result<OwnedUserId> {
+    users::wished(&random::device_id(), &app.me.name)
+}
+
 /// The user ID that is asked for; a made-up one if none is.
 fn wished(app: &App, request: &Request) -> Result<OwnedUserId> {
-    match request.kind {
-        RegistrationKind::User => {}
-        RegistrationKind::Guest => {
-            return Err(Error::forbidden_as("M_GUEST_ACCESS_FORBIDDEN", "this server has no guest accounts"));
-        }
-        _ => return Err(Error::invalid_param("there is no such kind of account")),
+    if request.kind != RegistrationKind::User {
+        return Err(Error::invalid_param("there is no such kind of account"));
     }
     if let Some(password) = &request.password {
         passwords::check_new(password)?;
     }
-    let made_up = || random::device_id().to_ascii_lowercase();
-    let name = request.username.clone().unwrap_or_else(made_up);
-    users::wished(&name, &app.me.name)
+    match &request.username {
+        Some(name) => users::wished(name, &app.me.name),
+        None if request.guest_access_token.is_some() => {
+            Err(Error::missing_param("the username that you have as a guest is missing"))
+        }
+        None => made_up(app),
+    }
 }
 
 fn answer(user: OwnedUserId, issued: Option<sessions::Issued>) -> Response {

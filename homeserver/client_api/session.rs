@@ -194,7 +194,8 @@ pub async fn logout_all(
 /// `GET /_matrix/client/v3/account/whoami`
 pub async fn whoami(app: Arc<App>, session: Session, _: whoami::v3::Request) -> Result<whoami::v3::Response> {
     app.limits.take(Bucket::Other, &session.user)?;
-    let mut response = whoami::v3::Response::new(session.user, false);
+    let is_guest = app.store.read(|tx| users::is_guest(tx, &session.user))?;
+    let mut response = whoami::v3::Response::new(session.user, is_guest);
     response.device_id = Some(session.device).filter(|device| !device.as_str().is_empty());
     Ok(response)
 }

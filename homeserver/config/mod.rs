@@ -152,6 +152,8 @@ pub struct Config {
     pub web_root: Option<PathBuf>,
     /// Who may register.
     pub registration: Registration,
+    /// Whether people may look around as guests, without an account of their own.
+    pub guests: bool,
     /// Whether applications may sign people in by OAuth; see [`Config::speaks_oauth`].
     pub oauth: Option<bool>,
     /// Whether rate limits are on.
@@ -196,6 +198,7 @@ impl Default for Config {
             data_dir: "hearth-data".into(),
             web_root: None,
             registration: Registration::Open,
+            guests: false,
             oauth: None,
             rate_limits: true,
             max_upload: 50 * MIB,
@@ -338,6 +341,7 @@ fn read(file: &mut Reader) -> Config {
         data_dir: file.path("data_dir").unwrap_or(default.data_dir),
         web_root: file.path("web_root"),
         registration: default.registration,
+        guests: file.value("guests", values::boolean).unwrap_or(default.guests),
         oauth: file.value("oauth", values::boolean),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
         remote_media_cache: file.value("remote_media_cache", values::size(0)).unwrap_or(default.remote_media_cache),

@@ -23,6 +23,7 @@ use crate::{
     rooms::{
         Room, blocked, doorstep,
         draft::Signed,
+        guests,
         handshake::{self, Asked, Step},
         joining::{self, Entry, Given, Judged, Opening},
         members::{self, Change},
@@ -64,9 +65,15 @@ impl Federation {
             let _turn = this.turns.take(&wish.room).await;
             match this.change_here(&wish, Step::Join).await {
                 Ok(true) => Ok(()),
-                Ok(false) => this.join_elsewhere(&wish, None).await,
+                Ok(false) => {
+                    this.store.read(|tx| guests::check_far(tx, &wish.user))?;
+                    this.join_elsewhere(&wish, None).await
+                }
                 // Somebody on another server may be able to vouch for them.
-                Err(error) if VOUCHED_FOR.contains(&error.errcode()) => this.join_elsewhere(&wish, Some(error)).await,
+                Err(error) if VOUCHED_FOR.contains(&error.errcode()) => {
+                    this.store.read(|tx| guests::check_far(tx, &wish.user))?;
+                    this.join_elsewhere(&wish, Some(error)).await
+                }
                 Err(error) => Err(error),
             }
         });

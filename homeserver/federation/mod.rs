@@ -10,6 +10,7 @@ pub mod edus;
 pub mod fetch;
 pub mod fleeting;
 mod flights;
+mod guests;
 pub mod handed_in;
 mod handed_over;
 mod handshake;
@@ -164,6 +165,7 @@ impl Federation {
         tokio::select! {
             () = self.outbox.run(stop) => {}
             () = telling => {}
+            () = self.see_guests_out() => {}
             () = typing::follow(self.me.clone(), self.store.clone(), typing, self.outbox.clone()) => {}
         }
     }

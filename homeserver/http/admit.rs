@@ -7,7 +7,7 @@
 use std::{future::Future, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header, request::Parts};
+use http::{HeaderMap, Method, Request, header, request::Parts};
 use ruma::{
     OwnedDeviceId, OwnedServerName, OwnedUserId, UserId,
     api::{
@@ -18,7 +18,7 @@ use ruma::{
     },
 };
 
-use super::{body::Whose, untyped, websocket, x_matrix::XMatrix};
+use super::{body::Whose, guests, untyped, websocket, x_matrix::XMatrix};
 use crate::{
     accounts::{
         sessions::{self, Found},
@@ -167,19 +167,28 @@ pub struct Peer {
     ip: IpAddr,
     /// The request ends a session, which also those may whose account is locked.
     leaves: bool,
+    /// The request is for something that guests may do too.
+    suits_guests: bool,
+    /// The request only reads.
+    reads: bool,
 }
 
 impl Peer {
     /// The other end at an address.
     pub fn at(ip: IpAddr) -> Self {
-        Self { ip, leaves: false }
+        Self { ip, leaves: false, suits_guests: false, reads: false }
     }
 
     /// The address that a request carries.
     pub fn of<B>(request: &Request<B>) -> Self {
         let peer = request.extensions().get().copied().unwrap_or(Self::at(IpAddr::from([0, 0, 0, 0])));
         let path = request.uri().path();
-        Self { leaves: path.ends_with("/logout") || path.ends_with("/logout/all"), ..peer }
+        Self {
+            leaves: path.ends_with("/logout") || path.ends_with("/logout/all"),
+            suits_guests: guests::may(request.method(), path),
+            reads: matches!(*request.method(), Method::GET | Method::HEAD),
+            ..peer
+        }
     }
 }
 
@@ -223,7 +232,11 @@ impl Admit for AccessTokenOptional {
     type Caller = (Caller, Option<Session>);
     async fn admit(app: &App, head: &Parts, peer: Peer) -> Result<Self::Claim> {
         let session = match bearer(&head.headers) {
-            Some(token) => Some(anyones(app, token, head, peer).await?),
+            Some(token) => match anyones(app, token, head, peer).await {
+                // A guest is a stranger where strangers may come too.
+                Err(error) if error.errcode() == FOR_MEMBERS => None,
+                session => Some(session?),
+            },
             None => None,
         };
         Ok((Caller::new(app, &head.headers, peer), session))
@@ -424,6 +437,9 @@ pub async fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
     if account.as_ref().is_some_and(|account| account.locked) && !peer.leaves {
         return Err(users::locked());
     }
+    if account.as_ref().is_some_and(|account| account.guest) {
+        check_guest(app, &found, peer)?;
+    }
     if first_use {
         let token = token.to_owned();
         app.store.write(move |tx| sessions::confirm(tx, &token)).await?;
@@ -432,6 +448,17 @@ pub async fn session(app: &App, token: &str, peer: Peer) -> Result<Session> {
     let suspended = account.is_some_and(|account| account.suspended);
     let Found { user, device } = found;
     Ok(Session { user, device, ip: peer.ip, suspended, service: None, proof: std::marker::PhantomData })
+}
+
+/// What guests are told who want more than they may.
+const FOR_MEMBERS: &str = "M_GUEST_ACCESS_FORBIDDEN";
+
+/// Refuses what guests may not do, or not as often as others. spec: client-server-api#guest-access
+fn check_guest(app: &App, found: &Found, peer: Peer) -> Result<()> {
+    if !peer.suits_guests {
+        return Err(Error::forbidden_as(FOR_MEMBERS, "this takes an account of one's own: guests can't do it"));
+    }
+    if peer.reads { Ok(()) } else { app.limits.take(Bucket::Guest, &found.user) }
 }
 
 /// The token of an `Authorization: Bearer` header. Query parameters never authenticate.

@@ -7,6 +7,7 @@ pub mod body;
 pub mod connection;
 pub mod files;
 pub mod form;
+mod guests;
 pub mod multipart;
 mod parking;
 pub mod passwords;

@@ -6,7 +6,7 @@ use ruma::OwnedEventId;
 
 use super::{
     event::{self, Pdu},
-    gaps, members,
+    gaps, guests, members,
     outgoing::{self, Outgoing},
     partial, redact, relations,
     resolve::{self, Outcome},
@@ -115,6 +115,7 @@ pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry
     room.note(tx, old, at, pdu)?;
     let aside = if outgoing { waiting_outside(tx, room, old, pdu)? } else { None };
     members::follow(tx, room, old, at)?;
+    guests::follow(tx, room, old)?;
     // 6. Other servers, also one whose last member it puts out, or keeps out.
     if outgoing && (shared || room.row.servers > 1 || aside.is_some()) {
         room.row.told = pos;

@@ -11,6 +11,7 @@ use super::{
     blocked,
     draft::{self, Draft},
     event::Pdu,
+    guests,
     restricted::{self, Among},
     room::Room,
     servers,
@@ -74,6 +75,7 @@ pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, mut row: MemberR
     if (row.membership == "join") != (was == "join") {
         let change = servers::count(tx, room.num, user.server_name(), row.membership == "join")?;
         room.row.servers = room.row.servers.saturating_add_signed(change);
+        guests::moved(tx, room.num, user, row.membership == "join")?;
     }
     if was == "join" && row.membership != "join" {
         servers::lose_sight(tx, user, room.num)?;
@@ -211,6 +213,9 @@ pub(super) fn draft(
     if me.owns(target) && matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
     {
         blocked::check(tx, room.id())?;
+    }
+    if me.owns(target) && membership == MembershipState::Join {
+        guests::check(tx, room, target)?;
     }
     let mut content = more;
     content.insert("membership".into(), membership.to_string().into());

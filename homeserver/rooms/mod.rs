@@ -24,6 +24,7 @@ pub mod finding;
 pub mod friends;
 pub mod gaps;
 pub mod given;
+pub mod guests;
 pub mod handshake;
 pub mod hearsay;
 pub mod hierarchy;

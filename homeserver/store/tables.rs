@@ -55,6 +55,12 @@ tables! {
     USERS: Str => UserRow;
     /// People who wanted to be forgotten: user ID to when.
     ERASED: Str => Pos;
+    /// Accounts of guests: user ID.
+    GUESTS: Str => ();
+    /// Rooms that guests are in: (room, user ID).
+    GUEST_ROOMS: (RoomNum, Str) => ();
+    /// Rooms that their guests have to leave.
+    GUESTS_LEAVING: RoomNum => ();
     /// Sessions: (user ID, device ID).
     DEVICES: (Str, Str) => DeviceRow;
     /// Access and refresh tokens: hash.

@@ -217,7 +217,7 @@ async fn make(app: &App, form: &Form) -> Result<OwnedUserId> {
     app.store.read(|tx| registration::flows(tx, policy).and_then(|_| users::check_free(tx, &user)))?;
     let hash = app.hasher.hash(password).await?;
     let (token, made) = (form.get("token").map(str::to_owned), user.clone());
-    let work = move |tx: &_| registration::register(tx, policy, &made, Some(hash.clone()), token.as_deref());
+    let work = move |tx: &_| registration::register(tx, policy, &made, Some(hash.clone()), (token.as_deref(), None));
     app.store.write(work).await?;
     Ok(user)
 }
