@@ -100,6 +100,25 @@ fn the_tests_that_the_threat_model_names_are_there() {
     assert!(found > 30, "{found} tests are named");
 }
 
+/// What `spec/versions.md` says that a test shows, a test of that name shows; and every version that is listed has
+/// its part there.
+#[test]
+fn the_tests_that_hold_the_versions_are_there() {
+    let page = fs::read_to_string(repository("spec/versions.md")).expect("the page");
+    let mut found = 0;
+    for name in page.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+        let (file, test) = name.split_once("::").expect("a path");
+        let text = fs::read_to_string(repository(&format!("tests/{file}.rs"))).expect("the file");
+        assert!(text.contains(&format!("fn {test}(")), "there is no test {name}");
+        found += 1;
+    }
+    assert!(found > 20, "{found} tests are named");
+    let listed = fs::read_to_string(repository("homeserver/client_api/discovery.rs")).expect("the file");
+    for version in 12..=19 {
+        assert!(page.contains(&format!("## v1.{version}\n")) && listed.contains(&format!("\"v1.{version}\"")));
+    }
+}
+
 /// All source text below a folder.
 fn sources(folder: &std::path::Path) -> String {
     let mut text = String::new();
