@@ -96,6 +96,7 @@ pub fn start(tx: &WriteTx, user: &UserId, wish: &Wish) -> Result<Issued> {
     if !users::is_open(tx, user)? {
         return Err(Error::forbidden("this account can't sign in"));
     }
+    users::check_unlocked(tx, user)?;
     check_text("device ID", wish.device.as_deref())?;
     check_text("device name", wish.display_name.as_deref())?;
     let id = wish.device.clone().unwrap_or_else(random::device_id);
@@ -143,6 +144,7 @@ pub fn refresh(tx: &WriteTx, token: &str) -> Result<Issued> {
     let old = tables::TOKENS.get(tx, &*hash)?.filter(|row| row.refresh);
     let old = old.ok_or_else(|| Error::unknown_token(false))?;
     let user = UserId::parse(&old.user).map_err(Error::internal)?;
+    users::check_unlocked(tx, &user)?;
     confirm(tx, token)?;
     let mut row = device(tx, &user, &old.device)?.ok_or_else(|| Error::unknown_token(false))?;
     revoke(tx, row.next.drain(..))?;

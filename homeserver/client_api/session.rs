@@ -123,7 +123,6 @@ async fn by_token(app: &App, token: Option<&str>, wish: Wish) -> Result<login::v
     let (user, device) = app.handing.redeem(token).ok_or_else(bad)?;
     let sign_in = move |tx: &_| {
         sessions::device(tx, &user, device.as_str())?.ok_or_else(bad)?;
-        users::check_unlocked(tx, &user)?;
         devices::start(tx, &user, &wish)
     };
     Ok(signed_in(app.store.write(sign_in).await?))
