@@ -106,6 +106,37 @@ async fn a_room_is_used_while_its_members_are_still_to_come() {
 }
 
 #[tokio::test]
+async fn clients_are_told_that_members_are_still_to_come_and_once_that_they_are_there() {
+    let (_server, bob, crowd) = party(300).await;
+    let room = &crowd.room;
+    // Also those that want to know of the members only what they need.
+    let filter = encode(&json!({"room": {"state": {"lazy_load_members": true}}}).to_string());
+    let news = async |since: &str| {
+        let sync = bob.get(&format!("/_matrix/client/v3/sync?filter={filter}&timeout=0{since}")).await.ok();
+        let since = format!("&since={}", sync["next_batch"].as_str().expect("a token"));
+        (sync["rooms"]["join"][room].clone(), since)
+    };
+    let (seen, since) = news("").await;
+    assert_eq!(seen["summary"]["chat.hearth.partial"], true);
+    bob.say(room, "here I am").await;
+    let (seen, since) = news(&since).await;
+    assert_eq!(seen["summary"]["chat.hearth.partial"], true);
+    crowd.tells();
+    assert_eq!(joined(&bob, room).await, 301);
+    let (seen, since) = news(&since).await;
+    assert_eq!(seen["summary"]["chat.hearth.partial"], false);
+    assert_eq!(seen["summary"]["m.joined_member_count"], 301);
+    assert_eq!(seen["unread_notifications"]["notification_count"], 0);
+    let (seen, since) = news(&since).await;
+    assert!(seen.is_null(), "{seen}");
+    bob.say(room, "so many").await;
+    for since in [&since, ""] {
+        let (seen, _) = news(since).await;
+        assert!(seen["summary"]["chat.hearth.partial"].is_null(), "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn a_crash_in_the_middle_loses_nothing() {
     let (mut server, bob, crowd) = party(1_000).await;
     let room = &crowd.room;

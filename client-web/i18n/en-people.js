@@ -52,7 +52,7 @@ export default {
   'profile.nameHint': 'How you are called in rooms.',
   'profile.status': 'Status',
   'profile.statusHint': 'A few words that others see at your name.',
-  'presence.hint': 'Others see whether you are there. Invisible, you see them all the same.',
+  'presence.hint': 'Others see whether you are there; people on other servers, if the servers tell each other. Invisible, you see them all the same.',
   'picture.uploading': 'Sending the picture…',
   'password.title': 'Password',
   'password.submit': 'Change password',

@@ -52,7 +52,7 @@ export default {
   'profile.nameHint': '대화방에 보이는 이름입니다.',
   'profile.status': '상태 메시지',
   'profile.statusHint': '다른 사람이 내 이름에서 보는 짧은 글입니다.',
-  'presence.hint': '다른 사람이 내 상태를 봅니다. 보이지 않아도 나는 다른 사람을 볼 수 있습니다.',
+  'presence.hint': '다른 사람이 내 상태를 봅니다. 다른 서버의 사람은 서버끼리 알려 줄 때만 봅니다. 보이지 않아도 나는 다른 사람을 볼 수 있습니다.',
   'picture.uploading': '사진을 보내는 중…',
   'password.title': '비밀번호',
   'password.submit': '비밀번호 바꾸기',

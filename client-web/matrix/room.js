@@ -44,8 +44,7 @@ export class Room {
     this.membersComplete = false;
     /** Whether timeline and members have been read from the disk. */
     this.warm = true;
-    /** @type {any} */
-    this.summary = {};
+    this.summary = /** @type {any} */ ({});
     /** @type {Map<string, Map<string, Event>>} */
     this.state = new Map();
     /** What this person keeps about the room: tags, say. @type {Map<string, any>} */
@@ -229,6 +228,12 @@ export class Room {
   get inviter() {
     this.changed.value;
     return this.members.get(this.me)?.sender;
+  }
+
+  /** Whether the server has yet to learn from others who is here. spec: `spec/federation.md` */
+  get isArriving() {
+    this.changed.value;
+    return this.summary['chat.hearth.partial'] === true;
   }
 
   get memberCount() {

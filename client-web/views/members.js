@@ -4,7 +4,7 @@
 import { h, keyed } from '../kit/dom.js';
 import { longList } from '../kit/list.js';
 import { link } from '../kit/router.js';
-import { computed, signal } from '../kit/signal.js';
+import { computed, effect, signal } from '../kit/signal.js';
 import { language, t } from '../i18n/index.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
@@ -22,7 +22,11 @@ const WORTH_FILTERING = 12;
 export function membersPane(app, room) {
   const trouble = signal('');
   const typed = signal('');
-  app.client.loadMembers(room).catch((error) => (trouble.value = words(error)));
+  const arriving = computed(() => room.isArriving);
+  effect(() => {
+    // The server answers when it knows them all.
+    if (!arriving.value) app.client.loadMembers(room).catch((error) => (trouble.value = words(error)));
+  });
   const people = computed(() => {
     const order = new Intl.Collator(language.value);
     const wanted = typed.value.trim().toLowerCase();
@@ -33,6 +37,7 @@ export function membersPane(app, room) {
   return h.aside(
     { class: 'pane members', 'aria-label': () => t('members.title') },
     paneHead(() => t('room.memberCount', { count: room.memberCount }), ['room', room.id]),
+    keyed(() => arriving.value, (still) => still && h.p({ class: 'members-arriving', role: 'status' }, icon('clock'), h.span(() => t('members.arriving')))),
     keyed(() => trouble.value, (text) => text && h.p({ class: 'members-trouble', role: 'alert' }, icon('alert'), h.span(() => t('members.failed'), ' ', text))),
     keyed(
       () => people.value.length >= WORTH_FILTERING || Boolean(typed.value),

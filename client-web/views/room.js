@@ -5,7 +5,7 @@
 import { h, keyed } from '../kit/dom.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
-import { effect, signal } from '../kit/signal.js';
+import { computed, effect, signal } from '../kit/signal.js';
 import { list, number, t } from '../i18n/index.js';
 import { composer } from './composer.js';
 import { confirm, joinDialog, leaveDialog } from './dialogs.js';
@@ -98,11 +98,12 @@ function head(app, room, talk) {
     const text = room.stateOf('m.room.topic')?.topic;
     return typeof text === 'string' && text.trim() ? text.slice(0, 300) : t('room.memberCount', { count: room.memberCount });
   };
+  const arriving = computed(() => room.isArriving);
   return h.header(
     { class: 'room-head' },
     backLink(),
     roomAvatar(room),
-    h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic }, topic)),
+    h.div({ class: 'room-head-text' }, h.h1({ dir: 'auto', title: () => roomName(room) }, () => roomName(room)), h.p({ dir: 'auto', title: topic, hidden: () => arriving.value }, topic), h.p({ class: 'arriving', role: 'status' }, () => (arriving.value ? t('room.arriving') : null))),
     () => {
       const unread = [...room.unreadThreads.value.values()].reduce((sum, { count }) => sum + count, 0);
       const label = t('threads.unread', { count: unread });

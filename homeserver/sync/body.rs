@@ -185,6 +185,9 @@ pub struct Summary {
     /// How many are invited.
     #[serde(rename = "m.invited_member_count", skip_serializing_if = "Option::is_none")]
     pub invited: Option<u64>,
+    /// Whether members are still to come; see `spec/federation.md`.
+    #[serde(rename = "chat.hearth.partial", skip_serializing_if = "Option::is_none")]
+    pub partial: Option<bool>,
 }
 
 /// A room that the person has left.

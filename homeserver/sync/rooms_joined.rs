@@ -119,9 +119,11 @@ fn one(
     if quiet && !is_new && !ephemeral.read {
         return Ok(None);
     }
-    let summary = summary::build(tx, room, &turn.ask.user, changed.as_deref())?;
+    let mut summary = summary::build(tx, room, &turn.ask.user, changed.as_deref())?;
+    summary.partial = summary::partial(room, turn.since_order());
     let state = room::state(turn, room, &mut view, &shown, summary.heroes.as_deref().unwrap_or_default())?;
-    let nothing = state.events().is_empty() && shown.timeline.events.is_empty() && !shown.timeline.limited;
+    let is_whole_now = summary.partial == Some(false);
+    let nothing = state.events().is_empty() && !is_whole_now && shown.timeline.events.is_empty() && !shown.timeline.limited;
     let quiet = nothing && ephemeral.events.events.is_empty() && account_data.events.is_empty();
     if quiet && !is_new && !ephemeral.read && !turn.ask.full_state {
         return Ok(None);

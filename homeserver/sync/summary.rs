@@ -34,7 +34,18 @@ pub fn build(tx: &impl Read, room: &Room, user: &UserId, changed: Option<&[(u64,
         heroes,
         joined: people_changed.then_some(room.row.joined),
         invited: people_changed.then_some(room.row.invited),
+        partial: None,
     })
+}
+
+/// Whether the room's members are still to come: said as long as they are, and once when they are there to
+/// a client that knows the timeline up to a place (`None`: nothing) and was told that they are not.
+pub fn partial(room: &Room, since: Option<i64>) -> Option<bool> {
+    if room.is_partial() {
+        return Some(true);
+    }
+    let (from, upto) = room.row.was_partial?;
+    since.filter(|since| (from..upto).contains(since)).map(|_| false)
 }
 
 fn is_named(tx: &impl Read, room: &Room) -> Result<bool> {
