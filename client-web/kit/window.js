@@ -6,10 +6,10 @@
 import { h, reconcile } from './dom.js';
 import { effect, onStop, signal, untracked } from './signal.js';
 
-/** Rows in the document at most; shown at first; that come with one step, so few that a frame bears it. */
+/** Rows in the document at most; shown at first; that come with one frame, so few that it bears them. */
 const MOST = 150;
 const FIRST = 60;
-const STEP = 16;
+const STEP = 12;
 /** Pixels from an end at which a step is taken. */
 const NEAR = 1100;
 /** Milliseconds for which a row that was gone to stands out. */
@@ -61,32 +61,39 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
     resting = true;
     requestAnimationFrame(() => {
       resting = false;
-      step();
+      grow();
     });
   };
 
+  /** Pixels above and below what is in sight. */
+  const room = () => ({ above: scroller.scrollTop, below: scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight });
+
   const step = () => {
-    const above = scroller.scrollTop;
-    const below = scroller.scrollHeight - above - scroller.clientHeight;
+    const { above, below } = room();
     // Only going up leaves the end: rows that grow move it away, but not the reader.
     if (below < AT_END && to === all.length && !open()) atEnd.value = true;
     else if (above < lastTop) atEnd.value = false;
     lastTop = above;
     if (resting) return;
-    if (above < NEAR && from > 0) {
-      from = Math.max(0, from - STEP);
-      to = Math.min(to, from + MOST);
-      draw();
-      rest();
-    } else if (below < NEAR && to < all.length) {
-      to = Math.min(all.length, to + STEP);
-      from = Math.max(from, to - MOST);
-      draw();
-      rest();
-    } else if (scroller.clientHeight > 0) {
+    if ((above < NEAR && from > 0) || (below < NEAR && to < all.length)) rest();
+    else if (scroller.clientHeight > 0) {
       if (above < NEAR && from === 0) onTop();
       if (below < NEAR && to === all.length) onBottom();
     }
+  };
+
+  /** Brings some rows where the reader nears an end of those that are here. */
+  const grow = () => {
+    const { above, below } = room();
+    if (above < NEAR && from > 0) {
+      from = Math.max(0, from - STEP);
+      to = Math.min(to, from + MOST);
+    } else if (below < NEAR && to < all.length) {
+      to = Math.min(all.length, to + STEP);
+      from = Math.max(from, to - MOST);
+    } else return step();
+    draw();
+    rest();
   };
 
   /** Goes to the wanted row if it is here. */

@@ -238,13 +238,16 @@ async function manyRooms() {
       true,
     );
   });
-  for (const text of ['kitchen 17', 'zzz', 'g', 'workshop']) {
-    await page.keyboard.press('Control+a');
-    await page.keyboard.type(text, { delay: 60 });
-  }
+  const type = async () => {
+    for (const text of ['kitchen 17', 'zzz', 'g', 'workshop']) {
+      await page.keyboard.press('Control+a');
+      await page.keyboard.type(text, { delay: 60 });
+    }
+  };
+  const work = await working(page, type);
   const keys = await page.evaluate(() => globalThis.keys);
   tell(`a key in the filter of ${MANY_ROOMS.toLocaleString('en')} rooms, median`, median(keys), 'ms', 16);
-  tell('the same, the slowest', Math.max(...keys), 'ms', 16);
+  tell('the same: longest work of the page for a key', Math.max(0, ...work), 'ms', 16);
   await context.close();
   standIn.end();
 }
