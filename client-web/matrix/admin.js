@@ -14,7 +14,7 @@ const PAGE = 50;
  * @typedef {{ token: string, allowed: number | null, used: number, expires: number | null }} Invitation
  * @typedef {{ id: string, name: string, alias: string, members: number, local: number, events: number, federated: boolean, open: boolean, encrypted: boolean, version: string }} Hall a room, as its server sees it
  * @typedef {{ id: number, at: number, reason: string, by: string, event?: string, room?: string, roomName?: string, user?: string }} Report
- * @typedef {{ version: string, uptime?: number, memory?: number, database?: number, disk?: number, accounts?: number, rooms?: number }} Health
+ * @typedef {{ version: string, uptime?: number, memory?: number, database?: number, disk?: number, clients?: { waiting: number }, accounts?: number, rooms?: number }} Health
  * @typedef {{ server: string, retryAt: number, failing: number }} Peer
  */
 
@@ -115,7 +115,7 @@ export class Admin {
   async health() {
     const own = await this.api.get(`${OWN}/health`).catch(absent);
     if (!own) return { version: (await this.api.get(path`/v1/server_version`)).server_version };
-    return { version: `Hearth ${own.version}`, uptime: own.uptime_ms, memory: own.memory?.resident_bytes, database: own.database?.bytes, disk: own.database?.free_disk_bytes, accounts: own.accounts, rooms: own.rooms };
+    return { version: `Hearth ${own.version}`, uptime: own.uptime_ms, memory: own.memory?.resident_bytes, database: own.database?.bytes, disk: own.database?.free_disk_bytes, clients: own.clients, accounts: own.accounts, rooms: own.rooms };
   }
 
   /** Tries a server now, which would otherwise be tried later. @param {string} server */

@@ -88,7 +88,6 @@ export function composer(talk) {
     maxlength: LONGEST,
     dir: 'auto',
     'aria-label': label,
-    placeholder: label,
     value: () => text.value,
     enterkeyhint: 'send',
     oninput: () => {
@@ -133,7 +132,8 @@ export function composer(talk) {
       { class: 'composer-line' },
       button('plus', () => t('composer.attach'), () => pick.click()),
       pick,
-      area,
+      // A placeholder of a text area is cut without a word where it is too long.
+      h.div({ class: 'composer-area' }, area, h.span({ class: 'composer-hint', dir: 'auto', 'aria-hidden': 'true', hidden: () => Boolean(text.value) }, label)),
       button('format', () => t('composer.format'), () => ((showsFormat.value = !showsFormat.peek()), area.focus()), { 'aria-pressed': () => String(showsFormat.value) }),
       button('smile', () => t('composer.emoji'), (event) => emojiAt(/** @type {HTMLElement} */ (event.currentTarget), area)),
       h.button({ type: 'submit', class: 'send', 'aria-label': () => t('composer.send'), title: () => t('composer.send'), disabled: empty }, () => icon(editing.value ? 'check' : 'send')),

@@ -78,6 +78,7 @@ test('a message is told by desktop and by ear, and leads to its room', async () 
 });
 
 test('who looks at the room is not told', async () => {
+  // A page behind another is drawn once a second.
   await alice.page.bringToFront();
   const before = (await told()).length;
   await says('You see this anyway');
@@ -153,6 +154,7 @@ test('two tabs of one person: both show it once, one tells of it, and the other 
   await second.getByRole('main').getByRole('textbox', { name: /^Message to/ }).fill('From the second');
   await second.keyboard.press('Enter');
   await alice.roomRow('Kitchen').filter({ hasText: 'From the second' }).waitFor();
+  await alice.page.bringToFront();
   await alice.roomRow('Kitchen').click();
   await alice.sees('From the second');
   assert.equal(await alice.message('From the second').count(), 1);
@@ -170,12 +172,14 @@ test('signing out in one tab leads both to the door, and signing in both back', 
   alice.watch(first);
   await first.goto(alice.page.url());
   await first.locator('.app').waitFor();
+  await alice.page.bringToFront();
   await alice.page.getByRole('button', { name: 'Your account' }).click();
   await alice.page.getByRole('menuitem', { name: 'Sign out' }).click();
   await alice.page.getByRole('tab', { name: 'Sign in' }).waitFor();
   await first.getByRole('tab', { name: 'Sign in' }).waitFor();
   await alice.signIn();
   await first.locator('.app').waitFor();
+  await first.close();
 });
 
 test('no console errors', () => {

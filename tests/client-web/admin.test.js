@@ -36,8 +36,8 @@ test('invitations: limits, or none', async () => {
 });
 
 test('health and reports, with Hearth’s own where there is, and Synapse’s where not', async () => {
-  const own = admin(true, [200, { version: '0.1.0', uptime_ms: 5, memory: { resident_bytes: 7 }, database: { bytes: 9, free_disk_bytes: null } }]);
-  assert.deepEqual(await own.admin.health(), { version: 'Hearth 0.1.0', uptime: 5, memory: 7, database: 9, disk: null, accounts: undefined, rooms: undefined });
+  const own = admin(true, [200, { version: '0.1.0', uptime_ms: 5, memory: { resident_bytes: 7 }, database: { bytes: 9, free_disk_bytes: null }, clients: { waiting: 3 } }]);
+  assert.deepEqual(await own.admin.health(), { version: 'Hearth 0.1.0', uptime: 5, memory: 7, database: 9, disk: null, clients: { waiting: 3 }, accounts: undefined, rooms: undefined });
   const other = admin(false, missing, [200, { server_version: '1.157' }], missing, [200, { event_reports: [{ id: 1, received_ts: 2, user_id: '@a:h', event_id: '$e', room_id: '!r', sender: '@b:h' }], total: 1 }]);
   assert.deepEqual(await other.admin.health(), { version: '1.157' });
   const { reports } = await other.admin.reports();
