@@ -14,6 +14,7 @@
  * @typedef {{ name: string, caption: string, msgtype: string, url?: string, encrypted: boolean, size?: number, type: string,
  *   width?: number, height?: number, duration?: number, thumbnail?: string, color?: string }} FileInfo
  */
+import { wordsOf } from './html-rules.js';
 
 /** State changes that are told in the timeline. */
 const TOLD_STATE = new Set([
@@ -159,6 +160,7 @@ function withoutFallback(body, isReply) {
 
 /** A message's text for one line: a preview, a quote. @param {Event} event */
 export function oneLine(event) {
-  const { body, kind } = said(event.type, event.content);
-  return kind === 'encrypted' ? '' : body.slice(0, 300).replace(/\s+/g, ' ').trim();
+  const { body, html, kind } = said(event.type, event.content);
+  const words = (html && wordsOf(html)?.trim()) || body;
+  return kind === 'encrypted' ? '' : words.slice(0, 300).replace(/\s+/g, ' ').trim();
 }

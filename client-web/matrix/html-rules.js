@@ -98,6 +98,22 @@ export function linkify(text) {
   return parts;
 }
 
+/** Characters of HTML that are looked at for one line of text. */
+const ONE_LINE = 3000;
+/** @type {Record<string, string>} */
+const NAMED = { lt: '<', gt: '>', quot: '"', amp: '&', nbsp: ' ', '#39': "'" };
+
+/**
+ * What HTML says, to stand in one line as text: it is never parsed. Undefined where the sender hides some of it, or
+ * where more is in it than words.
+ * @param {string} html
+ */
+export function wordsOf(html) {
+  if (/data-mx-spoiler|<(?:img|table|script|style|template|svg|math|title|textarea|noscript|iframe)\b/i.test(html)) return undefined;
+  const text = html.slice(0, ONE_LINE).replace(/^<mx-reply>[^]*?<\/mx-reply>/i, '').replace(/<(?:br|hr|\/?(?:p|li|h\d|div|blockquote|pre))\b[^<>]*>/gi, ' ').replace(/<[^<>]*(?:>|$)/g, '');
+  return text.replace(/&(lt|gt|quot|amp|nbsp|#39);/g, (_, name) => NAMED[name]);
+}
+
 /** Punctuation after an address belongs to the sentence. Linear, whatever comes. @param {string} url */
 function trimEnd(url) {
   let open = url.split('(').length - url.split(')').length;

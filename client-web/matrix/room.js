@@ -231,9 +231,8 @@ export class Room {
   }
 
   /** Whether the server has yet to learn from others who is here. spec: `spec/federation.md` */
-  get isArriving() {
-    this.changed.value;
-    return this.summary['chat.hearth.partial'] === true;
+  isArriving() {
+    return Boolean(this.changed.value) && this.summary['chat.hearth.partial'] === true;
   }
 
   get memberCount() {

@@ -14,6 +14,8 @@ const policy = /** @type {any} */ (globalThis).trustedTypes?.createPolicy('heart
   createHTML: (text) => text,
 };
 
+const BARE = new Set(['a', 'code', 'pre']);
+
 /** @param {string} source @returns {Node[]} */
 export function formatted(source) {
   const inert = new DOMParser().parseFromString(policy.createHTML(source), 'text/html');
@@ -29,20 +31,28 @@ export function plain(text) {
  * @param {Node} node
  * @param {number} depth
  * @param {{ left: number }} budget
+ * @param {boolean} [bare] whether addresses in it stay as they are: it is a link or code
  * @returns {Node[]}
  */
-function rebuild(node, depth, budget) {
+function rebuild(node, depth, budget, bare = false) {
   return [...node.childNodes].flatMap((child) => {
-    if (child instanceof Text || child.nodeType === Node.TEXT_NODE) return [document.createTextNode(child.textContent ?? '')];
+    if (child instanceof Text || child.nodeType === Node.TEXT_NODE) return text(child.textContent ?? '', bare, budget);
     if (child.nodeType !== Node.ELEMENT_NODE) return [];
     const el = /** @type {Element} */ (child);
     // By its own name, whatever namespace the parser gave it: `svg:a` is not a link.
     const tag = el.namespaceURI === 'http://www.w3.org/1999/xhtml' ? el.localName : 'svg';
     if (DROPPED.has(tag)) return [];
     if (depth > MOST_DEEP || --budget.left < 0) return [document.createTextNode(el.textContent ?? '')];
-    const inner = rebuild(el, depth + 1, budget);
+    const inner = rebuild(el, depth + 1, budget, bare || BARE.has(tag));
     return TAGS.has(tag) ? [element(tag, el, inner)] : inner;
   });
+}
+
+/** @param {string} words @param {boolean} bare @param {{ left: number }} budget */
+function text(words, bare, budget) {
+  const parts = bare ? [] : plain(words);
+  budget.left -= Math.max(0, parts.length - 1);
+  return bare || budget.left < 0 ? [document.createTextNode(words)] : parts;
 }
 
 /**

@@ -129,10 +129,12 @@ test('a formatted message is shown formatted', async () => {
     msgtype: 'm.text',
     body: 'Soup: leek, potato',
     format: 'org.matrix.custom.html',
-    formatted_body: '<h3>Soup</h3><ul><li><strong>leek</strong></li><li>potato, <del>cold</del></li></ul><pre><code class="language-sh">make soup</code></pre><blockquote>Enjoy</blockquote>',
+    formatted_body: '<h3>Soup</h3><ul><li><strong>leek</strong></li><li>potato, <del>cold</del></li></ul><pre><code class="language-sh">make soup</code></pre><blockquote>Enjoy, from https://example.org/leek.</blockquote>',
   });
   await bob.sees('make soup');
   assert.equal(await bob.log.locator('.said strong', { hasText: 'leek' }).count(), 1);
+  assert.equal(await bob.log.getByRole('link', { name: 'https://example.org/leek', exact: true }).getAttribute('href'), 'https://example.org/leek');
+  await bob.roomRow(/Soup leek potato, cold make soup/).waitFor();
   await bob.shot('chat-light');
   await bob.page.emulateMedia({ colorScheme: 'dark' });
   await bob.shot('chat-dark');

@@ -120,14 +120,14 @@ test('an answer shows what it answers, and leads there', async () => {
 });
 
 test('reactions are given, counted and taken back', async () => {
-  await bob.act(bob.message('See you at seven'), 'React');
+  await bob.act(bob.message('See you at seven').first(), 'React');
   await bob.page.getByRole('dialog', { name: 'Choose an emoji' }).getByRole('button', { name: '+1' }).first().click();
-  const given = alice.message('See you at seven').getByRole('button', { name: `👍 1: ${bob.user}` });
+  const given = alice.message('See you at seven').first().getByRole('button', { name: `👍 1: ${bob.user}` });
   await given.waitFor();
   await given.click();
-  await until(async () => (await bob.message('See you at seven').locator('.reaction-count').textContent()) === '2', 'both');
-  await alice.message('See you at seven').locator('.reaction.mine').click();
-  await until(async () => (await bob.message('See you at seven').locator('.reaction-count').textContent()) === '1', 'one again');
+  await until(async () => (await bob.message('See you at seven').first().locator('.reaction-count').textContent()) === '2', 'both');
+  await alice.message('See you at seven').first().locator('.reaction.mine').click();
+  await until(async () => (await bob.message('See you at seven').first().locator('.reaction-count').textContent()) === '1', 'one again');
 });
 
 test('others’ messages are deleted by who has the power to', async () => {
@@ -139,14 +139,14 @@ test('others’ messages are deleted by who has the power to', async () => {
 });
 
 test('a thread opens beside the conversation and stays out of it', async () => {
-  await alice.act(alice.message('See you at seven'), 'Reply in a thread');
+  await alice.act(alice.message('See you at seven').first(), 'Reply in a thread');
   const thread = alice.page.getByRole('complementary', { name: 'Thread' });
   await thread.getByText('See you at seven').waitFor();
   const box = thread.getByRole('textbox', { name: 'Message to the thread' });
   await box.fill('About the place');
   await box.press('Enter');
   await thread.getByText('About the place').waitFor();
-  const line = bob.message('See you at seven').getByRole('link', { name: /1 reply/ });
+  const line = bob.message('See you at seven').first().getByRole('link', { name: /1 reply/ });
   await line.waitFor();
   assert.equal(await bob.log.locator('.message-main .said', { hasText: 'About the place' }).count(), 0, 'not among the room’s messages');
   await line.click();
@@ -169,7 +169,7 @@ test('a thread opens beside the conversation and stays out of it', async () => {
   // What is said there now is unread until it is looked at there.
   await thread.getByRole('textbox').fill('At eight, then');
   await thread.getByRole('textbox').press('Enter');
-  const unread = bob.message('See you at seven').getByRole('link', { name: /3 replies/ }).getByRole('img', { name: '1 unread message' });
+  const unread = bob.message('See you at seven').first().getByRole('link', { name: /3 replies/ }).getByRole('img', { name: '1 unread message' });
   await unread.waitFor();
   await bob.shot('thread-unread');
   await bob.page.getByRole('link', { name: '1 unread message in threads' }).click();
@@ -184,8 +184,8 @@ test('a thread opens beside the conversation and stays out of it', async () => {
 });
 
 test('messages are pinned, listed and gone to', async () => {
-  await alice.act(alice.message('See you at seven').first(), 'Pin');
-  await alice.message('See you at seven').first().getByRole('img', { name: 'Pinned' }).waitFor();
+  await alice.act(alice.message('See you at seven').first().first(), 'Pin');
+  await alice.message('See you at seven').first().first().getByRole('img', { name: 'Pinned' }).waitFor();
   await bob.roomMenu('Pinned messages');
   const pane = bob.page.getByRole('complementary', { name: 'Pinned messages' });
   await pane.getByRole('link', { name: /See you at/ }).click();

@@ -1,7 +1,7 @@
 /** What messages say and which of it may live: sanitiser rules, links, identifiers, content. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isShown, said } from '../../client-web/matrix/events.js';
+import { isShown, oneLine, said } from '../../client-web/matrix/events.js';
 import { DROPPED, TAGS, keep, linkify, safeHref } from '../../client-web/matrix/html-rules.js';
 import { hueOf, parseTarget, roomTarget, userId } from '../../client-web/matrix/ids.js';
 import { event, member, message } from './support.js';
@@ -45,6 +45,20 @@ test('addresses in plain text, without the sentence around them', () => {
   linkify(`https://a.example/${'.'.repeat(60_000)}x`);
   linkify('https://a '.repeat(6000));
   assert.ok(performance.now() - begin < 500, 'no text takes long');
+});
+
+test('in one line stands what is read, not how it was written', () => {
+  const line = (body, html) => oneLine(event('m.room.message', { msgtype: 'm.text', body, format: 'org.matrix.custom.html', formatted_body: html }));
+  assert.equal(line('**Water** the `beds`', '<p><strong>Water</strong> the <code>beds</code></p>'), 'Water the beds');
+  assert.equal(line('- a\n- b', '<ul><li>a</li><li>b &amp; &lt;c&gt;</li></ul>'), 'a b & <c>');
+  assert.equal(line('> <@a:h> x\n\nyes', '<mx-reply><blockquote>x</blockquote></mx-reply>yes'), 'yes');
+  // What is hidden stays so, and what is more than words is told as its sender wrote it.
+  assert.equal(line('[hidden]', '<span data-mx-spoiler>the end</span>'), '[hidden]');
+  assert.equal(line('safe', '<script>alert(1)</script>'), 'safe');
+  assert.equal(line('empty', '<b></b>'), 'empty');
+  const begin = performance.now();
+  for (const html of ['<'.repeat(60_000), '<mx-reply>'.repeat(6000), '<p '.repeat(20_000), '&'.repeat(60_000)]) line('x', html);
+  assert.ok(performance.now() - begin < 500, 'none takes long');
 });
 
 test('identifiers, typed or in links', () => {
