@@ -64,7 +64,7 @@ export default {
   'halls.encrypted': '암호화',
   'halls.federated': '연합',
   'halls.delete': '대화방 삭제',
-  'halls.deleteHint': '{name} 방을 닫습니다. 이 서버의 멤버({count}명)가 나가고 대화가 삭제됩니다. 되돌릴 수 없습니다.',
+  'halls.deleteHint': '{name} 방을 닫습니다. 이 서버의 참여자({count}명)가 나가고 대화가 삭제됩니다. 되돌릴 수 없습니다.',
   'halls.block': '이 서버에서 다시 들어갈 수 없게 하기',
   'halls.deleted': '{name} 방을 삭제하고 있습니다',
   'reports.none': '신고가 없습니다',

@@ -6,7 +6,7 @@ import { h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { onStop, signal } from '../kit/signal.js';
 import { number, t } from '../i18n/index.js';
-import { userId } from '../matrix/ids.js';
+import { serverOf, userId } from '../matrix/ids.js';
 import { attempt } from './errors.js';
 import { icon } from './icons.js';
 import { empty, page, section } from './page.js';
@@ -59,6 +59,8 @@ function finder(app) {
   const { client } = app;
   const found = signal(/** @type {import('../matrix/people.js').Profile[] | null} */ (null));
   const typed = signal('');
+  /** The server of a whole address that nobody was found at, and whether it could be asked. */
+  const asked = signal({ server: '', answered: true });
   let turn = 0;
   /** @type {any} */
   let pause;
@@ -72,8 +74,11 @@ function finder(app) {
     }
     // A whole address is asked of its own server; words of the directory here.
     const id = userId(text, client.server);
-    const [known, exact] = await Promise.all([attempt(client.people.search(text)), id ? client.people.look(id).catch(() => null) : null]);
+    const [known, answer] = await Promise.all([attempt(client.people.search(text)), id ? client.people.look(id).catch((/** @type {any} */ error) => ({ error })) : null]);
     if (mine !== turn) return;
+    const failed = answer && 'error' in answer ? answer.error : null;
+    const exact = answer && 'error' in answer ? null : answer;
+    asked.value = { server: text.startsWith('@') && id ? serverOf(id) : '', answered: !failed || failed.status < 500 };
     found.value = [...(exact ? [exact] : []), ...(known ?? []).filter((one) => one.id !== exact?.id)].filter((one) => one.id !== client.me);
   };
   const soon = (/** @type {any} */ event) => {
@@ -87,10 +92,17 @@ function finder(app) {
     h.label({ class: 'search-box' }, icon('search'), h.input({ type: 'search', 'aria-label': () => t('friends.find'), placeholder: () => t('friends.find'), oninput: soon, spellcheck: 'false', autocapitalize: 'none', ref: (/** @type {HTMLElement} */ el) => queueMicrotask(() => el.focus()) })),
     h.div({ role: 'status' }, () => {
       if (!found.value) return null;
-      if (!found.value.length) return empty('person', () => t('friends.nobody'), () => t('friends.nobodyHint'));
+      if (!found.value.length) return nobody(asked.value, ask);
       return h.ul({ class: 'card flush', role: 'list' }, found.value.map(({ id }) => personRow(app, id, { note: () => id, actions: tieButtons(app, id, () => befriend(app, id)) })));
     }),
   ];
+}
+
+/** @param {{ server: string, answered: boolean }} asked @param {() => void} again */
+function nobody({ server, answered }, again) {
+  if (!server) return empty('person', () => t('friends.nobody'), () => t('friends.nobodyHint'));
+  if (answered) return empty('person', () => t('friends.nobody'), () => t('friends.nobodyAt', { server }));
+  return empty('alert', () => t('friends.unreachable', { server }), () => t('friends.unreachableHint'), h.button({ type: 'button', class: 'button', onclick: again }, () => t('action.retry')));
 }
 
 /** @param {App} app */

@@ -22,7 +22,7 @@ const WORTH_FILTERING = 12;
 export function membersPane(app, room) {
   const trouble = signal('');
   const typed = signal('');
-  const arriving = computed(() => room.isArriving);
+  const arriving = computed(() => room.isArriving());
   effect(() => {
     // The server answers when it knows them all.
     if (!arriving.value) app.client.loadMembers(room).catch((error) => (trouble.value = words(error)));

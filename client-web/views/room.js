@@ -98,7 +98,7 @@ function head(app, room, talk) {
     const text = room.stateOf('m.room.topic')?.topic;
     return typeof text === 'string' && text.trim() ? text.slice(0, 300) : t('room.memberCount', { count: room.memberCount });
   };
-  const arriving = computed(() => room.isArriving);
+  const arriving = computed(() => room.isArriving());
   return h.header(
     { class: 'room-head' },
     backLink(),

@@ -73,6 +73,21 @@ test('a friend who goes is away, with when they were last seen', async () => {
   assert.ok(userId);
 });
 
+test('an address that leads to nobody says why', async () => {
+  const box = alice.page.getByRole('searchbox', { name: 'Name or full address' });
+  const { userId } = await alice.session();
+  await alice.page.goto(`${alice.client}/#/friends/add`);
+  await box.fill(`@nobody:${userId.slice(userId.indexOf(':') + 1)}`);
+  await alice.page.getByText('There is nobody of that name on').waitFor();
+  // The browser reports the server's 502.
+  alice.expectsTrouble = true;
+  await box.fill('@bob:nowhere.invalid');
+  await alice.page.getByText('nowhere.invalid can’t be reached').waitFor();
+  await alice.page.getByRole('button', { name: 'Try again' }).waitFor();
+  alice.expectsTrouble = false;
+  await box.fill('');
+});
+
 test('by full address; rejected by one, taken back by the other', async () => {
   const { userId } = await carol.session();
   await ask(alice, userId, 'Hello Carol');
