@@ -22,7 +22,7 @@ export default {
   'health.peersHint': 'With whom this server shares rooms, and whether they answer.',
   'health.noFederation': 'This server doesn’t tell of others.',
   'health.noPeers': 'None so far.',
-  'health.failing': 'Doesn’t answer, first {when}',
+  'health.failing': 'First failed {when}',
   'health.down': 'Unreachable',
   'health.up': 'In touch',
   'time.days': { one: '{count} day', other: '{count} days' },

@@ -109,6 +109,24 @@ test('accounts: made, locked, unlocked, made administrator, given a new password
   await until(async () => (await row('').count()) === 1, 'one account');
 });
 
+test('#admins: the administrators have a room of their own, and who is one no more is out of it', { skip }, async () => {
+  const theirs = (person) => person.roomRow('Administrators');
+  await theirs(ada).waitFor();
+  assert.equal(await theirs(bob).count(), 0);
+  const deed = async (name) => {
+    await row(bob.user).getByRole('button', { name: /^More/ }).click();
+    await ada.page.getByRole('menuitem', { name, exact: true }).click();
+  };
+  await deed('Make administrator');
+  await dialog().getByRole('button', { name: 'Make administrator' }).click();
+  await theirs(bob).click();
+  await bob.box.waitFor();
+  await bob.say('Here to help');
+  await theirs(ada).filter({ hasText: 'Here to help' }).waitFor();
+  await deed('No administrator any more');
+  await theirs(bob).waitFor({ state: 'detached' });
+});
+
 test('a report is read and dismissed; rooms are listed with their size, and one is deleted', { skip }, async () => {
   await bob.page.getByRole('link', { name: 'Hearth' }).click();
   const room = await bob.createRoom('Loud corner');

@@ -4,22 +4,25 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { clean } from './axe.js';
 import { federate, noServer } from './server.js';
-import { Person, freshName, startBrowser } from './support.js';
+import { Person, freshName, startBrowser, until } from './support.js';
 
 const skip = noServer;
-let browser, here, there, end, alice, bob;
+let room, browser, here, there, end, alice, bob;
 const name = freshName('Harbour');
 
 before(async () => {
   if (skip) return;
   browser = await startBrowser();
-  ({ servers: [here, there], end } = await federate(2, { gated: true, presence: false }));
+  ({ servers: [here, there], end } = await federate(2, { gated: true, presence: false, isNew: true }));
   alice = await Person.at(browser, 'alice', { server: here.url });
   bob = await Person.at(browser, 'bob', { server: there.url });
   for (const person of [alice, bob]) {
     person.page.setDefaultTimeout(30_000);
     await person.register();
+    // Each is the first of a server.
+    await person.page.getByRole('dialog').getByRole('button', { name: 'Later' }).click();
   }
 });
 after(async () => {
@@ -38,6 +41,7 @@ test('a room is used at once, and says that its members are still arriving', { s
   await dialog.getByLabel('Address').fill(`#${name.toLowerCase()}:${here.name}`);
   await dialog.getByRole('button', { name: 'Join', exact: true }).click();
   await bob.box.waitFor();
+  room = bob.roomId();
   await line().waitFor();
   await bob.say('Here before the list');
   await alice.sees('Here before the list');
@@ -45,6 +49,7 @@ test('a room is used at once, and says that its members are still arriving', { s
   await pane().getByText('The rest of its members are being fetched').waitFor();
   assert.equal(await pane().getByRole('alert').count(), 0);
   await bob.shot('arriving-light');
+  await clean(bob, 'members are arriving');
 });
 
 test('it goes on saying so after a reload', { skip }, async () => {
@@ -68,7 +73,32 @@ test('where servers don’t tell who is online, nobody of the other server has a
   await bob.page.getByText('people on other servers, if the servers tell each other').waitFor();
 });
 
-test('no console errors', { skip }, () => {
+test('the administrator sees the other server, and whether it answers', { skip }, async () => {
+  const peer = bob.page.getByRole('main').getByRole('listitem').filter({ hasText: here.name });
+  await bob.open('#/admin/health');
+  await peer.getByText('In touch').waitFor();
+  await bob.page.getByText('Clients connected').waitFor();
   alice.noErrors();
-  bob.noErrors();
+  await alice.context.close();
+  await here.down();
+  await bob.open(`#/room/${room}`);
+  await bob.say('Is anybody there?');
+  await until(async () => {
+    await bob.open('#/admin/health');
+    await bob.page.reload();
+    await peer.waitFor();
+    return peer.getByText('First failed').isVisible();
+  }, 'it is noticed', 60);
+  await bob.page.emulateMedia({ colorScheme: 'light' });
+  await bob.shot('admin-peers-light');
+  await clean(bob, 'a server that does not answer');
+  await here.up();
+  await peer.getByRole('button', { name: 'Try now' }).click();
+  await until(async () => {
+    await bob.page.reload();
+    await peer.waitFor();
+    return peer.getByText('In touch').isVisible();
+  }, 'it answers again', 60);
 });
+
+test('no console errors', { skip }, () => bob.noErrors());

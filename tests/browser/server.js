@@ -86,7 +86,7 @@ export class Server {
   }
 }
 
-/** Servers that trust each other, and know nothing of each other yet. @param {number} count @param {{ gated?: boolean, presence?: boolean }} [how] */
+/** Servers that trust each other, and know nothing of each other yet. @param {number} count @param {{ gated?: boolean, presence?: boolean, isNew?: boolean }} [how] */
 export async function federate(count, how = {}) {
   const certificates = mkdtempSync(join(tmpdir(), 'hearth-certificates-'));
   execFileSync(BINARY, ['dev-cert', '--dir', certificates, 'localhost']);
