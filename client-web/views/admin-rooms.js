@@ -41,7 +41,7 @@ function roomRow(admin, room, again) {
       { class: 'row-text' },
       h.bdi({ class: 'row-title' }, name),
       h.bdi({ class: 'row-note' }, room.alias || room.id),
-      h.span({ class: 'row-note' }, () => [t('room.memberCount', { count: room.members }), t('halls.local', { count: room.local }), t('halls.state', { count: room.events })].join(' · ')),
+      h.span({ class: 'row-note wraps' }, () => [t('room.memberCount', { count: room.members }), t('halls.local', { count: room.local }), t('halls.state', { count: room.events })].join(' · ')),
     ),
     h.div(
       { class: 'row-actions' },
@@ -118,7 +118,7 @@ function reportRow(admin, report, again) {
       h.span({ class: 'row-title wraps' }, () => t(what, { name: report.user ?? '', room: report.roomName ?? report.room ?? '' })),
       report.event && fetched(() => admin.reported(report.id), (body) => body && h.blockquote({ class: 'reported wraps', dir: 'auto' }, body.slice(0, 1000)), () => null),
       report.reason && h.span({ class: 'wraps', dir: 'auto' }, () => t('reports.reason', { text: report.reason.slice(0, 500) })),
-      h.span({ class: 'row-note', title: () => exact(report.at) }, () => t('reports.by', { name: report.by, when: ago(report.at) })),
+      h.span({ class: 'row-note wraps', title: () => exact(report.at) }, () => t('reports.by', { name: report.by, when: ago(report.at) })),
     ),
     h.div(
       { class: 'row-actions' },
