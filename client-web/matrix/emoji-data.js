@@ -4,25 +4,25 @@
  */
 export const GROUPS = /** @type {const} */ ({
   faces: `
-    😀 grinning grinning_face|😁 grin grinning_smiling_eyes|😂 joy lol tears_joy 눈물웃음 ㅋㅋ|😃 smiley smiling_open_mouth|
-    😄 smile smiling_open_mouth_smiling_eyes 웃음|😅 sweat_smile smiling_open_mouth_cold_sweat|😆 laughing satisfied smiling_open_mouth_tightly_closed_eyes|
+    😀 grinning|😁 grin grinning_smiling_eyes|😂 joy lol tears_joy 눈물웃음 ㅋㅋ|😃 smiley smiling_open_mouth|
+    😄 smile 웃음|😅 sweat_smile|😆 laughing satisfied|
     😇 innocent smiling_halo|😈 imp smiling_horns|😉 wink winking_face|😊 blush smiling_smiling_eyes|😋 yum savouring_delicious_food|
-    😌 relieved relieved_face|😍 heart_eyes smiling_heart_shaped_eyes 사랑눈|😏 smirk smirking_face|😐 neutral neutral_face|
-    😑 expressionless expressionless_face|😒 unamused unamused_face|😓 sweat cold_sweat|😔 pensive pensive_face|😕 confused confused_face|
-    😖 confounded confounded_face|😘 kissing_heart throwing_a_kiss|😛 tongue stuck_out_tongue|😜 zany stuck_out_tongue_winking_eye|
-    😞 disappointed disappointed_face|😟 worried worried_face|😠 angry angry_face|😡 rage pouting_face 화남|😢 cry crying_face 눈물|
+    😌 relieved|😍 heart_eyes 사랑눈|😏 smirk smirking_face|😐 neutral|
+    😑 expressionless|😒 unamused|😓 sweat cold_sweat|😔 pensive|😕 confused|
+    😖 confounded|😘 kissing_heart throwing_a_kiss|😛 tongue stuck_out_tongue|😜 zany|
+    😞 disappointed|😟 worried|😠 angry|😡 rage pouting_face 화남|😢 cry crying_face 눈물|
     😣 persevere persevering_face|😤 triumph look_triumph|😥 sad_relief disappointed_but_relieved|😦 frown_open frowning_open_mouth|
-    😧 anguished anguished_face|😨 fearful fearful_face|😩 weary weary_face|😪 sleepy sleepy_face|😬 grimacing grimacing_face|😭 sob loudly_crying_face 엉엉|
-    😮 open_mouth wow|😰 cold_sweat open_mouth_cold_sweat|😱 scream screaming_in_fear 비명|😲 astonished astonished_face|😳 flushed flushed_face|
-    😴 sleeping zzz sleeping_face 잠|😵 dizzy_face|😷 mask medical_mask|😺 cat_smile smiling_cat_open_mouth|🙁 slightly_frowning slightly_frowning_face|
-    🙂 slightly_smiling slightly_smiling_face|🙃 upside_down upside_down_face|🙄 eye_roll rolling_eyes|🙈 see_no_evil see_no_evil_monkey|
-    🙉 hear_no_evil hear_no_evil_monkey|🙊 speak_no_evil speak_no_evil_monkey|🤐 zipper zipper_mouth_face|🤒 ill face_with_thermometer|🤓 nerd nerd_face|
-    🤔 thinking hmm thinking_face 생각|🤖 robot robot_face|🤠 cowboy cowboy_hat|🤡 clown clown_face|🤢 nauseated nauseated_face|
-    🤣 rofl rolling_on_floor_laughing|🤧 sneezing sneezing_face|🤨 eyebrow one_eyebrow_raised|🤩 star_struck grinning_star_eyes|
-    🤪 crazy grinning_one_large_one_small_eye|🤫 shush quiet finger_covering_closed_lips|🤬 swearing serious_symbols_covering_mouth|
-    🤭 giggle smiling_smiling_eyes_hand_covering_mouth|🤮 vomiting open_mouth_vomiting|🤯 mind_blown exploding_head shocked_exploding_head|
-    🥰 in_love smiling_smiling_eyes_three_hearts|🥳 partying party_horn_party_hat 파티|🥴 woozy uneven_eyes_wavy_mouth|🥵 hot overheated_face|
-    🥶 cold freezing_face|🥹 holding_back_tears|🥺 pleading pleading_eyes|🧐 monocle face_with_monocle|🫠 melting melting_face|🫡 salute saluting_face|
+    😧 anguished|😨 fearful|😩 weary|😪 sleepy|😬 grimacing|😭 sob loudly_crying_face 엉엉|
+    😮 open_mouth wow|😰 cold_sweat|😱 scream screaming_in_fear 비명|😲 astonished|😳 flushed|
+    😴 sleeping zzz 잠|😵 dizzy_face|😷 mask medical_mask|😺 cat_smile|🙁 slightly_frowning|
+    🙂 slightly_smiling|🙃 upside_down|🙄 eye_roll rolling_eyes|🙈 see_no_evil|
+    🙉 hear_no_evil|🙊 speak_no_evil|🤐 zipper|🤒 ill face_with_thermometer|🤓 nerd|
+    🤔 thinking hmm 생각|🤖 robot|🤠 cowboy|🤡 clown|🤢 nauseated|
+    🤣 rofl|🤧 sneezing|🤨 eyebrow one_eyebrow_raised|🤩 star_struck grinning_star_eyes|
+    🤪 crazy|🤫 shush quiet|🤬 swearing|
+    🤭 giggle|🤮 vomiting open_mouth_vomiting|🤯 mind_blown exploding_head shocked_exploding_head|
+    🥰 in_love|🥳 partying 파티|🥴 woozy|🥵 hot overheated_face|
+    🥶 cold freezing_face|🥹 holding_back_tears|🥺 pleading|🧐 monocle face_with_monocle|🫠 melting|🫡 salute saluting_face|
     ☹️ frowning white_frowning_face|😎 smiling_sunglasses|😗 kissing_face|😙 kissing_smiling_eyes|😚 kissing_closed_eyes|
     😝 stuck_out_tongue_tightly_closed_eyes|😫 tired_face|😯 hushed_face|😶 face_without_mouth|😸 grinning_cat_smiling_eyes|😹 cat_tears_joy|
     😻 smiling_cat_heart_shaped_eyes|😼 cat_wry_smile|😽 kissing_cat_closed_eyes|😾 pouting_cat_face|😿 crying_cat_face|🙀 weary_cat_face|🤑 money_mouth_face|
@@ -30,13 +30,13 @@ export const GROUPS = /** @type {const} */ ({
     🫣 peeking_eye|🫤 diagonal_mouth|🫥 dotted_line_face|🫦 biting_lip|🫧 bubbles|🫨 |🫩 |🫪 |🫯 |☺️ white_smiling_face|👻 ghost boo|
     👽 alien extraterrestrial_alien|💀 skull|💩 poop pile_of_poo|👾 alien_monster|👿 imp`,
   people: `
-    👀 eyes look 눈|👋 wave hello bye waving_hand_sign 안녕|👌 ok ok_hand ok_hand_sign 오케이|👍 +1 thumbsup yes thumbs_up_sign 좋아요 최고|
+    👀 eyes look 눈|👋 wave hello bye waving_hand_sign 안녕|👌 ok 오케이|👍 +1 thumbsup yes thumbs_up_sign 좋아요 최고|
     👎 -1 thumbsdown no thumbs_down_sign 싫어요|👏 clap clapping_hands_sign 박수|💪 muscle strong flexed_biceps 힘|
-    🙌 raised_hands hooray raising_both_hands_in_celebration|🙏 pray please thanks folded_hands 감사 부탁 기도|✊ fist raised_fist|🏃 run runner|
-    👆 point_up white_up_pointing_backhand_index|👇 point_down white_down_pointing_backhand_index|👈 point_left white_left_pointing_backhand_index|
-    👉 point_right white_right_pointing_backhand_index|👊 punch fisted_hand_sign|👐 open_hands open_hands_sign|👑 crown|👶 baby|💃 dance dancer|
-    🕺 dancing man_dancing|🙋 raise_hand me happy_raising_one_hand|🚶 walk pedestrian|🤘 metal horns|🤙 call_me call_me_hand|🤝 handshake deal|
-    🤞 fingers_crossed hand_index_middle_fingers_crossed|🤦 facepalm face_palm 아이고|🤷 shrug 글쎄|🧠 brain|🫶 heart_hands|✌️ victory peace victory_hand|
+    🙌 raised_hands hooray|🙏 pray please thanks folded_hands 감사 부탁 기도|✊ fist raised_fist|🏃 run runner|
+    👆 point_up|👇 point_down|👈 point_left|
+    👉 point_right|👊 punch fisted_hand_sign|👐 open_hands|👑 crown|👶 baby|💃 dance dancer|
+    🕺 dancing man_dancing|🙋 raise_hand me|🚶 walk pedestrian|🤘 metal horns|🤙 call_me|🤝 handshake deal|
+    🤞 fingers_crossed|🤦 facepalm face_palm 아이고|🤷 shrug 글쎄|🧠 brain|🫶 heart_hands|✌️ victory peace|
     ✋ raised_hand|👂 ear|👃 nose|👄 mouth|👅 tongue|👒 womans_hat|👓 eyeglasses|👔 necktie|👕 t_shirt|👖 jeans|👗 dress|👘 kimono|👙 bikini|👚 womans_clothes|
     👛 purse|👜 handbag|👝 pouch|👞 mans_shoe|👟 athletic_shoe|👠 high_heeled_shoe|👡 womans_sandal|👢 womans_boots|👣 footprints|👤 bust_in_silhouette|
     👥 busts_in_silhouette|👦 boy|👧 girl|👨 man|👩 woman|👪 family|👫 man_woman_holding_hands|👬 two_men_holding_hands|👭 two_women_holding_hands|
@@ -53,10 +53,10 @@ export const GROUPS = /** @type {const} */ ({
     🗣️ speaking_head_in_silhouette`,
   nature: `
     ⚡ zap lightning high_voltage_sign|✨ sparkles 반짝|⭐ star white_medium_star 별|🌈 rainbow|🌊 wave_water water_wave|
-    🌍 earth world earth_globe_europe_africa|🌙 moon crescent_moon 달|🌟 glowing_star|🌱 seedling|🌲 tree evergreen evergreen_tree|
+    🌍 earth world|🌙 moon crescent_moon 달|🌟 glowing_star|🌱 seedling|🌲 tree evergreen|
     🌳 tree_leafy deciduous_tree|🌸 blossom cherry_blossom 꽃|🌹 rose|🌻 sunflower|🐙 octopus|🐛 bug|🐝 bee honeybee|🐟 fish|🐢 turtle|🐦 bird|🐧 penguin|
-    🐭 mouse mouse_face|🐰 rabbit rabbit_face|🐱 cat cat_face 고양이|🐶 dog dog_face 개 강아지|🐸 frog frog_face|🐻 bear bear_face|🐼 panda panda_face|
-    🔥 fire hot_stuff 불|🦁 lion lion_face|🦄 unicorn unicorn_face|🦊 fox fox_face|🦋 butterfly|☀️ sunny sun black_sun_rays 해|❄️ snowflake snow|
+    🐭 mouse|🐰 rabbit|🐱 cat 고양이|🐶 dog 개 강아지|🐸 frog|🐻 bear|🐼 panda|
+    🔥 fire hot_stuff 불|🦁 lion|🦄 unicorn|🦊 fox|🦋 butterfly|☀️ sunny sun black_sun_rays 해|❄️ snowflake snow|
     ☔ umbrella_rain_drops|⛄ snowman_without_snow|⛅ sun_behind_cloud|🌀 cyclone|🌁 foggy|🌂 closed_umbrella|🌃 night_with_stars|🌄 sunrise_over_mountains|
     🌅 sunrise|🌆 cityscape_at_dusk|🌇 sunset_over_buildings|🌉 bridge_at_night|🌋 volcano|🌌 milky_way|🌎 earth_globe_americas|🌏 earth_globe_asia_australia|
     🌐 globe_with_meridians|🌑 new_moon_symbol|🌒 waxing_crescent_moon|🌓 first_quarter_moon|🌔 waxing_gibbous_moon|🌕 full_moon_symbol|
@@ -73,7 +73,7 @@ export const GROUPS = /** @type {const} */ ({
     🪺 nest_with_eggs|🪻 |🪼 |🪽 |🪾 |🪿 |🫎 |🫏 |☁️ cloud|☃️ snowman|🌶️ hot_pepper|🐿️ chipmunk|🕊️ dove_of_peace`,
   food: `
     ☕ coffee hot_beverage 커피|🍅 tomato|🍎 apple red_apple|🍔 burger hamburger|🍕 pizza slice_of_pizza 피자|🍚 rice cooked_rice 밥|
-    🍜 ramen noodles steaming_bowl 라면|🍞 bread|🍪 cookie|🍰 cake_slice shortcake|🍵 tea teacup_without_handle|🍷 wine wine_glass|🍺 beer beer_mug 맥주|
+    🍜 ramen noodles steaming_bowl 라면|🍞 bread|🍪 cookie|🍰 cake_slice shortcake|🍵 tea teacup_without_handle|🍷 wine|🍺 beer 맥주|
     🍻 beers cheers clinking_beer_mugs|🍆 aubergine|🍇 grapes|🍈 melon|🍉 watermelon|🍊 tangerine|🍋 lemon|🍌 banana|🍍 pineapple|🍏 green_apple|🍐 pear|🍑 peach|
     🍒 cherries|🍓 strawberry|🍖 meat_on_bone|🍗 poultry_leg|🍘 rice_cracker|🍙 rice_ball|🍛 curry_and_rice|🍝 spaghetti|🍟 french_fries|🍠 roasted_sweet_potato|
     🍡 dango|🍢 oden|🍣 sushi|🍤 fried_shrimp|🍥 fish_cake_swirl_design|🍦 soft_ice_cream|🍧 shaved_ice|🍨 ice_cream|🍩 doughnut|🍫 chocolate_bar|🍬 candy|
@@ -85,10 +85,10 @@ export const GROUPS = /** @type {const} */ ({
     🧋 bubble_tea|🫐 blueberries|🫑 bell_pepper|🫒 olive|🫓 flatbread|🫔 tamale|🫕 fondue|🫖 teapot|🫗 pouring_liquid|🫘 beans|🫙 jar|🫚 |🫛 |🫜 |🫟 |
     🍽️ fork_knife_plate`,
   play: `
-    ⚽ soccer football soccer_ball|🎁 gift present wrapped_present 선물|🎂 birthday cake birthday_cake 생일 케이크|🎃 pumpkin halloween jack_o_lantern|
-    🎄 christmas christmas_tree|🎈 balloon|🎉 tada party party_popper 축하|🎊 confetti confetti_ball|🎓 graduate graduation_cap|🎤 microphone karaoke|
+    ⚽ soccer football|🎁 gift present wrapped_present 선물|🎂 birthday cake 생일 케이크|🎃 pumpkin halloween jack_o_lantern|
+    🎄 christmas|🎈 balloon|🎉 tada party 축하|🎊 confetti|🎓 graduate graduation_cap|🎤 microphone karaoke|
     🎨 art artist_palette|🎮 game video_game|🎲 dice game_die|🎵 music note musical_note 음악|🎶 notes multiple_musical_notes|🎸 guitar|
-    🏀 basketball basketball_and_hoop|🏆 trophy|🥂 clink clinking_glasses|🥇 first gold first_place_medal|⚾ baseball|⛳ flag_in_hole|
+    🏀 basketball|🏆 trophy|🥂 clink clinking_glasses|🥇 first gold|⚾ baseball|⛳ flag_in_hole|
     🀄 mahjong_tile_red_dragon|🃏 playing_card_black_joker|🎀 ribbon|🎅 father_christmas|🎆 fireworks|🎇 firework_sparkler|🎋 tanabata_tree|🎌 crossed_flags|
     🎍 pine_decoration|🎎 japanese_dolls|🎏 carp_streamer|🎐 wind_chime|🎑 moon_viewing_ceremony|🎒 school_satchel|🎠 carousel_horse|🎡 ferris_wheel|
     🎢 roller_coaster|🎣 fishing_pole_fish|🎥 movie_camera|🎦 cinema|🎧 headphone|🎩 top_hat|🎪 circus_tent|🎫 ticket|🎬 clapper_board|🎭 performing_arts|
@@ -100,7 +100,7 @@ export const GROUPS = /** @type {const} */ ({
     🥏 flying_disc|🧩 jigsaw_puzzle_piece|🧸 teddy_bear|🪀 yo_yo|🪁 kite|🪄 magic_wand|🪅 pinata|🪆 nesting_dolls|🪩 mirror_ball|🎙️ studio_microphone|
     🎛️ control_knobs|🎞️ film_frames|🎟️ admission_tickets|🏋️ weight_lifter|🎖️ military_medal|🏎️ racing_car|🏍️ racing_motorcycle`,
   travel: `
-    🏠 house home house_building 집|🚀 rocket ship_it 로켓|🚂 train steam_locomotive|🚗 car automobile 차|🚲 bike bicycle|✈️ airplane plane 비행기|⚓ anchor|
+    🏠 house home 집|🚀 rocket ship_it 로켓|🚂 train steam_locomotive|🚗 car automobile 차|🚲 bike bicycle|✈️ airplane plane 비행기|⚓ anchor|
     ⛪ church|⛲ fountain|⛵ sailboat|⛺ tent|⛽ fuel_pump|🏡 house_with_garden|🏢 office_building|🏣 japanese_post_office|🏤 european_post_office|🏥 hospital|
     🏦 bank|🏧 automated_teller_machine|🏨 hotel|🏩 love_hotel|🏪 convenience_store|🏫 school|🏬 department_store|🏭 factory|🏮 izakaya_lantern|
     🏯 japanese_castle|🏰 european_castle|🕋 kaaba|🕌 mosque|🕍 synagogue|🗻 mount_fuji|🗼 tokyo_tower|🗽 statue_of_liberty|🗾 silhouette_of_japan|🗿 moyai|
@@ -112,9 +112,9 @@ export const GROUPS = /** @type {const} */ ({
     🛺 auto_rickshaw|🛻 pickup_truck|🛼 roller_skate|🏖️ beach_with_umbrella|🏝️ desert_island|🏔️ snow_capped_mountain|🏕️ camping|🗺️ world_map|
     🛳️ passenger_ship`,
   things: `
-    ⌚ watch|⏰ alarm alarm_clock|💡 bulb idea electric_light_bulb 아이디어|💰 money money_bag|💸 money_gone money_with_wings|
+    ⌚ watch|⏰ alarm|💡 bulb idea electric_light_bulb 아이디어|💰 money|💸 money_gone money_with_wings|
     💻 laptop computer personal_computer|📅 calendar|📌 pin pushpin 고정|📎 paperclip|📖 book open_book|📚 books|📝 memo|📧 email e_mail_symbol|
-    📱 phone mobile mobile_phone|📷 camera 사진|🔍 search mag left_pointing_magnifying_glass|🔑 key|🔒 lock|🔓 unlock open_lock|🔔 bell|
+    📱 phone mobile|📷 camera 사진|🔍 search mag|🔑 key|🔒 lock|🔓 unlock open_lock|🔔 bell|
     🔕 no_bell bell_cancellation_stroke|🔧 wrench|🔨 hammer|✉️ envelope mail|⚙️ gear|⌛ hourglass|⏳ hourglass_flowing_sand|🌭 hot_dog|🌮 taco|🌯 burrito|
     💈 barber_pole|💉 syringe|💊 pill|💋 kiss_mark|💌 love_letter|💍 ring|💎 gem_stone|💏 kiss|💑 couple_with_heart|💒 wedding|💣 bomb|💱 currency_exchange|
     💲 heavy_dollar_sign|💳 credit_card|💴 banknote_yen|💵 banknote_dollar|💶 banknote_euro|💷 banknote_pound|💹 chart_upwards_trend_yen|💺 seat|💼 briefcase|
@@ -142,9 +142,9 @@ export const GROUPS = /** @type {const} */ ({
     🏴 waving_black_flag|🏸 badminton_racquet_shuttlecock|🏹 bow_and_arrow|🏺 amphora`,
   signs: `
     💔 broken_heart|💙 blue_heart|💚 green_heart|💛 yellow_heart|💜 purple_heart|🖤 black_heart|🧡 orange_heart|❤️ heart red_heart heavy_black_heart 하트 사랑|
-    ✅ check done white_check_mark white_heavy_check_mark 완료 확인|❌ x cross cross_mark 아니|❓ question black_question_mark_ornament 질문|
+    ✅ check done white_check_mark 완료 확인|❌ x cross 아니|❓ question 질문|
     ❗ exclamation heavy_exclamation_mark|➕ plus heavy_plus_sign|➖ minus heavy_minus_sign|💤 zzz_sign sleeping_symbol|💥 boom collision_symbol|
-    💯 100 hundred hundred_points_symbol 백점|🚫 no_entry_sign forbidden|✔️ tick heavy_check_mark|⚠️ warning warning_sign 경고|
+    💯 100 hundred 백점|🚫 no_entry_sign forbidden|✔️ tick heavy_check_mark|⚠️ warning 경고|
     ♻️ recycle black_universal_recycling|⏩ black_right_pointing_double_triangle|⏪ black_left_pointing_double_triangle|
     ⏫ black_up_pointing_double_triangle|⏬ black_down_pointing_double_triangle|◽ white_medium_small_square|◾ black_medium_small_square|♈ aries|♉ taurus|
     ♊ gemini|♋ cancer|♌ leo|♍ virgo|♎ libra|♏ scorpius|♐ sagittarius|♑ capricorn|♒ aquarius|♓ pisces|♿ wheelchair_symbol|⚪ medium_white_circle|
