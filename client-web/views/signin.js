@@ -43,7 +43,7 @@ function signInForm({ expired, onSession }, base) {
       submit: () => t('signIn.submit'),
       busy: () => t('signIn.busy'),
       special: { M_FORBIDDEN: 'error.wrongPassword', M_INVALID_USERNAME: 'error.wrongPassword', M_UNKNOWN: 'error.wrongPassword' },
-      send: async ({ user, password }) => onSession(await signIn({ base: base.peek(), user: user.trim(), password, deviceName: t('device.name'), expired })),
+      send: async ({ user, password }) => onSession(await signIn({ base: base.peek(), user: user.trim(), password, deviceName: deviceName(), expired })),
     },
     field({ name: 'user', label: () => t('signIn.user'), hint: () => t('signIn.userHint'), autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', required: true, value: expired?.userId ?? '' }),
     field({ name: 'password', type: 'password', label: () => t('signIn.password'), autocomplete: 'current-password', required: true }),
@@ -68,7 +68,7 @@ function registerForm({ token: given = '', onSession }, base) {
         submit: () => t('register.submit'),
         busy: () => t('register.busy'),
         special: { M_UNAUTHORIZED: 'error.wrongToken', M_FORBIDDEN: 'register.closed' },
-        send: async ({ user, password, token }) => onSession(await register({ base: base.peek(), user: user.trim().toLowerCase(), password, token: token?.trim(), deviceName: t('device.name') })),
+        send: async ({ user, password, token }) => onSession(await register({ base: base.peek(), user: user.trim().toLowerCase(), password, token: token?.trim(), deviceName: deviceName() })),
       },
       field({ name: 'user', label: () => t('signIn.user'), hint: () => t('register.userHint'), autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', required: true, maxlength: 200 }),
       field({ name: 'password', type: 'password', label: () => t('signIn.password'), hint: () => t('register.passwordHint'), autocomplete: 'new-password', minlength: 8, required: true }),
@@ -99,4 +99,10 @@ function serverChoice(base) {
     h.summary(() => t('signIn.server')),
     field({ name: 'server', type: 'url', label: () => t('signIn.serverLabel'), hint: () => t('signIn.serverHint'), value: base.peek(), onchange, inputmode: 'url', spellcheck: 'false' }),
   );
+}
+
+/** What this session is called in lists: also on what it runs, as there may be several. */
+function deviceName() {
+  const { userAgentData, platform } = /** @type {any} */ (navigator);
+  return `${t('device.name')} (${userAgentData?.platform || platform})`;
 }

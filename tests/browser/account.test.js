@@ -70,6 +70,7 @@ test('the sessions are listed, one is renamed, another signed out', async () => 
   await alice.settings('Sessions');
   const row = alice.page.getByRole('listitem').filter({ hasText: 'Old telephone' });
   await row.getByText('Last seen').waitFor();
+  await alice.page.getByText(/^Hearth in a browser \(.+\)$/).waitFor();
   await alice.page.getByRole('listitem').filter({ hasText: 'Active now' }).getByRole('button', { name: 'Rename' }).click();
   await alice.page.getByRole('dialog').getByLabel('Name of the session').fill('Desk');
   await alice.page.getByRole('dialog').getByRole('button', { name: 'Save' }).click();
