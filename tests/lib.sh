@@ -13,12 +13,6 @@ step() {
     ABOUT[$1]=$3
 }
 
-# apart NAME COUNTED ABOUT: declares a step that runs only when it is named.
-apart() {
-    COUNTED[$1]=$2
-    ABOUT[$1]=$3
-}
-
 main() {
     local chosen=("${STEPS[@]}") name passed=0 failed=0
     case "${1:-}" in
