@@ -78,7 +78,7 @@ function finder(app) {
     if (mine !== turn) return;
     const failed = answer && 'error' in answer ? answer.error : null;
     const exact = answer && 'error' in answer ? null : answer;
-    asked.value = { server: text.startsWith('@') && id ? serverOf(id) : '', answered: !failed || failed.status < 500 };
+    asked.value = { server: text.startsWith('@') && id ? serverOf(id) : '', answered: !failed || (failed.status >= 400 && failed.status < 500) };
     found.value = [...(exact ? [exact] : []), ...(known ?? []).filter((one) => one.id !== exact?.id)].filter((one) => one.id !== client.me);
   };
   const soon = (/** @type {any} */ event) => {
