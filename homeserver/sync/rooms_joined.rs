@@ -130,13 +130,11 @@ fn one(
         return Ok(None);
     }
     let (unread_notifications, unread_thread_notifications) = counts::build(turn, room)?;
-    let timeline = shown.timeline;
-    let ephemeral = ephemeral.events;
     Ok(Some(Joined {
         summary,
         state,
-        timeline,
-        ephemeral,
+        timeline: shown.timeline,
+        ephemeral: ephemeral.events,
         account_data,
         unread_notifications,
         unread_thread_notifications,
