@@ -50,6 +50,7 @@ mod spec;
 mod store;
 mod sync;
 mod tls;
+mod upgrades;
 mod versions;
 mod visible;
 mod websocket;

@@ -26,6 +26,8 @@ const OVERHEAD: u64 = 512;
 const MAX_NAME: usize = 255;
 /// Tags of a room at most.
 const MAX_TAGS: usize = 200;
+/// The type that says which rooms are direct, and with whom.
+pub const DIRECT: &str = "m.direct";
 /// Types that only the server sets, through other endpoints.
 const SERVER_MANAGED: [&str; 2] = ["m.fully_read", "m.push_rules"];
 /// The room type that holds tags.
@@ -45,6 +47,16 @@ pub struct Entry {
 /// An entry's content. `room` is empty for what belongs to the account as a whole.
 pub fn get(tx: &impl Read, user: &UserId, room: &str, kind: &str) -> Result<Option<String>> {
     Ok(tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))?.map(|row| row.json))
+}
+
+/// Whether somebody has any entry. People of other servers have none.
+pub fn has_any(tx: &impl Read, user: &UserId) -> Result<bool> {
+    let mut found = false;
+    tables::ACCOUNT_DATA.scan(tx, (user.as_str(), "", "")..=(user.as_str(), LAST, LAST), |_, _| {
+        found = true;
+        Ok(Flow::Stop)
+    })?;
+    Ok(found)
 }
 
 /// Sets an entry for a client. 405 for what only the server may set.

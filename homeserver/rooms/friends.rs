@@ -20,9 +20,6 @@ use crate::{
     store::{Read, WriteTx},
 };
 
-/// The account data type that says which rooms are direct.
-const DIRECT: &str = "m.direct";
-
 /// Somebody on one of the lists.
 #[derive(Clone, Debug, Serialize)]
 pub struct Person {
@@ -213,7 +210,7 @@ fn direct(tx: &impl Read, me: &UserId) -> Result<BTreeMap<OwnedUserId, BTreeSet<
 }
 
 fn stored(tx: &impl Read, me: &UserId) -> Result<Map<String, Value>> {
-    let json = account_data::get(tx, me, "", DIRECT)?;
+    let json = account_data::get(tx, me, "", account_data::DIRECT)?;
     Ok(json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default())
 }
 
@@ -232,7 +229,7 @@ pub fn set_direct(tx: &WriteTx, me: &UserId, other: &UserId, room: &RoomId, is: 
     }
     match content == old {
         true => Ok(()),
-        false => account_data::set(tx, me, "", DIRECT, Value::Object(content).to_string()),
+        false => account_data::set(tx, me, "", account_data::DIRECT, Value::Object(content).to_string()),
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     room::Room,
     servers,
     state::{self, StateId},
+    successor,
 };
 use crate::{
     accounts::profile,
@@ -91,7 +92,11 @@ pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, mut row: MemberR
         wake.users.insert(user.to_owned());
     });
     tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
-    tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)
+    tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)?;
+    match row.membership == "join" && was != "join" {
+        true => successor::moved_in(tx, room, user),
+        false => Ok(()),
+    }
 }
 
 /// Somebody's membership of a room, if they ever had one.

@@ -55,6 +55,7 @@ pub mod served;
 pub mod servers;
 pub mod state;
 pub mod stripped;
+pub mod successor;
 pub mod threads;
 pub mod timeline;
 pub mod typing;
