@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{Peer, Says, Server, User, encode, federate, federated, free_address},
-    federation_outbox::let_in,
+    federation_outbox::{let_in, shared},
 };
 
 async fn upload(user: &User, query: &str, kind: &str, bytes: impl Into<Bytes>) -> String {
@@ -284,4 +284,16 @@ async fn what_is_known_of_company_is_kept_and_what_is_forged_is_not_passed_on() 
     server.restart().await;
     assert!(ask(&server).await["device_keys"][&bob]["GOOD"].is_object());
     assert_eq!(peer.asked("/_matrix/federation/v1/user/keys/query").len(), 1);
+}
+
+#[tokio::test]
+async fn what_allows_an_event_is_told_with_the_create_event_that_the_rooms_name_stands_for() {
+    let (server, peer, alice, room) = shared().await;
+    let said = alice.say(&room, "why may I").await;
+    let path = format!("/_matrix/federation/v1/event_auth/{}/{}", encode(&room), encode(&said));
+    let told = peer.ask(&server, Method::GET, &path, None).await.ok();
+    let chain = told["auth_chain"].as_array().expect("a list");
+    let mut kinds: Vec<_> = chain.iter().filter_map(|event| event["type"].as_str()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["m.room.create", "m.room.member", "m.room.power_levels"]);
 }

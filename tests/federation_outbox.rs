@@ -48,7 +48,7 @@ pub async fn let_in(server: &mut Server, room: &str, names: Vec<String>) {
 }
 
 /// A server with Alice, and a public room that somebody of the peer is in; the peer takes whatever it is sent.
-async fn shared() -> (Server, Peer, User, String) {
+pub async fn shared() -> (Server, Peer, User, String) {
     let [mut server] = federate().await;
     let peer = Peer::start().await;
     peer.says(SEND, taken());

@@ -162,9 +162,14 @@ impl<'a> Asker<'a> {
         Ok(Overlay::of(row.state_before).all(tx)?.into_iter().map(|(_, pos)| pos).collect())
     }
 
-    /// The positions of all that some events build their permission on, without those.
+    /// The positions of all that some events build their permission on, without those. The create event is
+    /// among them also where the room's ID names it and no event has to.
     pub fn auth_chain(&self, tx: &impl Read, from: &[Pos]) -> Result<Vec<Pos>> {
         let (mut waiting, mut seen) = (from.to_vec(), BTreeSet::new());
+        if self.room.rules().authorization.room_create_event_id_as_room_id {
+            let create = self.room.state_pos(tx, &StateEventType::RoomCreate, "")?;
+            seen.extend(create.filter(|create| from != [*create]));
+        }
         while let Some(pos) = waiting.pop() {
             for id in Pdu::at(tx, pos)?.auth_events {
                 if let Some(cited) = event::position(tx, &id)?
