@@ -155,7 +155,7 @@ async fn open(config: Config, stop: watch::Receiver<bool>) -> Result<Arc<App>, S
     }
     let federation = Arc::new(Federation::new(me.clone(), store.clone(), &outside, &config.federation, live)?);
     let others = (federation.remote.clone(), outside.client_that_follows()?);
-    let mut media = start::media(&config, &store, others)?;
+    let mut media = start::media(&config, &store, &outside, others)?;
     if config.url_previews {
         let client = outside.client_that_follows()?;
         media.preview_by(client).map_err(|error| format!("can't open the folder of previews: {error}"))?;
@@ -263,6 +263,7 @@ async fn upkeep(app: Arc<App>) {
             app.limits.sweep();
             write_seen(&app).await;
             forget_transactions(&app).await;
+            app.media.sweep().await;
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 /// What libraries log unless the settings say otherwise.
-const LIBRARIES: &str = "ruma_state_res=error";
+const LIBRARIES: &str = "ruma_state_res=error,object_store=warn";
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -205,9 +205,14 @@ fn check(file: &Path) -> Result<(), String> {
     let config = Config::load(file).map_err(|problems| problems.to_string())?;
     let tls = config.tls.as_ref().map(|tls| Certificate::load(tls).map(drop)).unwrap_or(Ok(()));
     let web = Files::new(config.web_root.as_deref()).map(drop);
-    let outside = start::outside(&config).map(drop);
+    let outside = start::outside(&config);
+    let bucket = outside.as_ref().map_or(Ok(()), |outside| match start::bucket(&config, outside)? {
+        Some(bucket) => runtime()?.block_on(bucket.try_out()),
+        None => Ok(()),
+    });
+    let outside = outside.map(drop);
     let services = registration::load(&config.app_services, &config.server_name).map(drop);
-    let problems: Vec<String> = [tls, web, outside, services].into_iter().filter_map(Result::err).collect();
+    let problems: Vec<String> = [tls, web, outside, bucket, services].into_iter().filter_map(Result::err).collect();
     if !problems.is_empty() {
         let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", file.display())).collect();
         return Err(lines.join("\n"));

@@ -18,7 +18,7 @@ use crate::{
     error,
     federation::Remote,
     http::tls::Certificate,
-    media::{Bounds, Media},
+    media::{Bounds, Bucket, Media},
     outside::{Client, Outside},
     rooms::servers,
     store::{OnCommit, Options, Store, WriteTx},
@@ -77,16 +77,27 @@ pub fn outside(config: &Config) -> Result<Outside, String> {
 }
 
 /// The folder of media of these settings, made if there is none.
-pub(crate) fn media(config: &Config, store: &Store, others: (Remote, Client)) -> Result<Media, String> {
+pub(crate) fn media(
+    config: &Config,
+    store: &Store,
+    outside: &Outside,
+    others: (Remote, Client),
+) -> Result<Media, String> {
     let (folder, server) = (config.data_dir.join("media"), config.server_name.clone());
     let bounds = Bounds {
         max_upload: config.max_upload,
         min_free: media_reserve(config.min_free_disk),
         quota: config.media_quota,
     };
-    Media::open(&folder, store.clone(), server, bounds)
+    Media::open(&folder, (store.clone(), bucket(config, outside)?), server, bounds)
         .and_then(|media| media.with_others(&folder, bounds, config.remote_media_cache, others))
         .map_err(|error| format!("can't open the folder of media {}: {error}", folder.display()))
+}
+
+/// The store of files of these settings, if they have one. It is not called.
+pub fn bucket(config: &Config, outside: &Outside) -> Result<Option<Bucket>, String> {
+    let Some(settings) = &config.bucket else { return Ok(None) };
+    Bucket::open(settings, outside.client_of_store()?).map(Some)
 }
 
 /// The free space that media leave: more than what the database needs to go on, so that files, which

@@ -55,6 +55,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("governor", &["limits.rs"]),
     ("argon2", &["accounts/"]),
     ("image", &["media/"]),
+    ("gif", &["media/moving.rs"]),
+    ("object_store", &["media/bucket.rs"]),
     ("toml", &["config/"]),
     ("regex", &["appservice/"]),
     ("saphyr_parser", &["appservice/yaml.rs"]),

@@ -37,6 +37,7 @@ mod handing;
 mod http;
 mod key_backup;
 mod media;
+mod media_store;
 mod oauth;
 mod parked;
 mod people;

@@ -15,7 +15,7 @@ use crate::common::{Answer, Server, User};
 
 const UPLOAD: &str = "/_matrix/media/v3/upload";
 
-fn request(user: &User, method: Method, path: &str) -> reqwest::RequestBuilder {
+pub fn request(user: &User, method: Method, path: &str) -> reqwest::RequestBuilder {
     let request = user.http.request(method, format!("{}{path}", user.url));
     match &user.token {
         Some(token) => request.bearer_auth(token),
@@ -23,18 +23,18 @@ fn request(user: &User, method: Method, path: &str) -> reqwest::RequestBuilder {
     }
 }
 
-async fn upload(user: &User, query: &str, kind: &str, bytes: impl Into<Bytes>) -> Answer {
+pub async fn upload(user: &User, query: &str, kind: &str, bytes: impl Into<Bytes>) -> Answer {
     let path = format!("{UPLOAD}{query}");
     let request = request(user, Method::POST, &path).header("content-type", kind).body(bytes.into());
     user.send_request(request).await
 }
 
 /// The path of a file from what an upload answered.
-fn place(answer: &Value) -> String {
+pub fn place(answer: &Value) -> String {
     answer["content_uri"].as_str().and_then(|uri| uri.strip_prefix("mxc://")).expect("a URI").to_owned()
 }
 
-async fn bytes(request: reqwest::RequestBuilder) -> (u16, reqwest::header::HeaderMap, Bytes) {
+pub async fn bytes(request: reqwest::RequestBuilder) -> (u16, reqwest::header::HeaderMap, Bytes) {
     let response = request.send().await.expect("the server answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     (status, headers, response.bytes().await.expect("a body"))
@@ -138,6 +138,147 @@ async fn pictures_have_thumbnails_and_other_files_have_none() {
     let text = place(&upload(&alice, "", "image/png", "<script>").await.ok());
     let path = format!("/_matrix/client/v1/media/thumbnail/{text}?width=5&height=5");
     alice.get(&path).await.fails(400, "M_UNKNOWN");
+}
+
+#[tokio::test]
+async fn a_part_of_a_file_is_asked_for_as_http_says() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let place_of = place(&upload(&alice, "", "text/plain", "0123456789").await.ok());
+    let path = format!("/_matrix/client/v1/media/download/{place_of}");
+    let (_, headers, _) = bytes(request(&alice, Method::GET, &path)).await;
+    assert_eq!(headers["accept-ranges"], "bytes");
+    let tag = headers["etag"].to_str().expect("text").to_owned();
+    let ask = async |method: Method, asked: &[(&str, &str)]| {
+        let request =
+            asked.iter().fold(request(&alice, method, &path), |request, (name, value)| request.header(*name, *value));
+        let (status, headers, body) = bytes(request).await;
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().expect("text").to_owned());
+        (status, text("content-range").unwrap_or_default(), text("content-length"), body)
+    };
+    let whole = (200, String::new(), Some("10".to_owned()), Bytes::from("0123456789"));
+    for (range, part, body) in [
+        ("bytes=2-4", "bytes 2-4/10", "234"),
+        ("bytes=7-", "bytes 7-9/10", "789"),
+        ("bytes=-2", "bytes 8-9/10", "89"),
+        ("bytes=-99", "bytes 0-9/10", "0123456789"),
+        ("bytes=8-99", "bytes 8-9/10", "89"),
+    ] {
+        let wanted = (206, part.to_owned(), Some(body.len().to_string()), Bytes::from(body));
+        assert_eq!(ask(Method::GET, &[("range", range)]).await, wanted, "{range}");
+        assert_eq!(ask(Method::GET, &[("range", range), ("if-range", &tag)]).await, wanted, "{range}");
+        let (status, part, length, _) = ask(Method::HEAD, &[("range", range)]).await;
+        assert_eq!((status, part, length), (200, String::new(), whole.2.clone()), "parts are of GET alone");
+    }
+    for range in ["bytes=0-1,4-5", "bytes=4-2", "bytes=x-", "lines=1-2", "bytes"] {
+        assert_eq!(ask(Method::GET, &[("range", range)]).await, whole, "{range}");
+    }
+    for other in ["\"other\"", &format!("W/{tag}"), "Sat, 28 Nov 2026 12:00:00 GMT"] {
+        assert_eq!(ask(Method::GET, &[("range", "bytes=2-4"), ("if-range", other)]).await, whole, "{other}");
+    }
+    for range in ["bytes=10-", "bytes=99-100", "bytes=-0"] {
+        let (status, part, ..) = ask(Method::GET, &[("range", range)]).await;
+        assert_eq!((status, &*part), (416, "bytes */10"), "{range}");
+    }
+    assert_eq!(ask(Method::GET, &[("if-none-match", &tag), ("range", "bytes=2-4")]).await.0, 304);
+    assert_eq!(ask(Method::GET, &[("if-match", "\"other\""), ("range", "bytes=2-4")]).await.0, 412);
+}
+
+/// A GIF of so many frames, each of one colour.
+fn gif(frames: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+    for number in 0..frames {
+        let picture = image::RgbaImage::from_pixel(900, 600, image::Rgba([number * 50, 9, 9, 255]));
+        encoder.encode_frame(image::Frame::new(picture)).expect("encoded");
+    }
+    drop(encoder);
+    bytes
+}
+
+/// How many frames a picture has.
+fn frames(body: &[u8]) -> usize {
+    use image::AnimationDecoder;
+    let decoder = image::codecs::gif::GifDecoder::new(Cursor::new(body)).expect("a GIF");
+    decoder.into_frames().collect_frames().expect("frames").len()
+}
+
+#[tokio::test]
+async fn thumbnails_move_if_that_is_wanted_and_stand_otherwise() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let moving = place(&upload(&alice, "", "image/gif", gif(3)).await.ok());
+    let one = place(&upload(&alice, "", "image/gif", gif(1)).await.ok());
+    let thumbnail = async |place: &str, query: &str| {
+        let path = format!("/_matrix/client/v1/media/thumbnail/{place}?{query}");
+        let (status, headers, body) = bytes(request(&alice, Method::GET, &path)).await;
+        assert_eq!(status, 200, "{query}");
+        let made = image::load_from_memory(&body).expect("a picture");
+        (headers["content-type"].to_str().expect("text").to_owned(), (made.width(), made.height()), body)
+    };
+    for (query, wanted) in
+        [("width=300&height=200&method=scale", (320, 213)), ("width=64&height=64&method=crop", (96, 96))]
+    {
+        for _ in 0..2 {
+            let (kind, size, body) = thumbnail(&moving, &format!("{query}&animated=true")).await;
+            assert_eq!((&*kind, size, frames(&body)), ("image/gif", wanted, 3), "{query}");
+        }
+        for still in [query.to_owned(), format!("{query}&animated=false")] {
+            let (kind, size, _) = thumbnail(&moving, &still).await;
+            assert_eq!((&*kind, size), ("image/png", wanted), "{still}");
+        }
+        let (kind, size, _) = thumbnail(&one, &format!("{query}&animated=true")).await;
+        assert_eq!((&*kind, size), ("image/png", wanted), "one frame does not move");
+    }
+    let (kind, size, body) = thumbnail(&moving, "width=900&height=600&animated=true").await;
+    assert_eq!((&*kind, size, frames(&body)), ("image/gif", (900, 600), 3), "as large as it is");
+    let (kind, size, _) = thumbnail(&moving, "width=900&height=600").await;
+    assert_eq!((&*kind, size), ("image/png", (900, 600)));
+}
+
+#[tokio::test]
+async fn pictures_that_are_not_decoded_are_refused_by_name_and_served_whole() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let avif = b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1A and so on".to_vec();
+    let place_of = place(&upload(&alice, "", "image/avif", avif.clone()).await.ok());
+    let refused = alice.get(&format!("/_matrix/client/v1/media/thumbnail/{place_of}?width=32&height=32")).await;
+    let said = refused.body["error"].as_str().unwrap_or_default().to_owned();
+    refused.fails(400, "M_UNKNOWN");
+    assert!(said.contains("image/avif is not decoded here"), "{said}");
+    let (status, headers, body) =
+        bytes(request(&alice, Method::GET, &format!("/_matrix/client/v1/media/download/{place_of}"))).await;
+    assert_eq!((status, &body[..]), (200, &avif[..]));
+    assert_eq!(headers["content-disposition"], "inline", "browsers show it themselves");
+}
+
+#[tokio::test]
+async fn what_is_removed_is_gone_for_all_and_counts_no_more() {
+    let server = Server::start_with("registration = \"open\"\nrate_limits = false\nmedia_quota = \"10 KiB\"\n").await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let mut png = Vec::new();
+    image::RgbImage::new(400, 400).write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).expect("encoded");
+    assert!(png.len() < 6000, "{}", png.len());
+    png.resize(6000, 0);
+    let place_of = place(&upload(&bob, "", "image/png", png.clone()).await.ok());
+    let thumbnail = format!("/_matrix/client/v1/media/thumbnail/{place_of}?width=32&height=32");
+    assert_eq!(bytes(request(&alice, Method::GET, &thumbnail)).await.0, 200);
+    upload(&bob, "", "text/plain", vec![1; 6000]).await.fails(403, "M_FORBIDDEN");
+    let path = format!("/_synapse/admin/v1/media/{place_of}");
+    bob.delete(&path).await.fails(403, "M_FORBIDDEN");
+    alice.delete(&path).await.ok();
+    alice.delete(&path).await.fails(404, "M_NOT_FOUND");
+    for gone in [thumbnail, format!("/_matrix/client/v1/media/download/{place_of}")] {
+        bob.get(&gone).await.fails(404, "M_NOT_FOUND");
+    }
+    let files = walk(&server.data().join("media"));
+    assert!(files.is_empty(), "neither the file nor what was made of it is left: {files:?}");
+    upload(&bob, "", "text/plain", vec![1; 6000]).await.ok();
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test]

@@ -139,13 +139,13 @@ pub async fn download(app: Arc<App>, request: stream::Request, path: Vec<String>
     if let [name] = name {
         file.filename = Some(name.clone());
     }
-    answer(&head.headers, file).await
+    answer((&head.method, &head.headers), file).await
 }
 
 /// `GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}`
 pub async fn thumbnail(app: Arc<App>, request: stream::Request, path: Vec<String>) -> Result<Reply> {
     let head = admitted(&app, request).await?;
-    let headers = head.headers.clone();
+    let (method, headers) = (head.method.clone(), head.headers.clone());
     let path: Vec<_> = path.iter().map(String::as_str).collect();
     let asked: get_content_thumbnail::v1::Request = without_body(head, &path)?;
     let side = |side| u32::try_from(u64::from(side)).unwrap_or(u32::MAX);
@@ -157,7 +157,7 @@ pub async fn thumbnail(app: Arc<App>, request: stream::Request, path: Vec<String
     };
     app.media.arrival(asked.server_name.as_str(), &asked.media_id, asked.timeout_ms).await?;
     let file = app.media.thumbnail(asked.server_name.as_str(), &asked.media_id, wanted).await?;
-    answer(&headers, file).await
+    answer((&method, &headers), file).await
 }
 
 /// The unauthenticated endpoints, which serve only what was uploaded before they were frozen: nothing.
@@ -209,8 +209,8 @@ fn without_body<R: IncomingRequest>(mut head: Parts, path: &[&str]) -> Result<R>
 }
 
 /// A file with everything that makes it safe to show.
-async fn answer(asked: &HeaderMap, file: File) -> Result<Reply> {
-    let mut reply = ranges::answer(asked, &file.path, file.size, &file.tag).await?;
+async fn answer(asked: (&http::Method, &HeaderMap), file: File) -> Result<Reply> {
+    let mut reply = ranges::answer(asked, (file.size, &file.tag), async |part| file.read(part).await).await?;
     let (kind, disposition) = shown_as(file.content_type.as_deref(), file.filename);
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
@@ -239,14 +239,15 @@ fn disposition(content_type: &HeaderValue) -> ContentDispositionType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::Place;
 
     async fn headers(content_type: &str, filename: &str) -> HeaderMap {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
         std::fs::write(&path, "x").expect("written");
         let (content_type, filename) = (Some(content_type.into()), Some(filename.into()));
-        let file = File { path, size: 1, tag: "t".into(), content_type, filename };
-        answer(&HeaderMap::new(), file).await.expect("answered").headers().clone()
+        let file = File { place: Place::Disk(path), size: 1, tag: "t".into(), content_type, filename };
+        answer((&http::Method::GET, &HeaderMap::new()), file).await.expect("answered").headers().clone()
     }
 
     #[tokio::test]

@@ -114,6 +114,48 @@ pub struct Turn {
     pub lifetime: u64,
 }
 
+/// A store of files that speaks S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// What it is called there.
+    pub name: String,
+    /// Where the store is; without one, Amazon's for the region.
+    pub endpoint: Option<String>,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// What the names of all files in it begin with.
+    pub prefix: String,
+    /// Who this server is there.
+    pub access_key: String,
+    /// How it shows that.
+    pub secret_key: Kept,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the settings.
+    Here(Secret),
+    /// Alone in a file.
+    File(PathBuf),
+}
+
+impl Kept {
+    /// The secret.
+    pub fn take(&self) -> Result<Secret, String> {
+        let path = match self {
+            Self::Here(secret) => return Ok(secret.clone()),
+            Self::File(path) => path,
+        };
+        let text = std::fs::read_to_string(path);
+        match text.as_deref().map(str::trim) {
+            Ok("") => Err(format!("{} is empty: a secret is wanted in it", path.display())),
+            Ok(secret) => Ok(Secret(secret.to_owned())),
+            Err(error) => Err(format!("{} can't be read: {error}", path.display())),
+        }
+    }
+}
+
 /// Something that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -164,6 +206,8 @@ pub struct Config {
     pub media_quota: u64,
     /// Bytes of other servers' files that are kept at most.
     pub remote_media_cache: u64,
+    /// Where uploads are kept, if not in the data directory.
+    pub bucket: Option<Bucket>,
     /// Whether pages on the web are looked at for previews.
     pub url_previews: bool,
     /// Connections at once at most.
@@ -204,6 +248,7 @@ impl Default for Config {
             max_upload: 50 * MIB,
             media_quota: 1000 << 30,
             remote_media_cache: 2048 * MIB,
+            bucket: None,
             url_previews: false,
             max_connections: 20_000,
             behind_proxy: false,
@@ -345,6 +390,7 @@ fn read(file: &mut Reader) -> Config {
         oauth: file.value("oauth", values::boolean),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
         remote_media_cache: file.value("remote_media_cache", values::size(0)).unwrap_or(default.remote_media_cache),
+        bucket: bucket(file),
         max_upload: file.value("max_upload", values::size(1024)).unwrap_or(default.max_upload),
         media_quota: file.value("media_quota", values::size(1024)).unwrap_or(default.media_quota),
         url_previews: file.value("url_previews", values::boolean).unwrap_or(default.url_previews),
@@ -389,6 +435,20 @@ fn delayed(file: &mut Reader) -> Delayed {
         max_delay: file.value("delayed_events.max_delay", values::duration).unwrap_or(default.max_delay),
         max_scheduled: file.value("delayed_events.max_scheduled", values::count(0)).unwrap_or(default.max_scheduled),
     }
+}
+
+fn bucket(file: &mut Reader) -> Option<Bucket> {
+    let name = file.value("s3.bucket", values::bucket);
+    let endpoint = file.value("s3.endpoint", values::url);
+    let region = file.value("s3.region", values::word).unwrap_or_else(|| "us-east-1".into());
+    let prefix = file.value("s3.prefix", values::prefix).unwrap_or_default();
+    let access_key = file.value("s3.access_key", values::word);
+    let written = file.value("s3.secret_key", values::secret);
+    let path = file.path("s3.secret_key_file");
+    file.require("s3", &["s3.bucket", "s3.access_key"]);
+    file.require_one("s3", ["s3.secret_key", "s3.secret_key_file"]);
+    let secret_key = path.map(Kept::File).or_else(|| written.map(Kept::Here));
+    Some(Bucket { name: name?, endpoint, region, prefix, access_key: access_key?, secret_key: secret_key? })
 }
 
 fn turn(file: &mut Reader) -> Option<Turn> {

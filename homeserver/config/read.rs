@@ -48,6 +48,16 @@ impl<'a> Reader<'a> {
         self.value(key, |value| Ok(values::paths(value)?.into_iter().map(|path| folder.join(path)).collect()))
     }
 
+    /// Says that a section, if it is there, must have one of these keys.
+    pub fn require_one(&mut self, section: &str, keys: [&str; 2]) {
+        let entries = self.entries();
+        let Some(at) = entries.iter().find(|entry| entry.name == section).map(|entry| entry.at) else { return };
+        let [one, other] = keys.map(|key| key.rsplit('.').next().unwrap_or(key));
+        if !entries.iter().any(|entry| keys.contains(&&*entry.name)) {
+            self.problem(Some(at), &format!("[{section}] needs \"{one}\" or \"{other}\""));
+        }
+    }
+
     /// Says that a section, if it is there, must have these keys.
     pub fn require(&mut self, section: &str, keys: &[&str]) {
         let Some(at) = self.root.keys().find(|key| key.get_ref() == section).map(|key| key.span().start) else {

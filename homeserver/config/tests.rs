@@ -114,6 +114,21 @@ fn registration_is_open_by_default_only_where_nobody_else_comes() {
 }
 
 #[test]
+fn a_secret_is_written_down_or_in_a_file_and_never_shown() {
+    let with = |lines: &str| parse(&format!("[s3]\nbucket = \"files\"\naccess_key = \"me\"\n{lines}"));
+    let bucket = with("secret_key = \"very secret\"").expect("right").bucket.expect("one");
+    assert_eq!((&*bucket.region, &*bucket.prefix, bucket.endpoint.as_deref()), ("us-east-1", "", None));
+    assert_eq!(bucket.secret_key.take(), Ok(Secret("very secret".into())));
+    assert!(!format!("{bucket:?}").contains("very secret"));
+    let elsewhere = with("secret_key_file = \"none.secret\"").expect("right").bucket.expect("one");
+    assert!(elsewhere.secret_key.take().expect_err("not there").contains("none.secret can't be read"));
+    assert!(with("").expect_err("none").contains("[s3] needs \"secret_key\" or \"secret_key_file\""));
+    for wrong in ["prefix = \"/x\"", "prefix = \"a/../b\"", "region = \"\"", "endpoint = \"s3.example.org\""] {
+        assert!(with(&format!("secret_key = \"x\"\n{wrong}")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn sizes_have_units() {
     let memory = |value: &str| parse(&format!("memory = {value}")).map(|config| config.memory);
     assert_eq!(memory("33554432"), Ok(32 << 20));

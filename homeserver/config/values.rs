@@ -195,6 +195,36 @@ pub fn turn_uris(value: &DeValue) -> Parsed<Vec<String>> {
     list.iter().map(|item| one(item).ok_or_else(|| wanted.to_owned())).collect()
 }
 
+/// The name of a bucket, by the rules that all stores have in common.
+pub fn bucket(value: &DeValue) -> Parsed<String> {
+    let name = text(value, "\"hearth-media\"")?;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    match (3..=63).contains(&name.len()) && name.bytes().all(fits) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("{name:?} is not a bucket: 3 to 63 small letters, digits, dots and hyphens are wanted")),
+    }
+}
+
+/// A text without spaces or line ends in it.
+pub fn word(value: &DeValue) -> Parsed<String> {
+    let word = text(value, "\"us-east-1\"")?;
+    match !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(word.to_owned()),
+        false => Err(format!("{word:?} is not one word of plain letters")),
+    }
+}
+
+/// What names in a bucket begin with: words with slashes between them.
+pub fn prefix(value: &DeValue) -> Parsed<String> {
+    let prefix = text(value, "\"hearth/media\"")?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(fits);
+    match prefix.is_empty() || prefix.split('/').all(part) {
+        true => Ok(prefix.to_owned()),
+        false => Err(format!("{prefix:?} is not a prefix, such as \"hearth/media\"")),
+    }
+}
+
 /// What two servers share and nobody else knows.
 pub fn secret(value: &DeValue) -> Parsed<Secret> {
     let secret = text(value, "the one that the other server has")?;

@@ -37,5 +37,6 @@ pub async fn thumbnail(app: Arc<App>, _: Origin, request: get_thumbnail::Request
 }
 
 async fn answer(file: File) -> Result<Reply> {
-    multipart::answer(&file.path, file.size, shown_as(file.content_type.as_deref(), file.filename)).await
+    let pieces = file.read(0..file.size).await?;
+    multipart::answer(pieces, file.size, shown_as(file.content_type.as_deref(), file.filename))
 }

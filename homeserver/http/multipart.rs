@@ -1,21 +1,25 @@
 //! A file as one server sends it to another: `multipart/mixed`, with an object for what is to be said of it
 //! and the file itself. spec: server-server-api#get_matrixfederationv1mediadownloadmediaid
 
-use std::path::Path;
+use std::io;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use tokio::sync::mpsc;
 
-use super::{Reply, ranges, reply};
+use super::{Reply, reply};
 use crate::{
     base::random,
     error::{Error, Result},
 };
 
-/// The answer with a file of `size` bytes. What it is and how it is to be shown are values that stand in
+/// The answer with a file of `size` bytes, which comes in pieces. What it is and how it is to be shown are values that stand in
 /// headers elsewhere.
-pub async fn answer(path: &Path, size: u64, (kind, disposition): (HeaderValue, HeaderValue)) -> Result<Reply> {
+pub fn answer(
+    mut file: mpsc::Receiver<io::Result<Bytes>>,
+    size: u64,
+    (kind, disposition): (HeaderValue, HeaderValue),
+) -> Result<Reply> {
     // Nobody who sends a file can know it, so it is not in the file.
     let boundary = random::id::<32>();
     let mut head =
@@ -29,7 +33,6 @@ pub async fn answer(path: &Path, size: u64, (kind, disposition): (HeaderValue, H
     head.extend_from_slice(b"\r\n");
     let tail = format!("\r\n--{boundary}--\r\n").into_bytes();
     let length = head.len() as u64 + size + tail.len() as u64;
-    let mut file = ranges::read(path, 0..size).await?;
     let (pieces, taken) = mpsc::channel(1);
     tokio::spawn(async move {
         // Whoever asked may have gone; then nothing is sent to anybody.

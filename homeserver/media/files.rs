@@ -3,15 +3,17 @@
 
 use std::{
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
     pin::pin,
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ring::digest::{Context, SHA256};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
+    sync::mpsc,
     time::{Instant, timeout_at},
 };
 use tokio_stream::{Stream, StreamExt};
@@ -27,8 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes per second that a sender has to keep up.
 const SLOWEST: u64 = 8 * 1024;
 
+/// The folder of what is not finished.
+const INCOMING: &str = "incoming";
 /// How many bytes are written before it is looked again how much room there is.
 const LOOK_EVERY: u64 = 4 << 20;
+
+/// Bytes read at once, and pieces that wait for who takes them.
+const PIECE: usize = 64 * 1024;
+const AHEAD: usize = 4;
 
 /// The folder of files.
 pub struct Files {
@@ -48,10 +56,10 @@ pub struct Received {
 impl Files {
     /// Opens the folder, or makes it, and removes what was never finished.
     pub fn open(folder: &Path, bounds: Bounds) -> io::Result<Self> {
-        let incoming = folder.join("incoming");
-        match fs::remove_dir_all(&incoming) {
+        let unfinished = folder.join(INCOMING);
+        match fs::remove_dir_all(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(&incoming)?,
+            _ => fs::create_dir_all(&unfinished)?,
         }
         Ok(Self { folder: folder.to_owned(), bounds })
     }
@@ -69,25 +77,33 @@ impl Files {
         }
     }
 
-    /// Takes a file in.
-    ///
-    /// 1. It is written under a name of its own, while it is hashed and its size is watched.
-    /// 2. It is made durable.
-    /// 3. It gets its name, over the same content if that is there already.
-    /// 4. The name is made durable, and the folders that were made for it.
+    /// Takes a file in and puts it in its place.
     pub async fn receive(&self, body: impl Stream<Item = io::Result<Bytes>>) -> Result<Received> {
+        let (received, temporary) = self.take(body).await?;
+        self.settle(&received.hash, temporary).await?;
+        Ok(received)
+    }
+
+    /// Takes a file in: it is written under a name of its own, while it is hashed and its size is watched, and
+    /// made durable.
+    pub async fn take(&self, body: impl Stream<Item = io::Result<Bytes>>) -> Result<(Received, Temporary)> {
         self.check_space()?;
-        let temporary = Temporary(self.folder.join("incoming").join(random::id::<24>()));
+        let temporary = Temporary(incoming(&self.folder));
         let received = self.write(&temporary.0, body).await?;
-        let (root, target) = (self.folder.clone(), self.path(&received.hash));
+        Ok((received, temporary))
+    }
+
+    /// Gives a file that was taken its name, over the same content if that is there already; and makes the name
+    /// durable, and the folders that were made for it.
+    pub async fn settle(&self, hash: &str, temporary: Temporary) -> Result<()> {
+        let (root, target) = (self.folder.clone(), self.path(hash));
         let settle = move || {
             let folder = target.parent().unwrap_or(&root);
             fs::create_dir_all(folder)?;
             fs::rename(&temporary.0, &target)?;
             folder.ancestors().take(3).try_for_each(disk::sync_folder)
         };
-        tokio::task::spawn_blocking(settle).await.map_err(Error::internal)?.map_err(explain)?;
-        Ok(received)
+        tokio::task::spawn_blocking(settle).await.map_err(Error::internal)?.map_err(explain)
     }
 
     fn check_space(&self) -> Result<()> {
@@ -124,6 +140,42 @@ impl Files {
     }
 }
 
+/// A name for a file that is not finished, in the folder of files. What is left there goes at the next start.
+pub fn incoming(folder: &Path) -> PathBuf {
+    folder.join(INCOMING).join(random::id::<24>())
+}
+
+/// Reads a part of a file, no faster than it is taken.
+pub async fn read(path: &Path, part: Range<u64>) -> Result<mpsc::Receiver<io::Result<Bytes>>> {
+    let gone = |error| Error::internal(format!("a file can't be read: {error}"));
+    let mut file = tokio::fs::File::open(path).await.map_err(gone)?;
+    if part.start > 0 {
+        file.seek(io::SeekFrom::Start(part.start)).await.map_err(gone)?;
+    }
+    let (pieces, taken) = mpsc::channel(AHEAD);
+    tokio::spawn(async move {
+        let mut left = part.end - part.start;
+        while left > 0 {
+            let mut piece = BytesMut::with_capacity(PIECE.min(usize::try_from(left).unwrap_or(PIECE)));
+            let read = (&mut file).take(left).read_buf(&mut piece).await;
+            let sent = match read {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    left -= count as u64;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            let ends = sent.is_err();
+            // Nobody takes it: the client has gone.
+            if pieces.send(sent.map(|()| piece.freeze())).await.is_err() || ends {
+                break;
+            }
+        }
+    });
+    Ok(taken)
+}
+
 /// The folder for a hash below another: two levels, so that no folder grows large.
 pub fn place(folder: &Path, hash: &str) -> PathBuf {
     let (first, rest) = hash.split_at_checked(2).unwrap_or((hash, ""));
@@ -138,12 +190,12 @@ pub fn explain(error: io::Error) -> Error {
     }
 }
 
-fn full(cause: impl std::fmt::Display) -> Error {
+pub fn full(cause: impl std::fmt::Display) -> Error {
     Error::unavailable("the server's disk is full: try again later", cause)
 }
 
 /// A file that is removed unless it has been given another name, also when the sender goes away.
-struct Temporary(PathBuf);
+pub struct Temporary(pub PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {

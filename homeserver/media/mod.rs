@@ -1,25 +1,31 @@
-//! Media: files that people upload, under IDs that can't be guessed. Owns what is known of them; the
-//! bytes are in `files.rs`, smaller pictures in `thumbnails.rs`. Knows nothing of HTTP.
+//! Media: files that people upload, under IDs that can't be guessed. Owns what is known of them; where the
+//! bytes are is in `shelf.rs`, smaller pictures in `thumbnails.rs`. Knows nothing of HTTP.
 //! spec: client-server-api#content-repository
 
+mod bucket;
 mod files;
+mod moving;
 mod multipart;
 mod page;
 mod pending;
 mod previews;
 mod remote;
+mod shelf;
 mod thumbnails;
 
-use std::{io, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{io, ops::Range, path::Path, pin::pin, sync::Arc, time::Duration};
 
+pub use bucket::Bucket;
 use bytes::Bytes;
-use files::Files;
+use files::{Files, Received, Temporary};
 use remote::RemoteMedia;
 use ruma::{OwnedMxcUri, OwnedServerName, ServerName, UserId};
+pub use shelf::Place;
+use shelf::Shelf;
 use thumbnails::Thumbnails;
 pub use thumbnails::Wanted;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, mpsc},
     time::{Instant, timeout_at},
 };
 use tokio_stream::Stream;
@@ -36,10 +42,10 @@ use crate::{
 const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct File {
     /// Where it is.
-    pub path: std::path::PathBuf,
+    pub place: Place,
     /// Bytes.
     pub size: u64,
     /// Equal tag, equal content.
@@ -48,6 +54,16 @@ pub struct File {
     pub content_type: Option<String>,
     /// What its uploader calls it.
     pub filename: Option<String>,
+}
+
+impl File {
+    /// Reads a part of it, no faster than it is taken.
+    pub async fn read(&self, part: Range<u64>) -> Result<mpsc::Receiver<io::Result<Bytes>>> {
+        match &self.place {
+            Place::Disk(path) => files::read(path, part).await,
+            Place::Bucket(stored) => stored.bucket.read(&stored.name, part).await,
+        }
+    }
 }
 
 /// What an uploader says of a file.
@@ -63,7 +79,7 @@ pub struct About {
 pub struct Media {
     store: Store,
     server: OwnedServerName,
-    files: Files,
+    shelf: Arc<Shelf>,
     thumbnails: Thumbnails,
     bounds: Bounds,
     folder: std::path::PathBuf,
@@ -87,14 +103,19 @@ pub struct Bounds {
 
 impl Media {
     /// Opens the folder of media, or makes it. What an upload left behind that was cut off by a crash
-    /// is removed.
-    pub fn open(folder: &Path, store: Store, server: OwnedServerName, bounds: Bounds) -> io::Result<Self> {
-        let files = Files::open(folder, bounds)?;
+    /// is removed. With a bucket, uploads are kept there.
+    pub fn open(
+        folder: &Path,
+        (store, bucket): (Store, Option<Bucket>),
+        server: OwnedServerName,
+        bounds: Bounds,
+    ) -> io::Result<Self> {
+        let shelf = Shelf::new(store.clone(), Files::open(folder, bounds)?, bucket, thumbnails::folder_in(folder));
         Ok(Self {
             store,
             server,
-            files,
-            thumbnails: Thumbnails::new(folder.join("thumbnails")),
+            shelf: Arc::new(shelf),
+            thumbnails: Thumbnails::new(folder, bounds.min_free),
             bounds,
             folder: folder.to_owned(),
             previews: None,
@@ -114,14 +135,14 @@ impl Media {
     ) -> io::Result<Self> {
         let files = Files::open(&folder.join("remote"), bounds)?;
         let remote = RemoteMedia::new(self.store.clone(), files, (remote, client), (cap, bounds.max_upload));
-        let remote = RemoteMedia { thumbnails: folder.join("thumbnails"), ..remote };
+        let remote = RemoteMedia { thumbnails: thumbnails::folder_in(folder), ..remote };
         self.remote = Some(Arc::new(remote));
         Ok(self)
     }
 
     /// Refuses an upload that is known to be too large before it comes.
     pub fn check_size(&self, bytes: u64) -> Result<()> {
-        self.files.check_size(bytes)
+        self.shelf.files.check_size(bytes)
     }
 
     /// Refuses an upload by somebody who has uploaded all that they may. 403 `M_FORBIDDEN`.
@@ -130,7 +151,7 @@ impl Media {
         self.store.read(|tx| within_quota(tx, uploader.as_str(), bytes, quota))
     }
 
-    /// Keeps a file. Once this returns, it is on disk.
+    /// Keeps a file. Once this returns, it is safe.
     pub async fn upload(
         &self,
         uploader: &UserId,
@@ -138,10 +159,11 @@ impl Media {
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<OwnedMxcUri> {
         let id = random::id::<24>();
-        let row = self.receive(uploader, about, body).await?;
+        let (row, received, temporary) = self.receive(uploader, about, body).await?;
         let uri = self.uri(&id);
         let (server, quota) = (self.server.clone(), self.bounds.quota);
-        self.store.write(move |tx| add(tx, (server.as_str(), &id), &row, quota)).await?;
+        let commit = move |tx: &WriteTx| add(tx, (server.as_str(), &id), &row, quota);
+        self.shelf.keep(received, temporary, commit).await?;
         Ok(uri)
     }
 
@@ -154,22 +176,25 @@ impl Media {
         uploader: &UserId,
         about: About,
         body: impl Stream<Item = io::Result<Bytes>>,
-    ) -> Result<MediaRow> {
+    ) -> Result<(MediaRow, Received, Temporary)> {
         let filename = about.filename.filter(|name| !name.is_empty());
         for text in [&about.content_type, &filename].into_iter().flatten() {
             if text.len() > 1024 {
                 return Err(Error::invalid_param("the content type or file name is longer than 1024 bytes"));
             }
         }
-        let received = self.files.receive(body).await?;
-        Ok(MediaRow {
-            hash: Some(received.hash),
+        let (received, temporary) = self.shelf.files.take(body).await?;
+        // It may not have been said how much would come.
+        self.check_quota(uploader, received.size)?;
+        let row = MediaRow {
+            hash: Some(received.hash.clone()),
             content_type: about.content_type,
             filename,
             size: received.size,
             uploader: Some(uploader.to_string()),
             created: clock::now_ms(),
-        })
+        };
+        Ok((row, received, temporary))
     }
 
     /// Announces a file that its uploader will bring later. Returns its address, and until when it is kept free.
@@ -196,7 +221,7 @@ impl Media {
         about: About,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<()> {
-        let row = self.receive(uploader, about, body).await?;
+        let (row, received, temporary) = self.receive(uploader, about, body).await?;
         let (server, id, uploader) = (server.to_owned(), id.to_owned(), uploader.to_string());
         let quota = self.bounds.quota;
         let work = move |tx: &WriteTx| {
@@ -205,7 +230,7 @@ impl Media {
             add(tx, (&server, &id), &row, quota)?;
             tables::PENDING_MEDIA.remove(tx, (&*uploader, &*id)).map(drop)
         };
-        self.store.write(work).await?;
+        self.shelf.keep(received, temporary, work).await?;
         self.arrived.notify_waiters();
         Ok(())
     }
@@ -243,11 +268,11 @@ impl Media {
         let missing = || Error::not_found("there is no such media");
         let hash = row.hash.ok_or_else(missing)?;
         let (content_type, filename) = (row.content_type, row.filename);
-        let path = match previews::is_picture(id) {
-            true => self.picture(&hash).ok_or_else(missing)?,
-            false => self.files.path(&hash),
+        let place = match previews::is_picture(id) {
+            true => Place::Disk(self.picture(&hash).ok_or_else(missing)?),
+            false => self.shelf.place(&hash),
         };
-        Ok(File { path, size: row.size, tag: hash, content_type, filename })
+        Ok(File { place, size: row.size, tag: hash, content_type, filename })
     }
 
     /// A picture of at least the size that is wanted, if the file is a picture: a smaller one, or itself.
@@ -257,6 +282,31 @@ impl Media {
             // They come and go, and smaller ones would stay.
             true => Ok(original),
             false => self.thumbnails.of(original, wanted).await,
+        }
+    }
+
+    /// Forgets a file: nobody gets it any more, and its bytes go if no other upload has the same. 404
+    /// `M_NOT_FOUND` if there is none.
+    pub async fn delete(&self, server: &str, id: &str) -> Result<()> {
+        let missing = || Error::not_found("there is no such media");
+        if !is_id(id) || previews::is_picture(id) {
+            return Err(missing());
+        }
+        if server != self.server {
+            let remote = self.remote.as_ref().ok_or_else(missing)?;
+            return if remote.forget(server, id).await? { Ok(()) } else { Err(missing()) };
+        }
+        let key = (server.to_owned(), id.to_owned());
+        self.store.write(move |tx| take_away(tx, (&key.0, &key.1))).await?;
+        // What is not removed now is, by the upkeep.
+        self.sweep().await;
+        Ok(())
+    }
+
+    /// Removes files that nothing refers to any more.
+    pub async fn sweep(&self) {
+        if let Err(error) = self.shelf.sweep().await {
+            tracing::warn!(%error, "files that nobody needs can't be removed now");
         }
     }
 
@@ -282,10 +332,20 @@ fn add(tx: &WriteTx, key: (&str, &str), row: &MediaRow, quota: u64) -> Result<()
         tables::MEDIA_USAGE.put(tx, uploader.as_str(), &(used + row.size))?;
     }
     if let Some(hash) = &row.hash {
-        let references = tables::MEDIA_FILES.get(tx, &**hash)?.unwrap_or(0);
-        tables::MEDIA_FILES.put(tx, &**hash, &(references + 1))?;
+        shelf::refer(tx, hash)?;
     }
     tables::MEDIA.put(tx, key, row)
+}
+
+/// The contrary of [`add`], also for what is announced and has not come.
+fn take_away(tx: &WriteTx, key: (&str, &str)) -> Result<()> {
+    let row = tables::MEDIA.get(tx, key)?.ok_or_else(|| Error::not_found("there is no such media"))?;
+    tables::MEDIA.remove(tx, key)?;
+    let uploader = row.uploader.as_deref().unwrap_or_default();
+    let Some(hash) = &row.hash else { return tables::PENDING_MEDIA.remove(tx, (uploader, key.1)).map(drop) };
+    let used = tables::MEDIA_USAGE.get(tx, uploader)?.unwrap_or(0);
+    tables::MEDIA_USAGE.put(tx, uploader, &used.saturating_sub(row.size))?;
+    shelf::release(tx, hash)
 }
 
 fn within_quota(tx: &impl Read, uploader: &str, more: u64, quota: u64) -> Result<()> {
@@ -307,7 +367,7 @@ mod tests {
     fn media() -> (tempfile::TempDir, Media) {
         let (dir, store) = testing::store();
         let bounds = Bounds { max_upload: 100, min_free: 0, quota: 1000 };
-        let media = Media::open(&dir.path().join("media"), store, server_name!("here").to_owned(), bounds);
+        let media = Media::open(&dir.path().join("media"), (store, None), server_name!("here").to_owned(), bounds);
         (dir, media.expect("opens"))
     }
 
@@ -330,9 +390,10 @@ mod tests {
         assert_ne!(one, two);
         let (server, id) = one.parts().expect("a good URI");
         let file = media.file(server.as_str(), id).await.expect("found");
-        assert_eq!(std::fs::read(&file.path).expect("read"), b"hello world");
+        let Place::Disk(path) = &file.place else { panic!("it is elsewhere") };
+        assert_eq!(std::fs::read(path).expect("read"), b"hello world");
         assert_eq!((file.size, file.filename.as_deref()), (11, Some("a.txt")));
-        assert_eq!(files_in(&dir.path().join("media")), [file.path]);
+        assert_eq!(files_in(&dir.path().join("media")), std::slice::from_ref(path));
         assert_eq!(media.store.read(|tx| tables::MEDIA_FILES.get(tx, &*file.tag)).expect("read"), Some(2));
     }
 
@@ -353,7 +414,7 @@ mod tests {
     async fn a_full_disk_is_said_before_anything_is_read() {
         let (dir, store) = testing::store();
         let bounds = Bounds { max_upload: 100, min_free: u64::MAX, quota: 1000 };
-        let media = Media::open(dir.path(), store, server_name!("here").to_owned(), bounds).expect("opens");
+        let media = Media::open(dir.path(), (store, None), server_name!("here").to_owned(), bounds).expect("opens");
         assert_eq!(upload(&media, &[b"x"]).await.expect_err("full").status().as_u16(), 503);
     }
 

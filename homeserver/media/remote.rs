@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
-    File,
+    File, Place,
     files::Files,
     multipart::{Head, Parts},
     thumbnails,
@@ -110,7 +110,7 @@ impl RemoteMedia {
             let (server, id) = (server.to_string(), id.to_owned());
             self.store.write(move |tx| note_use(tx, (&server, &id))).await?;
         }
-        Ok(Some(File { path, size, tag: hash, content_type, filename }))
+        Ok(Some(File { place: Place::Disk(path), size, tag: hash, content_type, filename }))
     }
 
     /// Begins to fetch a file, unless that is under way.
@@ -263,15 +263,33 @@ impl RemoteMedia {
             let unused = self.store.write(move |tx| forget_oldest(tx, cap)).await?;
             let Some(hashes) = unused else { return Ok(()) };
             for hash in hashes {
-                // A file that is asked for again by another name meanwhile is fetched again.
-                if let Err(error) = tokio::fs::remove_file(self.files.path(&hash)).await {
-                    tracing::debug!(%error, "a file of another server can't be removed");
-                }
-                let folder = self.thumbnails.clone();
-                let forget = move || thumbnails::forget(&folder, &hash);
-                tokio::task::spawn_blocking(forget).await.map_err(Error::internal)?;
+                self.remove(hash).await?;
             }
         }
+    }
+
+    /// Forgets a file, if it is here. It is fetched again when somebody asks for it.
+    pub async fn forget(&self, server: &str, id: &str) -> Result<bool> {
+        let key = (server.to_owned(), id.to_owned());
+        let work = move |tx: &WriteTx| {
+            let known = tables::REMOTE_MEDIA.has(tx, (&*key.0, &*key.1))?;
+            Ok((known, forget(tx, (&key.0, &key.1))?))
+        };
+        let (known, unused) = self.store.write(work).await?;
+        if let Some(hash) = unused {
+            self.remove(hash).await?;
+        }
+        Ok(known)
+    }
+
+    async fn remove(&self, hash: String) -> Result<()> {
+        // A file that is asked for again by another name meanwhile is fetched again.
+        if let Err(error) = tokio::fs::remove_file(self.files.path(&hash)).await {
+            tracing::debug!(%error, "a file of another server can't be removed");
+        }
+        let folder = self.thumbnails.clone();
+        let forget = move || thumbnails::forget(&folder, &hash);
+        tokio::task::spawn_blocking(forget).await.map_err(Error::internal)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Smaller pictures, made when first asked for and kept. Only sizes of a short list are made, so that a
-//! picture has few of them however many are asked for. Decoding is bounded in pixels, bytes and number.
+//! picture has few of them however many are asked for. Pictures that move do so in thumbnails too, where that is
+//! wanted (`moving.rs`). Decoding is bounded in pixels, bytes and number.
 //! spec: client-server-api#thumbnails
 
 use std::{
@@ -9,19 +10,25 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
     codecs::{jpeg::JpegEncoder, png::PngDecoder, webp::WebPDecoder},
     metadata::Orientation,
 };
-use tokio::sync::Semaphore;
+use quick_cache::sync::Cache;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{Semaphore, mpsc},
+};
 
 use super::{
-    File,
-    files::{explain, place},
+    File, Place,
+    files::{Temporary, explain, full, incoming, place},
+    moving,
 };
 use crate::{
-    base::random,
+    base::{disk, random},
     error::{Error, Result},
 };
 
@@ -31,6 +38,13 @@ const MAX_PIXELS: u64 = 32_000_000;
 const MAX_BYTES: u64 = 160 << 20;
 /// The unit in which that is shared out.
 const UNIT: u64 = 1 << 20;
+
+/// Pictures that are fetched at once from where they are.
+const FETCHED_AT_ONCE: usize = 4;
+/// Pictures of which is known what they are.
+const MAX_SEEN: usize = 4096;
+/// Bytes of a file that tell whether it is a picture.
+const HEAD: u64 = 64;
 
 /// Boxes that pictures are fitted into, and sides of squares that are cut out, from small to large.
 const BOXES: [(u32, u32); 3] = [(320, 240), (640, 480), (800, 600)];
@@ -49,21 +63,29 @@ pub struct Wanted {
     pub animated: bool,
 }
 
-/// What is made.
+/// The size of what is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Make {
+enum Shape {
     Fit(u32, u32),
     Square(u32),
-    /// The first frame, in full size.
-    Still,
+    Whole,
+}
+
+/// What is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Make {
+    shape: Shape,
+    /// All frames, and not only the first.
+    moving: bool,
 }
 
 impl Make {
     fn name(self) -> String {
-        match self {
-            Self::Fit(width, height) => format!("{width}x{height}"),
-            Self::Square(side) => format!("{side}"),
-            Self::Still => "still".into(),
+        let moving = if self.moving { "-moving" } else { "" };
+        match self.shape {
+            Shape::Fit(width, height) => format!("{width}x{height}{moving}"),
+            Shape::Square(side) => format!("{side}{moving}"),
+            Shape::Whole => "still".into(),
         }
     }
 }
@@ -76,19 +98,40 @@ struct Seen {
     height: u32,
     bytes: u64,
     animated: bool,
+    orientation: Orientation,
 }
 
 /// The folder of thumbnails, and the memory to make them in.
 pub struct Thumbnails {
     folder: PathBuf,
+    /// Where files come that have to be fetched first.
+    media: PathBuf,
+    /// Free bytes on the disk below which nothing is made.
+    min_free: u64,
     memory: Arc<Semaphore>,
+    fetching: Semaphore,
+    /// What was seen of files: one that is fetched only to find that it is small enough is fetched once.
+    seen: Cache<String, Seen>,
+}
+
+/// A file that is on this machine, perhaps only while it is needed.
+struct Local {
+    path: PathBuf,
+    _fetched: Option<Temporary>,
 }
 
 impl Thumbnails {
-    /// Thumbnails in a folder, which is made when it is needed.
-    pub fn new(folder: PathBuf) -> Self {
+    /// Thumbnails in a folder of the folder of media, which is made when it is needed.
+    pub fn new(media: &Path, min_free: u64) -> Self {
         let units = usize::try_from(MAX_BYTES / UNIT).unwrap_or(1);
-        Self { folder, memory: Arc::new(Semaphore::new(units)) }
+        Self {
+            folder: folder_in(media),
+            media: media.to_owned(),
+            min_free,
+            memory: Arc::new(Semaphore::new(units)),
+            fetching: Semaphore::new(FETCHED_AT_ONCE),
+            seen: Cache::new(MAX_SEEN),
+        }
     }
 
     /// A picture that is as wanted: made now, made before, or the original.
@@ -96,66 +139,130 @@ impl Thumbnails {
         if wanted.width == 0 || wanted.height == 0 {
             return Err(Error::invalid_param("a thumbnail has a width and a height"));
         }
-        let path = original.path.clone();
-        let seen = tokio::task::spawn_blocking(move || look(&path)).await.map_err(Error::internal)??;
-        let Some(make) = choose(wanted, &seen) else {
-            let content_type = Some(seen.format.to_mime_type().to_owned());
-            return Ok(File { content_type, ..original });
-        };
-        let (name, folder) = (make.name(), place(&self.folder, &original.tag));
-        let base = folder.join(format!("{}-{name}", original.tag));
-        if let Some(file) = kept(&base, &original.tag, &name) {
+        let base = |make: Make| place(&self.folder, &original.tag).join(format!("{}-{}", original.tag, make.name()));
+        let made_before = |make: Make| kept(&base(make), &original.tag, &make.name());
+        // What would not be the answer was never made.
+        let likely = smallest(wanted).map(|shape| Make { shape, moving: wanted.animated });
+        if let Some(file) = likely.and_then(made_before) {
             return Ok(file);
         }
+        let mut seen = self.seen.get(&original.tag);
+        if let Some(seen) = seen.filter(|seen| choose(wanted, seen).is_none()) {
+            return Ok(itself(original, &seen));
+        }
+        let local = self.local(&original).await?;
+        if seen.is_none() {
+            let path = local.path.clone();
+            seen = Some(tokio::task::spawn_blocking(move || look(&path)).await.map_err(Error::internal)??);
+        }
+        let Some(seen) = seen else { return Err(Error::internal("a picture was not looked at")) };
+        self.seen.insert(original.tag.clone(), seen);
+        let Some(make) = choose(wanted, &seen) else { return Ok(itself(original, &seen)) };
+        if let Some(file) = made_before(make) {
+            return Ok(file);
+        }
+        if !disk::has_space(&self.media, self.min_free) {
+            return Err(full("too little free disk space for a thumbnail"));
+        }
         // Never more than there is altogether, or it would wait for ever.
-        let units = (seen.bytes / UNIT + 1).min(MAX_BYTES / UNIT);
+        let bytes = if make.moving { moving::memory(seen.bytes) } else { seen.bytes };
+        let units = (bytes / UNIT + 1).min(MAX_BYTES / UNIT);
         let units = u32::try_from(units).map_err(Error::internal)?;
         let share = self.memory.clone().acquire_many_owned(units).await.map_err(Error::internal)?;
-        let tag = original.tag.clone();
+        let (base, tag, name) = (base(make), original.tag, make.name());
         let work = move || {
             let _share = share;
             // Somebody else may have made it while this waited.
             if let Some(file) = kept(&base, &tag, &name) {
                 return Ok(file);
             }
-            write(&base, &make_from(&original.path, make)?)?;
+            write(&base, make_from(&local.path, &seen, make)?)?;
             kept(&base, &tag, &name).ok_or_else(|| Error::internal("a new thumbnail is not there"))
         };
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
     }
+
+    /// A file as one that can be decoded. One that is elsewhere is fetched, if it begins like a picture.
+    async fn local(&self, original: &File) -> Result<Local> {
+        let stored = match &original.place {
+            Place::Disk(path) => return Ok(Local { path: path.clone(), _fetched: None }),
+            Place::Bucket(stored) => stored,
+        };
+        // It is never closed.
+        let _place = self.fetching.acquire().await;
+        let head = gathered(stored.bucket.read(&stored.name, 0..original.size.min(HEAD)).await?).await?;
+        let format = image::guess_format(&head).map_err(refuse)?;
+        if !format.reading_enabled() {
+            return Err(unknown_format(Some(format)));
+        }
+        if !disk::has_space(&self.media, self.min_free.saturating_add(original.size)) {
+            return Err(full("too little free disk space to fetch a picture"));
+        }
+        let temporary = Temporary(incoming(&self.media));
+        let mut file = tokio::fs::File::create_new(&temporary.0).await.map_err(explain)?;
+        let mut pieces = stored.bucket.read(&stored.name, 0..original.size).await?;
+        while let Some(piece) = pieces.recv().await {
+            file.write_all(&piece.map_err(broke_off)?).await.map_err(explain)?;
+        }
+        file.flush().await.map_err(explain)?;
+        Ok(Local { path: temporary.0.clone(), _fetched: Some(temporary) })
+    }
 }
 
-/// What to make: the smallest that is not smaller than wanted. None if the original serves, as pictures
-/// are never made larger.
-fn choose(wanted: Wanted, seen: &Seen) -> Option<Make> {
-    if wanted.animated && seen.animated {
-        return None;
+/// Where thumbnails are, in the folder of media.
+pub fn folder_in(media: &Path) -> PathBuf {
+    media.join("thumbnails")
+}
+
+async fn gathered(mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        out.extend_from_slice(&piece.map_err(broke_off)?);
     }
-    let fits = |make: &Make| match *make {
-        Make::Square(side) => side >= wanted.width && side >= wanted.height,
-        Make::Fit(width, height) => width >= wanted.width && height >= wanted.height,
-        Make::Still => false,
+    Ok(out)
+}
+
+fn broke_off(error: io::Error) -> Error {
+    Error::unavailable("the server's store of files can't be used now: try again later", error)
+}
+
+/// The original, said to be what it really is.
+fn itself(original: File, seen: &Seen) -> File {
+    File { content_type: Some(seen.format.to_mime_type().to_owned()), ..original }
+}
+
+/// The smallest size that is not smaller than wanted.
+fn smallest(wanted: Wanted) -> Option<Shape> {
+    let Wanted { width, height, crop, .. } = wanted;
+    match crop {
+        true => SQUARES.into_iter().find(|side| *side >= width && *side >= height).map(Shape::Square),
+        false => {
+            BOXES.into_iter().find(|(wide, high)| *wide >= width && *high >= height).map(|(w, h)| Shape::Fit(w, h))
+        }
+    }
+}
+
+/// What to make. None if the original serves, as pictures are never made larger.
+fn choose(wanted: Wanted, seen: &Seen) -> Option<Make> {
+    let moving = wanted.animated && seen.animated;
+    let smaller = |shape: &Shape| match *shape {
+        Shape::Square(side) => seen.width > side && seen.height > side,
+        Shape::Fit(width, height) => seen.width > width || seen.height > height,
+        Shape::Whole => false,
     };
-    let smaller = |make: &Make| match *make {
-        Make::Square(side) => seen.width > side && seen.height > side,
-        Make::Fit(width, height) => seen.width > width || seen.height > height,
-        Make::Still => false,
-    };
-    let list: Vec<Make> = match wanted.crop {
-        true => SQUARES.map(Make::Square).into(),
-        false => BOXES.map(|(width, height)| Make::Fit(width, height)).into(),
-    };
-    let made = list.into_iter().find(fits).filter(smaller);
-    made.or_else(|| seen.animated.then_some(Make::Still))
+    let still = (seen.animated && !moving).then_some(Shape::Whole);
+    let shape = smallest(wanted).filter(smaller).or(still)?;
+    Some(Make { shape, moving })
 }
 
 /// A thumbnail that was made before.
 fn kept(base: &Path, tag: &str, name: &str) -> Option<File> {
-    [("png", "image/png"), ("jpg", "image/jpeg")].into_iter().find_map(|(ending, kind)| {
+    [("png", "image/png"), ("jpg", "image/jpeg"), ("gif", "image/gif")].into_iter().find_map(|(ending, kind)| {
         let path = base.with_extension(ending);
         let size = fs::metadata(&path).ok()?.len();
         let tag = format!("{tag}-{name}");
-        Some(File { path, size, tag, content_type: Some(kind.into()), filename: Some(format!("thumbnail.{ending}")) })
+        let place = Place::Disk(path);
+        Some(File { place, size, tag, content_type: Some(kind.into()), filename: Some(format!("thumbnail.{ending}")) })
     })
 }
 
@@ -182,14 +289,15 @@ fn reader(path: &Path) -> Result<ImageReader<BufReader<fs::File>>> {
 /// Reads a picture's head. 400 if it is no picture, 413 `M_TOO_LARGE` if it is too large to decode.
 fn look(path: &Path) -> Result<Seen> {
     let reader = reader(path)?;
-    let format = reader.format().ok_or_else(|| no_picture("unknown format"))?;
+    let format = reader.format().filter(ImageFormat::reading_enabled).ok_or_else(|| unknown_format(reader.format()))?;
     let mut decoder = reader.into_decoder().map_err(refuse)?;
     let (width, height) = decoder.dimensions();
     let bytes = decoder.total_bytes();
     if u64::from(width) * u64::from(height) > MAX_PIXELS || bytes > MAX_BYTES {
         return Err(Error::too_large("this picture has too many pixels for a thumbnail"));
     }
-    let (width, height) = match is_turned(orientation(&mut decoder)) {
+    let orientation = orientation(&mut decoder);
+    let (width, height) = match is_turned(orientation) {
         true => (height, width),
         false => (width, height),
     };
@@ -201,7 +309,7 @@ fn look(path: &Path) -> Result<Seen> {
         ImageFormat::WebP => WebPDecoder::new(again()?).map_err(refuse)?.has_animation(),
         _ => false,
     };
-    Ok(Seen { format, width, height, bytes, animated })
+    Ok(Seen { format, width, height, bytes, animated, orientation })
 }
 
 fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
@@ -214,28 +322,40 @@ fn is_turned(orientation: Orientation) -> bool {
     matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH)
 }
 
-/// Decodes a picture and makes a smaller one. Slow.
-fn make_from(path: &Path, make: Make) -> Result<DynamicImage> {
-    let mut decoder = reader(path)?.into_decoder().map_err(refuse)?;
-    let orientation = orientation(&mut decoder);
-    let full = DynamicImage::from_decoder(decoder).map_err(refuse)?;
+/// Bytes of a thumbnail, and how the name of its file ends.
+type Made = (Vec<u8>, &'static str);
+
+/// Decodes a picture and makes a smaller one: one that stands, if it can't move within the bounds. Slow.
+fn make_from(path: &Path, seen: &Seen, make: Make) -> Result<Made> {
+    let small = |full| shrink(full, make.shape, seen.orientation);
+    if make.moving && seen.bytes <= moving::BOUNDS.pixels.saturating_mul(4) {
+        let moving = moving::make(path, seen.format, moving::BOUNDS, small).map_err(refuse)?;
+        if let Some(bytes) = moving {
+            return Ok((bytes, "gif"));
+        }
+    }
+    let decoder = reader(path)?.into_decoder().map_err(refuse)?;
+    encoded(&small(DynamicImage::from_decoder(decoder).map_err(refuse)?))
+}
+
+fn shrink(full: DynamicImage, shape: Shape, orientation: Orientation) -> DynamicImage {
     let (width, height) = (full.width(), full.height());
-    let mut small = match make {
-        Make::Still => full,
-        Make::Square(side) => {
+    let mut small = match shape {
+        Shape::Whole => full,
+        Shape::Square(side) => {
             let least = width.min(height);
             let middle = full.crop_imm((width - least) / 2, (height - least) / 2, least, least);
             drop(full);
             middle.thumbnail_exact(side, side)
         }
-        Make::Fit(wide, high) => {
+        Shape::Fit(wide, high) => {
             let (wide, high) = if is_turned(orientation) { (high, wide) } else { (wide, high) };
             let (width, height) = fit((width, height), (wide, high));
             full.thumbnail_exact(width, height)
         }
     };
     small.apply_orientation(orientation);
-    Ok(small)
+    small
 }
 
 /// The largest size of the same shape that fits into a box.
@@ -250,19 +370,21 @@ fn fit((width, height): (u32, u32), (wide, high): (u32, u32)) -> (u32, u32) {
     }
 }
 
-/// Writes a thumbnail so that it is there whole or not at all: PNG where something is transparent, and
-/// otherwise JPEG, which is smaller.
-fn write(base: &Path, picture: &DynamicImage) -> Result<()> {
+/// A picture that stands: PNG where something is transparent, and otherwise JPEG, which is smaller.
+fn encoded(picture: &DynamicImage) -> Result<Made> {
     let mut bytes = Vec::new();
-    let ending = if picture.color().has_alpha() {
+    if picture.color().has_alpha() {
         let picture = DynamicImage::ImageRgba8(picture.to_rgba8());
         picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(refuse)?;
-        "png"
-    } else {
-        let picture = DynamicImage::ImageRgb8(picture.to_rgb8());
-        picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82)).map_err(refuse)?;
-        "jpg"
-    };
+        return Ok((bytes, "png"));
+    }
+    let picture = DynamicImage::ImageRgb8(picture.to_rgb8());
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82)).map_err(refuse)?;
+    Ok((bytes, "jpg"))
+}
+
+/// Writes a thumbnail so that it is there whole or not at all.
+fn write(base: &Path, (bytes, ending): Made) -> Result<()> {
     let save = || -> io::Result<()> {
         let folder = base.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
@@ -279,12 +401,22 @@ fn write(base: &Path, picture: &DynamicImage) -> Result<()> {
     save().map_err(explain)
 }
 
+/// AVIF is known and not decoded: there is no decoder in safe Rust that is light enough. Clients show the
+/// picture itself then.
+fn unknown_format(format: Option<ImageFormat>) -> Error {
+    match format {
+        Some(format) => no_picture(&format!("{} is not decoded here, show the file itself", format.to_mime_type())),
+        None => no_picture("unknown format"),
+    }
+}
+
 fn no_picture(why: &str) -> Error {
     Error::unknown(format!("there is no thumbnail of this: {why}"))
 }
 
 fn refuse(error: ImageError) -> Error {
     match error {
+        ImageError::Unsupported(_) => unknown_format(None),
         ImageError::Limits(_) => Error::too_large("this picture is too large for a thumbnail"),
         ImageError::IoError(error) if error.kind() != io::ErrorKind::UnexpectedEof => explain(error),
         _ => no_picture("it can't be decoded"),
@@ -301,7 +433,13 @@ mod tests {
         let path = dir.join("original");
         picture.save_with_format(&path, format).expect("saved");
         let size = fs::metadata(&path).expect("there").len();
-        File { path, size, tag: "abcdef".into(), content_type: Some("text/html".into()), filename: None }
+        File {
+            place: Place::Disk(path),
+            size,
+            tag: "abcdef".into(),
+            content_type: Some("text/html".into()),
+            filename: None,
+        }
     }
 
     fn plain(width: u32, height: u32) -> DynamicImage {
@@ -315,9 +453,16 @@ mod tests {
     async fn made(picture: &DynamicImage, format: ImageFormat, wanted: Wanted) -> Result<(u32, u32, String)> {
         let dir = tempfile::tempdir().expect("a directory");
         let original = saved(dir.path(), picture, format);
-        let file = Thumbnails::new(dir.path().join("thumbnails")).of(original, wanted).await?;
-        let (width, height) = image::image_dimensions_of(&file.path);
+        let file = Thumbnails::new(dir.path(), 0).of(original, wanted).await?;
+        let (width, height) = image::image_dimensions_of(path_of(&file));
         Ok((width, height, file.content_type.expect("known")))
+    }
+
+    fn path_of(file: &File) -> &Path {
+        match &file.place {
+            Place::Disk(path) => path,
+            Place::Bucket(_) => panic!("it is elsewhere"),
+        }
     }
 
     mod image {
@@ -370,29 +515,31 @@ mod tests {
     async fn a_thumbnail_is_made_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let original = saved(dir.path(), &plain(1000, 500), ImageFormat::Png);
-        let thumbnails = Thumbnails::new(dir.path().join("thumbnails"));
+        let thumbnails = Thumbnails::new(dir.path(), 0);
         let first = thumbnails.of(original.clone(), wanted(300, 200, false)).await.expect("made");
-        let before = fs::metadata(&first.path).expect("there").modified().expect("a time");
+        let written = |file| fs::metadata(path_of(file)).expect("there").modified().expect("a time");
+        let before = written(&first);
         let second = thumbnails.of(original, wanted(310, 210, false)).await.expect("kept");
-        assert_eq!(first, second);
-        assert_eq!(fs::metadata(&second.path).expect("there").modified().expect("a time"), before);
+        assert_eq!((path_of(&first), &first.tag), (path_of(&second), &second.tag));
+        assert_eq!(written(&second), before);
     }
 
     #[tokio::test]
     async fn bombs_and_what_is_no_picture_are_refused() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut file = saved(dir.path(), &plain(10, 10), ImageFormat::Png);
-        let thumbnails = Thumbnails::new(dir.path().join("thumbnails"));
-        let mut bomb = fs::read(&file.path).expect("read");
+        let file = saved(dir.path(), &plain(10, 10), ImageFormat::Png);
+        let thumbnails = Thumbnails::new(dir.path(), 0);
+        let mut bomb = fs::read(path_of(&file)).expect("read");
         // The width and height in the PNG's header, which says more than there is, and its checksum.
         bomb[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
         let sum = crc32(&bomb[12..29]).to_be_bytes();
         bomb[29..33].copy_from_slice(&sum);
-        fs::write(&file.path, &bomb).expect("written");
+        fs::write(path_of(&file), &bomb).expect("written");
         let error = thumbnails.of(file.clone(), wanted(32, 32, true)).await.expect_err("too large");
         assert_eq!((error.status().as_u16(), error.errcode()), (413, "M_TOO_LARGE"));
-        file.path = dir.path().join("text");
-        fs::write(&file.path, "<html>").expect("written");
+        let path = dir.path().join("text");
+        fs::write(&path, "<html>").expect("written");
+        let file = File { place: Place::Disk(path), tag: "fedcba".into(), ..file };
         let error = thumbnails.of(file.clone(), wanted(32, 32, true)).await.expect_err("no picture");
         assert_eq!((error.status().as_u16(), error.errcode()), (400, "M_UNKNOWN"));
         let error = thumbnails.of(file, wanted(0, 32, true)).await.expect_err("no size");

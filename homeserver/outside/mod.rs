@@ -23,6 +23,8 @@ pub use dns::World;
 
 /// A connection has to stand, with TLS, within this time.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The store of files, while it answers, says nothing for so long at most.
+const STALLED: Duration = Duration::from_secs(30);
 /// Connections that nobody used for so long are closed.
 const IDLE: Duration = Duration::from_secs(90);
 /// Connections to one host that are kept open at most while nobody uses them. HTTP/2 needs one.
@@ -106,6 +108,23 @@ impl Outside {
             .tcp_nodelay(true)
             .build();
         Ok(Direct { http: built.map_err(|error| format!("can't set up calls to application services: {error}"))? })
+    }
+
+    /// A client for the store of files that stands in the settings, which is called as it is.
+    pub fn client_of_store(&self) -> Result<reqwest::Client> {
+        let built = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .no_proxy()
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .redirect(Policy::none())
+            .user_agent(AGENT)
+            .connect_timeout(CONNECT)
+            .read_timeout(STALLED)
+            .pool_idle_timeout(IDLE)
+            .tcp_nodelay(true)
+            .build();
+        built.map_err(|error| format!("can't set up calls to the store of files: {error}"))
     }
 
     fn by_address(&self) -> Find {

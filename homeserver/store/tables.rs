@@ -241,4 +241,6 @@ tables! {
     REMOTE_MEDIA_BY_USE: (u64, Str, Str) => u64;
     /// How many media refer to a file: hash.
     MEDIA_FILES: Str => u64;
+    /// Files that are coming, or that nothing refers to any more and that are to be removed: hash.
+    UNUSED_FILES: Str => ();
 }

@@ -28,10 +28,10 @@ use ruma::{CanonicalJsonObject, ServerName, signatures::KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Server, server::client};
+use super::{Answer, Server, s3, server::client};
 
 /// How long something may take to reach another server.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -278,7 +278,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     answers: Answers,
     seen: Arc<Mutex<Vec<Asked>>>,
 ) -> io::Result<()> {
-    while let Some(asked) = read(&mut stream).await? {
+    while let Some(asked) = s3::read(&mut stream).await? {
+        let asked = Asked {
+            method: asked.method,
+            uri: asked.uri,
+            headers: asked.headers,
+            body: serde_json::from_slice(&asked.body).unwrap_or_default(),
+        };
         let path = asked.uri.clone();
         seen.lock().expect("a lock").push(asked.clone());
         let said = loop {
@@ -318,24 +324,4 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     Ok(())
-}
-
-async fn read<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> io::Result<Option<Asked>> {
-    let mut line = String::new();
-    if stream.read_line(&mut line).await? == 0 {
-        return Ok(None);
-    }
-    let mut words = line.split_whitespace().map(str::to_owned);
-    let (method, uri) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await?;
-        let Some((name, value)) = line.trim().split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    Ok(Some(Asked { method, uri, headers, body: serde_json::from_slice(&body).unwrap_or_default() }))
 }

@@ -10,6 +10,7 @@
 mod bridge;
 mod crowd;
 mod federation;
+mod s3;
 mod server;
 mod synapse;
 mod user;
@@ -17,6 +18,7 @@ mod user;
 pub use bridge::Bridge;
 pub use crowd::Crowd;
 pub use federation::{Asked, Peer, Says, ask_as, certificates, federate, federated, free_address, until};
+pub use s3::{S3, SECRET as S3_SECRET};
 pub use server::{Server, repository};
 pub use synapse::Synapse;
 pub use user::{Answer, User, encode, in_room, transaction};

@@ -72,6 +72,11 @@ impl Server {
         self.dir.path().join("hearth.toml")
     }
 
+    /// Has it run with other settings from its next start on.
+    pub fn configure(&mut self, settings: &str) {
+        self.settings = settings.to_owned();
+    }
+
     /// Where its database and keys are.
     pub fn data(&self) -> PathBuf {
         let data = self.dir.path().join("data");

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod federation;
+mod media;
 mod moderation;
 mod notices;
 mod pushers;
@@ -42,6 +43,7 @@ pub fn routes(router: &mut Router) {
     reports::routes(router);
     notices::routes(router);
     federation::routes(router);
+    media::routes(router);
     pushers::routes(router);
     server::routes(router);
 }
