@@ -72,7 +72,7 @@ async fn large_files_go_in_parts_and_other_servers_get_them() {
     let alice = server.register("alice").await;
     let content = numbers(20 << 20);
     let place = place(&upload(&alice, "", "video/mp4", content.clone()).await.ok());
-    assert_eq!(s3.asked("PUT").len(), 3, "of at most eight MiB");
+    assert_eq!(s3.asked("PUT").len(), 4, "of at most five MiB");
     assert_eq!(contents(&s3), BTreeSet::from([content.clone()]));
     let bob = elsewhere.register("bob").await;
     let (status, _, body) = bytes(request(&bob, Method::GET, &format!("{DOWNLOAD}/{place}"))).await;

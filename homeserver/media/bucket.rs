@@ -26,8 +26,9 @@ use crate::{
     outside,
 };
 
-/// Bytes that are sent at once. Larger files go in parts, so that no file is held whole.
-const PART: usize = 8 << 20;
+/// Bytes that are sent at once. Larger files go in parts, so that no file is held whole; stores take none smaller
+/// than this but the last.
+const PART: usize = 5 << 20;
 /// Files that are sent at once: so many parts are in memory.
 const AT_ONCE: usize = 4;
 /// How often, and for how long, a request is tried again.

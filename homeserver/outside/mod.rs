@@ -23,8 +23,9 @@ pub use dns::World;
 
 /// A connection has to stand, with TLS, within this time.
 const CONNECT: Duration = Duration::from_secs(10);
-/// The store of files, while it answers, says nothing for so long at most.
-const STALLED: Duration = Duration::from_secs(30);
+/// The store of files says nothing for so long at most, also while it is sent a part of a file: lines to it may
+/// be slow.
+const STALLED: Duration = Duration::from_secs(60);
 /// Connections that nobody used for so long are closed.
 const IDLE: Duration = Duration::from_secs(90);
 /// Connections to one host that are kept open at most while nobody uses them. HTTP/2 needs one.
@@ -95,35 +96,13 @@ impl Outside {
     /// A client for addresses that stand in the settings: they are called as they are, found as this machine
     /// finds them, and led nowhere else by an answer. Nobody but the administrator names them.
     pub fn client_of_settings(&self) -> Result<Direct> {
-        let built = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .no_proxy()
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .redirect(Policy::none())
-            .user_agent(AGENT)
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_OF_HOST)
-            .tcp_nodelay(true)
-            .build();
+        let built = self.plain().redirect(Policy::none()).pool_max_idle_per_host(IDLE_OF_HOST).build();
         Ok(Direct { http: built.map_err(|error| format!("can't set up calls to application services: {error}"))? })
     }
 
     /// A client for the store of files that stands in the settings, which is called as it is.
     pub fn client_of_store(&self) -> Result<reqwest::Client> {
-        let built = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .no_proxy()
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .redirect(Policy::none())
-            .user_agent(AGENT)
-            .connect_timeout(CONNECT)
-            .read_timeout(STALLED)
-            .pool_idle_timeout(IDLE)
-            .tcp_nodelay(true)
-            .build();
+        let built = self.plain().redirect(Policy::none()).read_timeout(STALLED).build();
         built.map_err(|error| format!("can't set up calls to the store of files: {error}"))
     }
 
@@ -136,20 +115,25 @@ impl Outside {
     }
 
     fn builder(&self, finder: Finder) -> reqwest::ClientBuilder {
+        self.plain()
+            .dns_resolver(finder)
+            .pool_max_idle_per_host(IDLE_OF_HOST)
+            .tcp_keepalive(Duration::from_secs(60))
+            .http2_max_header_list_size(MAX_HEAD)
+            .http2_adaptive_window(true)
+    }
+
+    /// What all clients have in common.
+    fn plain(&self) -> reqwest::ClientBuilder {
         reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(finder)
             .no_proxy()
             .referer(false)
             .retry(reqwest::retry::never())
             .user_agent(AGENT)
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_OF_HOST)
             .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(60))
-            .http2_max_header_list_size(MAX_HEAD)
-            .http2_adaptive_window(true)
     }
 
     fn made(&self, built: reqwest::Result<reqwest::Client>) -> Result<Client> {

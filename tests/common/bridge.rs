@@ -16,11 +16,10 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{io::BufReader, task::JoinSet};
 
 use super::{
     Asked, Says, Server, User, encode,
-    federation::{Answers, serve},
+    federation::{Answers, listen, serve},
     free_address,
 };
 
@@ -86,15 +85,8 @@ impl Bridge {
 
     /// Is there again.
     pub async fn resume(&mut self) {
-        let listener = tokio::net::TcpListener::bind(self.address).await.expect("still free");
         let (answers, asked) = (self.answers.clone(), self.asked.clone());
-        self.listening = Some(tokio::spawn(async move {
-            // Whoever it speaks to is hung up on when it goes.
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(BufReader::new(stream), answers.clone(), asked.clone()));
-            }
-        }));
+        self.listening = Some(listen(self.address, move |stream| serve(stream, answers.clone(), asked.clone())).await);
     }
 
     /// From now on it answers so where the path begins so; what was said last counts.

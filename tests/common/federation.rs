@@ -28,7 +28,11 @@ use ruma::{CanonicalJsonObject, ServerName, signatures::KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Answer, Server, s3, server::client};
@@ -271,6 +275,20 @@ pub fn acceptor(certificate: &Path, key: &Path) -> TlsAcceptor {
     let config =
         rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("known");
     Arc::new(config.with_no_client_auth().with_single_cert(chain, key).expect("they fit")).into()
+}
+
+/// Listens at an address, from now on. Whoever it speaks to is hung up on when this is ended.
+pub(super) async fn listen<F: Future<Output = io::Result<()>> + Send + 'static>(
+    address: SocketAddr,
+    serve: impl Fn(BufReader<TcpStream>) -> F + Send + 'static,
+) -> JoinHandle<()> {
+    let listener = tokio::net::TcpListener::bind(address).await.expect("still free");
+    tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(serve(BufReader::new(stream)));
+        }
+    })
 }
 
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(

@@ -18,10 +18,10 @@ use ring::digest::{SHA256, digest};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
 
-use super::free_address;
+use super::{federation::listen, free_address};
 
 /// Its one bucket, and who may use it.
 const BUCKET: &str = "hearth-test";
@@ -87,14 +87,8 @@ impl S3 {
 
     /// Is there again, with all that it had.
     pub async fn resume(&mut self) {
-        let listener = tokio::net::TcpListener::bind(self.address).await.expect("still free");
         let inside = self.inside.clone();
-        self.listening = Some(tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(BufReader::new(stream), inside.clone()));
-            }
-        }));
+        self.listening = Some(listen(self.address, move |stream| serve(stream, inside.clone())).await);
     }
 
     /// From now on it answers that it is broken, or not.
