@@ -8,11 +8,19 @@ use std::{
 
 use tokio::sync::{Mutex, watch};
 
-use crate::{error::Result, rooms::search, store::Store};
+use crate::{
+    error::Result,
+    rooms::search::{self, Batch},
+    store::Store,
+};
 
-/// Events that are read at once, and of those that have words, how many are written in one job.
+/// Events that are read at once, and of those that have words, how many are written in one job: or those that have
+/// so many words of their rooms together, each of which is a list to be read and written.
 const READ: usize = 256;
-const WRITTEN: usize = 32;
+const WRITTEN: usize = 128;
+const WORDS: usize = 256;
+/// Events that came late, which are written in one job.
+const LATE: usize = 32;
 /// How often it is looked what came.
 const EVERY: Duration = Duration::from_secs(1);
 /// Pieces that one look takes: with more to do, the next one comes at once.
@@ -39,11 +47,10 @@ impl Indexer {
         for _ in 0..pieces {
             let (store, seen) = (self.store.clone(), self.seen.load(SeqCst));
             let work = move || store.read(|tx| search::pending(tx, seen, READ));
-            let pending = tokio::task::spawn_blocking(work).await.map_err(crate::error::Error::internal)??;
-            let mut entries = pending.entries.into_iter().peekable();
-            while entries.peek().is_some() {
-                let some: Vec<_> = entries.by_ref().take(WRITTEN).collect();
-                self.store.write(move |tx| search::index(tx, &some)).await?;
+            let mut pending = tokio::task::spawn_blocking(work).await.map_err(crate::error::Error::internal)??;
+            while !pending.entries.is_empty() {
+                let batch = Batch::next(&mut pending.entries, (WORDS, WRITTEN));
+                self.store.write(move |tx| search::index(tx, &batch)).await?;
             }
             self.seen.store(pending.upto, SeqCst);
             if pending.is_all && !is_more {
@@ -58,10 +65,12 @@ impl Indexer {
 
     /// Takes in some events that came late. Whether there may be more.
     async fn late(&self) -> Result<bool> {
-        let late = self.store.read(|tx| search::late(tx, WRITTEN))?;
-        let is_more = late.len() == WRITTEN;
-        if !late.is_empty() {
-            self.store.write(move |tx| search::index_late(tx, &late)).await?;
+        let late = self.store.read(|tx| search::late(tx, LATE))?;
+        let is_more = late.len() == LATE;
+        let (events, entries): (Vec<_>, Vec<_>) = late.into_iter().unzip();
+        if !events.is_empty() {
+            let batch = Batch::next(&mut entries.into_iter().flatten().collect(), (usize::MAX, LATE));
+            self.store.write(move |tx| search::index_late(tx, &events, &batch)).await?;
         }
         Ok(is_more)
     }

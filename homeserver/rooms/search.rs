@@ -4,6 +4,8 @@
 //! held against the event as it is now before it is shown.
 //! spec: client-server-api#server-side-search
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use ruma::events::StateEventType;
 use serde::Deserialize;
 
@@ -87,7 +89,7 @@ pub fn upto(tx: &impl Read) -> Result<Pos> {
 /// What some events bring into the index.
 pub struct Pending {
     /// What it is to have.
-    pub entries: Vec<Entry>,
+    pub entries: VecDeque<Entry>,
     /// Up to where they are.
     pub upto: Pos,
     /// Whether there are no further ones.
@@ -100,7 +102,7 @@ pub fn pending(tx: &impl Read, seen: Pos, most: usize) -> Result<Pending> {
     let (from, now) = (upto(tx)?.max(seen), tx.pos()?);
     let (mut rows, mut upto) = (Vec::new(), now);
     if from >= now {
-        return Ok(Pending { entries: Vec::new(), upto: from, is_all: true });
+        return Ok(Pending { entries: VecDeque::new(), upto: from, is_all: true });
     }
     tables::EVENTS.scan(tx, from + 1..=now, |pos, row| {
         rows.push((pos, row));
@@ -110,7 +112,7 @@ pub fn pending(tx: &impl Read, seen: Pos, most: usize) -> Result<Pending> {
         upto = pos;
         Ok(Flow::Stop)
     })?;
-    let mut entries = Vec::new();
+    let mut entries = VecDeque::new();
     for (pos, row) in rows {
         entries.extend(entry(tx, pos, &row)?);
     }
@@ -183,34 +185,62 @@ pub fn late(tx: &impl Read, most: usize) -> Result<Vec<(Pos, Option<Entry>)>> {
 }
 
 /// Writes what [`late`] found.
-pub fn index_late(tx: &WriteTx, events: &[(Pos, Option<Entry>)]) -> Result<()> {
-    for (pos, entry) in events {
-        if let Some(entry) = entry {
-            write(tx, entry)?;
-        }
+pub fn index_late(tx: &WriteTx, events: &[Pos], batch: &Batch) -> Result<()> {
+    write(tx, batch)?;
+    for pos in events {
         tables::TO_INDEX.remove(tx, *pos)?;
     }
     Ok(())
 }
 
-/// Writes entries that [`pending`] found, in their order.
-pub fn index(tx: &WriteTx, entries: &[Entry]) -> Result<()> {
-    for entry in entries {
-        write(tx, entry)?;
+/// Entries that are written together, so that a word which several have is looked for once.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The events.
+    events: Vec<Pos>,
+    /// For each room and term, the places that have it and the events there.
+    lists: BTreeMap<(RoomNum, String), Vec<(i64, Pos)>>,
+}
+
+impl Batch {
+    /// The next entries, until they have so many words, or there are so many of them.
+    pub fn next(entries: &mut VecDeque<Entry>, (words, most): (usize, usize)) -> Self {
+        let mut batch = Self::default();
+        while batch.lists.len() < words
+            && batch.events.len() < most
+            && let Some(entry) = entries.pop_front()
+        {
+            batch.events.push(entry.event);
+            for term in entry.terms {
+                batch.lists.entry((entry.room, term)).or_default().push((entry.order, entry.event));
+            }
+        }
+        batch
     }
-    match entries.last() {
-        Some(last) => tables::COUNTERS.put(tx, "indexed", &last.event),
+}
+
+/// Writes entries that [`pending`] found, in their order.
+pub fn index(tx: &WriteTx, batch: &Batch) -> Result<()> {
+    write(tx, batch)?;
+    match batch.events.last() {
+        Some(last) => tables::COUNTERS.put(tx, "indexed", last),
         None => Ok(()),
     }
 }
 
-/// An event that was redacted meanwhile is left out.
-fn write(tx: &WriteTx, entry: &Entry) -> Result<()> {
-    let is_there = |row: Option<EventRow>| row.is_some_and(|row| row.redacted_by == 0);
-    if !is_there(tables::EVENTS.get(tx, entry.event)?) {
-        return Ok(());
+/// Events that were redacted meanwhile are left out.
+fn write(tx: &WriteTx, batch: &Batch) -> Result<()> {
+    let mut gone = BTreeSet::new();
+    for event in &batch.events {
+        if tables::EVENTS.get(tx, *event)?.is_none_or(|row| row.redacted_by != 0) {
+            gone.insert(*event);
+        }
     }
-    entry.terms.iter().try_for_each(|term| insert(tx, entry.room, term, entry.order))
+    for ((room, term), places) in &batch.lists {
+        let places = places.iter().filter(|(_, event)| !gone.contains(event)).map(|(order, _)| *order);
+        insert(tx, *room, term, &places.collect())?;
+    }
+    Ok(())
 }
 
 /// Takes the words of an event out that is about to be emptied, and those of its edits with it.
@@ -240,19 +270,27 @@ pub(super) fn forget(tx: &WriteTx, pos: Pos) -> Result<()> {
     Ok(())
 }
 
-fn insert(tx: &WriteTx, room: RoomNum, term: &str, order: i64) -> Result<()> {
-    let (first, mut places) = match piece(tx, room, term, order)? {
-        Some((first, places)) => (Some(first), places),
-        None => (None, Vec::new()),
-    };
-    let Err(at) = places.binary_search(&order) else { return Ok(()) };
-    places.insert(at, order);
-    if places.len() > MAX_PIECE {
-        // New places come at the end: the full piece stays as it is.
-        let rest = places.split_off(if at + 1 == places.len() { MAX_PIECE } else { MAX_PIECE / 2 });
-        tables::POSTINGS.put(tx, (room, term, rest[0]), &encode(&rest))?;
+/// Puts places into a term's list. From the newest down, each piece takes in at once what comes after its
+/// beginning.
+fn insert(tx: &WriteTx, room: RoomNum, term: &str, new: &BTreeSet<i64>) -> Result<()> {
+    let mut rest: Vec<i64> = new.iter().copied().collect();
+    while let Some(last) = rest.last() {
+        let found = piece(tx, room, term, *last)?;
+        let (first, old) = found.unwrap_or_else(|| (rest[0], Vec::new()));
+        let here = rest.split_off(rest.partition_point(|place| *place < first));
+        let at_the_end = old.last().is_none_or(|last| here[0] > *last);
+        let known = old.len();
+        let places: BTreeSet<i64> = old.into_iter().chain(here).collect();
+        if places.len() == known {
+            continue;
+        }
+        // New places come at the end: full pieces stay as they are.
+        let size = if at_the_end || places.len() <= MAX_PIECE { MAX_PIECE } else { MAX_PIECE / 2 };
+        for places in Vec::from_iter(places).chunks(size) {
+            tables::POSTINGS.put(tx, (room, term, places[0]), &encode(places))?;
+        }
     }
-    tables::POSTINGS.put(tx, (room, term, first.unwrap_or(order)), &encode(&places))
+    Ok(())
 }
 
 fn remove(tx: &WriteTx, room: RoomNum, term: &str, order: i64) -> Result<()> {
@@ -385,7 +423,41 @@ pub fn current_text(tx: &impl Read, row: &EventRow, event: &Slices<'_>) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::store::{Options, Store};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// However places come in, a list has each of them once, in pieces that are not too long.
+        #[test]
+        fn places_that_come_together_are_put_where_they_belong(
+            comings in prop::collection::vec(prop::collection::btree_set(-300i64..900, 1..200), 1..12),
+        ) {
+            let dir = tempfile::tempdir().expect("a directory");
+            let options = Options { page_cache: 1 << 20, state_cache: 1 << 16, min_free: 0 };
+            let store = Store::open(&dir.path().join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens");
+            let work = move |tx: &WriteTx| {
+                let mut known = BTreeSet::new();
+                for places in &comings {
+                    insert(tx, 1, "soup", places)?;
+                    known.extend(places.iter().copied());
+                }
+                let mut found = Vec::new();
+                tables::POSTINGS.scan::<(RoomNum, &str, i64)>(tx, .., |(.., first), bytes| {
+                    let places = decode(first, &bytes);
+                    assert!(places.len() <= MAX_PIECE);
+                    found.extend(places);
+                    Ok(Flow::Next)
+                })?;
+                assert_eq!(found, Vec::from_iter(known));
+                Ok(())
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(store.write(work)).expect("holds");
+        }
+    }
 
     #[test]
     fn places_are_kept_in_few_bytes() {
