@@ -52,6 +52,8 @@ const MAX_UNREAD: usize = 2000;
 const SAVE_EVERY: usize = 200;
 /// Events in their flattened form that are kept for the next reader.
 const FLAT_EVENTS: usize = 1024;
+/// Rooms of which it is kept what rules look at, for the next reader of the same moment.
+const AROUND: usize = 256;
 /// The thread of what is in no thread.
 const MAIN: &str = "main";
 
@@ -137,6 +139,8 @@ impl Weighter<(RoomNum, OwnedUserId), Arc<Memo>> for Weight {
 pub struct Unread {
     memos: Cache<(RoomNum, OwnedUserId), Arc<Memo>, Weight>,
     flat: Cache<Pos, Arc<Judged>>,
+    /// With the position of the snapshot that it was read from.
+    around: Cache<RoomNum, (Pos, Arc<Surroundings>)>,
 }
 
 /// What judging an event needs, which is the same for every reader.
@@ -186,7 +190,11 @@ impl Surroundings {
 impl Unread {
     /// An empty memory of at most `bytes`.
     pub fn new(bytes: u64) -> Self {
-        Self { memos: Cache::with_weighter(1024, bytes, Weight), flat: Cache::new(FLAT_EVENTS) }
+        Self {
+            memos: Cache::with_weighter(1024, bytes, Weight),
+            flat: Cache::new(FLAT_EVENTS),
+            around: Cache::new(AROUND),
+        }
     }
 
     /// The reader's counts in a room as it was at `upto`.
@@ -250,7 +258,7 @@ impl Unread {
                 match context.get() {
                     Some(context) => Ok(context),
                     None => {
-                        let made = Surroundings::of(tx, room)?.around(tx, room, reader)?;
+                        let made = self.surroundings(tx, room)?.around(tx, room, reader)?;
                         Ok(context.get_or_init(|| made))
                     }
                 }
@@ -260,6 +268,19 @@ impl Unread {
         memo.row.counted = upto;
         memo.unsaved += places.len();
         Ok(())
+    }
+
+    /// What rules look at in a room: once for all whom one commit has woken.
+    fn surroundings(&self, tx: &impl Read, room: &Room) -> Result<Arc<Surroundings>> {
+        let now = tx.pos()?;
+        match self.around.get(&room.num) {
+            Some((at, known)) if at == now => Ok(known),
+            _ => {
+                let found = Arc::new(Surroundings::of(tx, room)?);
+                self.around.insert(room.num, (now, found.clone()));
+                Ok(found)
+            }
+        }
     }
 
     /// What rules have done about an event for somebody who is there to be notified; None if nothing.
@@ -385,8 +406,12 @@ fn name(tx: &impl Read, room: &Room, user: &UserId) -> Result<String> {
     struct Member {
         displayname: Option<String>,
     }
-    let member = room.state_event(tx, &StateEventType::RoomMember, user.as_str())?;
-    let name = member.and_then(|event| event.content_as::<Member>()?.displayname);
+    let Some(member) = room.state_pos(tx, &StateEventType::RoomMember, user.as_str())? else {
+        return Ok(user.to_string());
+    };
+    let row = event::row(tx, member)?;
+    let member = serde_json::from_str::<Member>(Slices::of(&row)?.content.get());
+    let name = member.ok().and_then(|member| member.displayname);
     Ok(name.filter(|name| !name.is_empty()).unwrap_or_else(|| user.to_string()))
 }
 
