@@ -159,6 +159,18 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
 
+/// A request for a sliding sync of one list: its head, and its body.
+fn slide(user: &User, pos: &str) -> (String, String) {
+    let body = json!({"lists": {"all": {"ranges": [[0, 9]], "timeline_limit": 1, "required_state": []}}}).to_string();
+    let pos = if pos.is_empty() { String::new() } else { format!("&pos={}", encode(pos)) };
+    let (token, length) = (user.token.as_deref().expect("signed in"), body.len());
+    let head = format!(
+        "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync?set_presence=offline&timeout=60000{pos} \
+         HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n"
+    );
+    (head, body)
+}
+
 /// Waits, is woken, and waits again, with other requests that come in pieces while it does.
 async fn goes_on(mut wire: Wire<impl AsyncRead + AsyncWrite + Unpin>, alice: &User, room: &str) {
     let whoami = "GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ";
@@ -220,6 +232,32 @@ async fn the_connection_of_one_that_waited_goes_on() {
     alice.say(&room, "as in 1996").await;
     assert!(wire.hear().await.0.starts_with("http/1.0 200"));
     wire.end().await;
+}
+
+#[tokio::test]
+async fn the_connection_of_one_that_waited_with_a_body_goes_on() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({})).await;
+    let mut wire = Wire(BufReader::new(TcpStream::connect(server.address()).await.expect("connects")));
+    let (head, body) = slide(&alice, "");
+    wire.say(&format!("{head}{body}")).await;
+    let mut pos = wire.hear().await.1["pos"].as_str().expect("a position").to_owned();
+    for turn in 0..3 {
+        // The body comes in pieces, and behind it the next request before this one is answered.
+        let (head, body) = slide(&alice, &pos);
+        let (first, rest) = body.split_at(turn * 10);
+        wire.say(&format!("{head}{first}")).await;
+        settle().await;
+        wire.say(&format!("{rest}{}", poll(&alice, "nonsense", "1.1", ""))).await;
+        all_wait(&alice, 1).await;
+        let event = alice.say(&room, &format!("turn {turn}")).await;
+        let (head, sync) = wire.hear().await;
+        assert!(head.starts_with("http/1.1 200") && !head.contains("connection: close"), "{head}");
+        assert_eq!(sync["rooms"][&*room]["timeline"][0]["event_id"], *event, "{sync}");
+        pos = sync["pos"].as_str().expect("a position").to_owned();
+        assert!(wire.hear().await.0.starts_with("http/1.1 400"));
+    }
 }
 
 #[tokio::test]

@@ -14,24 +14,31 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::parking::Lot;
+
 /// Bytes of an unread body that are thrown away, and for how long. After that the connection ends.
 const REST: usize = 32 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A body of which all, some or nothing has been read.
-#[derive(Debug)]
 pub struct Arriving {
     /// None once it has come in whole.
     body: Option<Incoming>,
     /// It is on its way, whether it is wanted or not.
     unasked: bool,
+    /// Where it is noted that it has come in whole.
+    lot: Option<Lot>,
 }
 
 impl Arriving {
     /// The body of a request with this version and these headers. Who asks first whether to send
     /// (`Expect: 100-continue`) will not, and a stream of HTTP/2 ends without its connection.
-    pub fn new(body: Incoming, version: Version, headers: &HeaderMap) -> Self {
-        Self { body: Some(body), unasked: version < Version::HTTP_2 && !headers.contains_key(header::EXPECT) }
+    pub fn new(body: Incoming, version: Version, headers: &HeaderMap, lot: Option<Lot>) -> Self {
+        let unasked = version < Version::HTTP_2 && !headers.contains_key(header::EXPECT);
+        if let Some(lot) = &lot {
+            lot.note_read(body.is_end_stream());
+        }
+        Self { body: Some(body), unasked, lot }
     }
 }
 
@@ -44,6 +51,9 @@ impl Body for Arriving {
         let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(None | Some(Err(_))) = polled {
             self.body = None;
+        }
+        if let (Poll::Ready(None), Some(lot)) = (&polled, &self.lot) {
+            lot.note_read(true);
         }
         polled
     }

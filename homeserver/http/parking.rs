@@ -23,7 +23,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Version, header};
-use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Reply;
@@ -36,17 +35,17 @@ const PEEK: usize = 32;
 /// A request on its way to its answer.
 pub type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-/// Whether a request may wait outside of hyper: one for a sync, of which nothing is to come anymore and after which
-/// the connection goes on.
-pub fn may_park<B: Body>(request: &Request<B>) -> bool {
+/// Whether a request may wait outside of hyper, once nothing of it is to come any more: one for a sync, by whichever
+/// method, after which the connection goes on.
+pub fn may_park<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let goes_on =
         headers.get_all(header::CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
-    request.method() == Method::GET
+    matches!(*request.method(), Method::GET | Method::POST)
         && request.version() == Version::HTTP_11
-        && request.body().is_end_stream()
         && request.uri().path().ends_with("/sync")
         && !headers.contains_key(header::UPGRADE)
+        && !headers.contains_key(header::EXPECT)
         && goes_on
 }
 
@@ -57,19 +56,26 @@ pub struct Lot(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     parked: Mutex<Option<Waiting>>,
+    /// The body of the request has come in whole.
+    is_read: AtomicBool,
     /// The socket didn't take all that hyper has written.
     is_stuck: AtomicBool,
 }
 
 impl Lot {
-    /// Polls a request until it has to wait, and then puts it here if it may be.
+    /// Notes whether the request's body has come in whole.
+    pub fn note_read(&self, is_read: bool) {
+        self.0.is_read.store(is_read, Ordering::Relaxed);
+    }
+
+    /// Polls a request until it has to wait when it has been read, and then puts it here if it may be.
     pub fn park(&self, request: Waiting, may_park: bool) -> impl Future<Output = Reply> + Send + use<> {
         let (lot, mut request) = (self.clone(), Some(request));
         poll_fn(move |context| {
             // Once it is elsewhere, the connection is about to be taken from hyper.
             let Some(waiting) = &mut request else { return Poll::Pending };
             let polled = waiting.as_mut().poll(context);
-            if polled.is_pending() && may_park {
+            if polled.is_pending() && may_park && lot.0.is_read.load(Ordering::Relaxed) {
                 *lot.parked() = request.take();
             }
             polled
@@ -202,6 +208,19 @@ mod tests {
         (answer, Box::pin(async move { waiting.await.expect("answered") }))
     }
 
+    #[test]
+    fn syncs_may_park_whose_connection_goes_on() {
+        let may = |method: &str, path: &str, (name, value): (&str, &str)| {
+            may_park(&Request::builder().method(method).uri(path).header(name, value).body(()).expect("a request"))
+        };
+        let (sync, goes_on) = ("/_matrix/client/v3/sync?timeout=1", ("connection", "keep-alive"));
+        assert!(may("GET", sync, goes_on) && may("POST", sync, goes_on));
+        assert!(!may("PUT", sync, goes_on) && !may("GET", "/_matrix/client/versions", goes_on));
+        for ends in [("connection", "close"), ("upgrade", "websocket"), ("expect", "100-continue")] {
+            assert!(!may("POST", sync, ends), "{ends:?}");
+        }
+    }
+
     #[tokio::test]
     async fn what_was_read_comes_again_and_what_came_meanwhile_after_it() {
         let (ours, mut theirs) = tokio::io::duplex(64);
@@ -232,6 +251,9 @@ mod tests {
         let lot = Lot::default();
         let (_answer, waiting) = request();
         let mut parking = Box::pin(lot.park(waiting, true));
+        let polled = poll_fn(|context| Poll::Ready(parking.as_mut().poll(context))).await;
+        assert!(polled.is_pending() && lot.take().is_none(), "its body is still to come");
+        lot.note_read(true);
         let (ours, mut theirs) = tokio::io::duplex(4);
         let mut stream = Rewound::new(ours, lot.clone());
         poll_fn(|context| {

@@ -177,7 +177,7 @@ async fn hyper1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 let may_park = ready.is_none() && parking::may_park(&request);
                 let answer: Waiting = match ready {
                     Some(reply) => Box::pin(std::future::ready(reply)),
-                    None => Box::pin(answer(service, address, request)),
+                    None => Box::pin(answer(service, address, request, Some(lot.clone()))),
                 };
                 let answer = lot.park(answer, may_park);
                 async move { Ok::<_, Infallible>(answer.await) }
@@ -221,7 +221,7 @@ async fn http2(
             .serve_connection(
                 TokioIo::new(stream),
                 service_fn(move |request| {
-                    let answer = answer(&service, address, request);
+                    let answer = answer(&service, address, request, None);
                     async move { Ok::<_, Infallible>(answer.await) }
                 }),
             ),
@@ -242,13 +242,14 @@ fn answer(
     service: &Service,
     address: SocketAddr,
     request: Request<Incoming>,
+    lot: Option<Lot>,
 ) -> impl Future<Output = super::Reply> + Send + use<> {
     let ip = match service.behind_proxy {
         true => forwarded_for(request.headers()).unwrap_or(address.ip()),
         false => address.ip(),
     };
     let (head, body) = request.into_parts();
-    let body = Arriving::new(body, head.version, &head.headers);
+    let body = Arriving::new(body, head.version, &head.headers, lot);
     let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(Peer::at(ip));
     service.router.answer(service.app.clone(), request)
