@@ -1,4 +1,4 @@
-//! What a homeserver costs: sends, deliveries, syncs, paging, waiting people, start-up, disk, media, keys, search; and
+//! What a homeserver costs: sends, deliveries, syncs, paging, waiting people, start-up, disk, media, keys, search, push; and
 //! beside another: joins, deliveries, catching up.
 //!
 //! It starts a Hearth or a Synapse in a directory of its own, or takes any other Matrix homeserver by `--against`, does
@@ -27,6 +27,7 @@ mod parked;
 mod person;
 mod picture;
 mod process;
+mod push;
 mod report;
 mod resident;
 mod search;
@@ -119,6 +120,7 @@ async fn take(bench: &mut Bench, measure: Measure) -> Result<()> {
         Measure::Sliding => sliding::measure(bench).await,
         Measure::Keys => keys::measure(bench).await,
         Measure::Media => media::measure(bench).await,
+        Measure::Push => push::measure(bench).await,
         Measure::Talk => talk::measure(bench).await,
         Measure::Inbound => inbound::measure(bench).await,
         Measure::CatchUp => catch_up::measure(bench).await,

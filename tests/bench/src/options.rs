@@ -77,7 +77,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether this measure was asked for. Federation takes two servers of a kind that can be started here.
+    /// Whether this measure was asked for. Federation takes two servers of a kind that can be started here, and push
+    /// one that trusts our gateway's certificate.
     pub fn wants(&self, measure: Measure) -> bool {
         let possible = self.against.is_none() || !measure.takes_two();
         self.only.contains(&measure) || self.only.is_empty() && possible
@@ -101,6 +102,8 @@ pub enum Measure {
     Keys,
     /// Uploads, downloads and thumbnails
     Media,
+    /// Telling a push gateway of messages
+    Push,
     /// Delivery from one server to another
     Talk,
     /// Events from other servers
@@ -123,7 +126,7 @@ pub enum Measure {
 
 impl Measure {
     /// In the order in which they are taken: the empty store first, the fullest last.
-    pub const ALL: [Measure; 16] = [
+    pub const ALL: [Measure; 17] = [
         Measure::Start,
         Measure::Sends,
         Measure::Deliveries,
@@ -131,6 +134,7 @@ impl Measure {
         Measure::Sliding,
         Measure::Keys,
         Measure::Media,
+        Measure::Push,
         Measure::Talk,
         Measure::Inbound,
         Measure::CatchUp,
@@ -143,7 +147,7 @@ impl Measure {
     ];
 
     fn takes_two(self) -> bool {
-        matches!(self, Measure::Talk | Measure::Inbound | Measure::CatchUp | Measure::Joins)
+        matches!(self, Measure::Push | Measure::Talk | Measure::Inbound | Measure::CatchUp | Measure::Joins)
     }
 }
 

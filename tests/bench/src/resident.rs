@@ -2,7 +2,7 @@
 //! it, and it sends them events. It makes a room of ten thousand in a second, and costs next to nothing beside the
 //! server that is measured. It believes whatever it is told, so it is of no use but for this.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fs;
@@ -47,6 +47,8 @@ struct Inner {
     name: String,
     key: Key,
     rooms: RefCell<HashMap<String, Room>>,
+    /// How often it was told something as a push gateway.
+    told: Cell<usize>,
 }
 
 struct Room {
@@ -78,7 +80,7 @@ impl Resident {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let name = format!("localhost:{}", listener.local_addr()?.port());
         let tls = acceptor(certificates)?;
-        let inner = Rc::new(Inner { name, key: Key::new("1")?, rooms: RefCell::default() });
+        let inner = Rc::new(Inner { name, key: Key::new("1")?, rooms: RefCell::default(), told: Cell::default() });
         let served = inner.clone();
         let listening = tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -100,6 +102,11 @@ impl Resident {
     /// What others call it.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// How often it was told something as a push gateway.
+    pub fn told(&self) -> usize {
+        self.inner.told.get()
     }
 
     /// A room that anybody may join, with so many people in it.
@@ -305,6 +312,10 @@ impl Inner {
         let mut rooms = self.rooms.borrow_mut();
         match *path {
             ["key", "v2", "server", ..] => Some(self.keys()),
+            ["push", "v1", "notify"] => {
+                self.told.set(self.told.get() + 1);
+                Some(json!({"rejected": []}).to_string())
+            }
             ["federation", "v1", "version"] => Some(json!({"server": {"name": "bench", "version": "1"}}).to_string()),
             ["federation", "v1", "make_join", room, user] => Some(rooms.get(room)?.template(user).to_string()),
             ["federation", "v2", "send_join", room, event] => {
@@ -385,7 +396,12 @@ mod tests {
 
     #[test]
     fn rooms_are_made_and_joined() {
-        let inner = Inner { name: "localhost:1".into(), key: Key::new("1").unwrap(), rooms: RefCell::default() };
+        let inner = Inner {
+            name: "localhost:1".into(),
+            key: Key::new("1").unwrap(),
+            rooms: RefCell::default(),
+            told: Cell::default(),
+        };
         let room = Room::new(&inner, 5);
         let id = room.id.clone();
         assert_eq!((room.members.len(), room.frame.len(), room.depth), (5, 5, 10));
