@@ -122,9 +122,8 @@ fn one(
     let mut summary = summary::build(tx, room, &turn.ask.user, changed.as_deref())?;
     summary.partial = summary::partial(room, turn.since_order());
     let state = room::state(turn, room, &mut view, &shown, summary.heroes.as_deref().unwrap_or_default())?;
-    let is_whole_now = summary.partial == Some(false);
-    let nothing =
-        state.events().is_empty() && !is_whole_now && shown.timeline.events.is_empty() && !shown.timeline.limited;
+    let whole = summary.partial == Some(false);
+    let nothing = !whole && state.events().is_empty() && shown.timeline.events.is_empty() && !shown.timeline.limited;
     let quiet = nothing && ephemeral.events.events.is_empty() && account_data.events.is_empty();
     if quiet && !is_new && !ephemeral.read && !turn.ask.full_state {
         return Ok(None);
