@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Peer, Says, Server, User, encode, federated, free_address, in_room, until};
 
-const NOTIFY: &str = "/_matrix/push/v1/notify";
+pub const NOTIFY: &str = "/_matrix/push/v1/notify";
 
 /// A server that may call this machine, and a gateway that takes everything.
 async fn start() -> (Server, Peer) {
@@ -15,7 +15,7 @@ async fn start() -> (Server, Peer) {
     (server, gateway)
 }
 
-fn pusher(gateway: &Peer, pushkey: &str) -> Value {
+pub fn pusher(gateway: &Peer, pushkey: &str) -> Value {
     json!({
         "kind": "http", "app_id": "org.example.app", "pushkey": pushkey, "lang": "en",
         "app_display_name": "Example", "device_display_name": "Phone",
@@ -23,7 +23,7 @@ fn pusher(gateway: &Peer, pushkey: &str) -> Value {
     })
 }
 
-async fn set(user: &User, pusher: Value) {
+pub async fn set(user: &User, pusher: Value) {
     user.post("/_matrix/client/v3/pushers/set", pusher).await.ok();
 }
 
@@ -33,7 +33,7 @@ async fn pushers(user: &User) -> Vec<Value> {
 }
 
 /// What a gateway was told about events, in order: those of one pushkey.
-fn told(gateway: &Peer, pushkey: &str) -> Vec<Value> {
+pub fn told(gateway: &Peer, pushkey: &str) -> Vec<Value> {
     let all = gateway.asked(NOTIFY).into_iter().map(|asked| asked.body["notification"].clone());
     all.filter(|told| told["devices"][0]["pushkey"] == pushkey && !told["event_id"].is_null()).collect()
 }

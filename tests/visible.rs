@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Server, User, encode, in_room, transaction, until},
+    common::{Peer, Says, Server, User, encode, federated, in_room, transaction, until},
+    push,
     websocket::Socket,
 };
 
@@ -42,9 +43,11 @@ enum Way {
     Relations,
     Threads,
     Search,
+    Push,
+    Notifications,
 }
 
-const WAYS: [Way; 10] = [
+const WAYS: [Way; 12] = [
     Way::Sync,
     Way::Sliding,
     Way::Socket,
@@ -55,7 +58,16 @@ const WAYS: [Way; 10] = [
     Way::Relations,
     Way::Threads,
     Way::Search,
+    Way::Push,
+    Way::Notifications,
 ];
+
+/// Where everything happens.
+struct Place {
+    server: Server,
+    /// What everybody's phones are told by.
+    gateway: Peer,
+}
 
 /// A room with its story.
 struct Story {
@@ -110,6 +122,13 @@ impl Person {
                 let speaker = if self.ignores { "alice" } else { "mallory" };
                 *found == word(setting, "alice", 0) || *found == word(setting, speaker, TURNS.len() - 1)
             }),
+            // Nobody is pushed what was said before they came, or is notified of it when they come again.
+            ("join", Way::Push | Way::Notifications) => {
+                let came = TURNS[..=self.turns.unwrap_or(0)].iter().rposition(|turn| *turn == "join").unwrap_or(0);
+                let mine = (came..TURNS.len()).flat_map(|at| ["alice", "mallory"].map(|who| word(setting, who, at)));
+                let mine: BTreeSet<_> = mine.collect();
+                all.retain(|word| mine.contains(word));
+            }
             ("join", _) | ("leave" | "ban", Way::Event | Way::Context) => {}
             _ => all.clear(),
         }
@@ -191,7 +210,7 @@ impl Story {
     }
 
     /// What somebody finds by one way.
-    async fn read(&self, server: &Server, user: &User, way: Way) -> BTreeSet<String> {
+    async fn read(&self, place: &Place, user: &User, way: Way) -> BTreeSet<String> {
         let room = &self.room;
         let get = async |path: String| words_in(self.setting, &user.get(&path).await.body);
         match way {
@@ -209,7 +228,7 @@ impl Story {
             Way::Socket => {
                 let filter = json!({"room": {"timeline": {"limit": 100}, "state": {"types": []}}});
                 let query = format!("filter={}", encode(&filter.to_string()));
-                words_in(self.setting, &Socket::open(server, user, &query).await.sync().await)
+                words_in(self.setting, &Socket::open(&place.server, user, &query).await.sync().await)
             }
             Way::Back => get(in_room(room, "messages?dir=b&limit=100")).await,
             Way::Forth => get(in_room(room, "messages?dir=f&limit=100")).await,
@@ -227,6 +246,22 @@ impl Story {
                 let body = json!({"search_categories": {"room_events": criteria}});
                 words_in(self.setting, &user.post("/_matrix/client/v3/search", body).await.body)
             }
+            Way::Push => {
+                // What was told before it was taken back can't be untold.
+                let told = push::told(&place.gateway, &user.id).into_iter();
+                let told: Vec<Value> = told.filter(|told| !told.to_string().contains(REDACTED)).collect();
+                words_in(self.setting, &Value::from(told))
+            }
+            Way::Notifications => {
+                let mut all = BTreeSet::new();
+                let mut from = String::new();
+                loop {
+                    let page = user.get(&format!("/_matrix/client/v3/notifications?limit=50{from}")).await.ok();
+                    all.extend(words_in(self.setting, &page));
+                    let Some(next) = page["next_token"].as_str() else { return all };
+                    from = format!("&from={}", encode(next));
+                }
+            }
         }
     }
 
@@ -241,11 +276,11 @@ impl Story {
     }
 
     /// What is wrong with what somebody finds.
-    async fn wrongs(&self, server: &Server, person: &Person) -> Vec<String> {
+    async fn wrongs(&self, place: &Place, person: &Person) -> Vec<String> {
         let (allowed, mut wrongs) = (person.sees(self.setting), Vec::new());
         let who = format!("{}: {} after {:?} turns", self.setting, person.is(), person.turns);
         for way in WAYS {
-            let found = self.read(server, &person.user, way).await;
+            let found = self.read(place, &person.user, way).await;
             let extra: Vec<_> = found.difference(&allowed).collect();
             if !extra.is_empty() {
                 wrongs.push(format!("{who}, by {way:?}, sees {extra:?}"));
@@ -267,7 +302,10 @@ impl Story {
 
 #[tokio::test]
 async fn everybody_sees_what_they_may_and_nothing_else_in_every_way() {
-    let server = Server::start().await;
+    let gateway = Peer::start().await;
+    gateway.says(push::NOTIFY, Says::Json(200, json!({"rejected": []})));
+    let place = Place { server: federated("", "").await, gateway };
+    let server = &place.server;
     let (alice, mallory) = (server.register("alice").await, server.register("mallory").await);
     let mut people = Vec::new();
     for turns in (0..TURNS.len()).map(Some).chain([None]) {
@@ -278,14 +316,24 @@ async fn everybody_sees_what_they_may_and_nothing_else_in_every_way() {
     let path = format!("/_matrix/client/v3/user/{}/account_data/m.ignored_user_list", encode(&hurt.id));
     hurt.put(&path, json!({"ignored_users": {(&*mallory.id): {}}})).await.ok();
     people.push(Person { user: hurt, turns: Some(0), ignores: true });
+    for person in &people {
+        push::set(&person.user, push::pusher(&place.gateway, &person.user.id)).await;
+    }
     let mut wrongs = Vec::new();
     for setting in SETTINGS {
         let story = Story::tell(setting, &alice, &mallory, &people).await;
         let last = word(setting, "alice", TURNS.len() - 1);
-        let indexed = async || story.read(&server, &alice, Way::Search).await.contains(&last).then_some(());
+        let indexed = async || story.read(&place, &alice, Way::Search).await.contains(&last).then_some(());
         until("the last message in the index", indexed).await;
+        // Once who is in the room to the end was told of the last word, everybody was told all there is for them.
+        for person in people.iter().filter(|person| person.is() == "join") {
+            let speaker = if person.ignores { "alice" } else { "mallory" };
+            let last = word(setting, speaker, TURNS.len() - 1);
+            let told = async || story.read(&place, &person.user, Way::Push).await.contains(&last).then_some(());
+            until("the last push", told).await;
+        }
         for person in &people {
-            wrongs.extend(story.wrongs(&server, person).await);
+            wrongs.extend(story.wrongs(&place, person).await);
         }
     }
     assert!(wrongs.is_empty(), "{wrongs:#?}");
