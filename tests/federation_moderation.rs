@@ -43,6 +43,10 @@ async fn who_wants_no_invites_gets_none_from_other_servers() {
     let invite = async || alice.post(&in_room(&room, "invite"), json!({"user_id": bob.id})).await;
     invite().await.fails(403, "M_INVITE_BLOCKED");
     bob.put(&data("m.invite_permission_config"), json!({})).await.ok();
+    let filters = data("org.matrix.msc4155.invite_permission_config");
+    bob.put(&filters, json!({"blocked_servers": ["localhos?"], "allowed_users": ["@carol:*"]})).await.ok();
+    invite().await.fails(403, "M_INVITE_BLOCKED");
+    bob.put(&filters, json!({"blocked_servers": ["localhost"], "allowed_users": ["@alice:*"]})).await.ok();
     // Who is ignored may send one, which is not shown.
     bob.put(&data("m.ignored_user_list"), json!({"ignored_users": {(&*alice.id): {}}})).await.ok();
     invite().await.ok();

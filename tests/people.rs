@@ -280,3 +280,41 @@ async fn invites_are_for_those_who_want_them() {
     alice.invite(&room, &bob).await;
     assert!(invites().await[&room].is_object() && invites().await[&before].is_object());
 }
+
+#[tokio::test]
+async fn invites_are_let_in_shown_or_refused_by_who_sends_them() {
+    let server = Server::start().await;
+    let bob = server.register("bob").await;
+    let (friend, bore, pest) =
+        (server.register("friend").await, server.register("bore").await, server.register("pest").await);
+    let filters = json!({"allowed_users": ["@friend:*"], "ignored_users": ["@bo?e:localhost"],
+        "blocked_servers": ["local*"]});
+    wishes(&bob, "org.matrix.msc4155.invite_permission_config", filters.clone()).await;
+    let mut rooms = Vec::new();
+    for user in [&friend, &bore, &pest] {
+        rooms.push(user.create_room(json!({"preset": "private_chat"})).await);
+    }
+    friend.invite(&rooms[0], &bob).await;
+    // Who is not heard is not told so.
+    bore.invite(&rooms[1], &bob).await;
+    pest.post(&in_room(&rooms[2], "invite"), json!({"user_id": bob.id})).await.fails(403, "M_INVITE_BLOCKED");
+    let shown = async || {
+        let sync = bob.sync(None, 0).await["rooms"]["invite"].clone();
+        let wish = json!({"lists": {"all": {"ranges": [[0, 20]], "timeline_limit": 1, "required_state": []}}});
+        let path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=0";
+        let sliding = bob.post(path, wish).await.ok()["rooms"].clone();
+        let notified = bob.get(&format!("{V3}/notifications")).await.ok().to_string();
+        rooms
+            .iter()
+            .map(|room| [sync.get(room).is_some(), sliding.get(room).is_some(), notified.contains(room)])
+            .collect()
+    };
+    let seen: Vec<[bool; 3]> = shown().await;
+    assert_eq!(seen, [[true; 3], [false; 3], [false; 3]]);
+    let mut off = filters;
+    off["enabled"] = json!(false);
+    wishes(&bob, "org.matrix.msc4155.invite_permission_config", off).await;
+    pest.invite(&rooms[2], &bob).await;
+    let seen: Vec<[bool; 3]> = shown().await;
+    assert_eq!(seen, [[true; 3]; 3]);
+}

@@ -204,13 +204,6 @@ fn check_room(tx: &impl Read, user: &UserId, room: &str) -> Result<()> {
     }
 }
 
-/// Whether somebody wants to be invited by nobody. spec: client-server-api#invite-permission
-pub fn blocks_invites(tx: &impl Read, user: &UserId) -> Result<bool> {
-    let json = get(tx, user, "", "m.invite_permission_config")?;
-    let config: Option<Map<String, Value>> = json.and_then(|json| serde_json::from_str(&json).ok());
-    Ok(config.is_some_and(|config| config.get("default_action").and_then(Value::as_str) == Some("block")))
-}
-
 fn too_much() -> Error {
     Error::forbidden_as("M_RESOURCE_LIMIT_EXCEEDED", "there is too much account data here already")
 }

@@ -3,6 +3,7 @@
 
 pub mod account_data;
 pub mod filters;
+pub mod invites;
 pub mod openid;
 pub mod passwords;
 pub mod presence;

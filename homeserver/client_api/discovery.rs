@@ -36,6 +36,7 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc4140",
     "org.matrix.msc4143",
     "org.matrix.msc4108",
+    "org.matrix.msc4155",
     "org.matrix.msc4222",
     "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",

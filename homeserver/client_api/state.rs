@@ -89,7 +89,7 @@ pub(super) fn set_now(
         aliases::check_named(tx, me, &room, (&draft.content, elsewhere))?;
     }
     if draft.kind == TimelineEventType::RoomMember {
-        check_welcome(tx, me, draft)?;
+        check_welcome(tx, me, user, draft)?;
     }
     match unchanged(tx, &room, user, draft)? {
         Some(id) => Ok(id),
@@ -110,7 +110,7 @@ pub(super) fn invite_elsewhere(me: &Identity, sender: &UserId, room: &RoomId, dr
 }
 
 /// Invites of our own people are refused where they want none.
-fn check_welcome(tx: &impl Read, me: &Identity, draft: &Draft) -> Result<()> {
+fn check_welcome(tx: &impl Read, me: &Identity, sender: &UserId, draft: &Draft) -> Result<()> {
     #[derive(Deserialize)]
     struct Content {
         membership: String,
@@ -118,7 +118,7 @@ fn check_welcome(tx: &impl Read, me: &Identity, draft: &Draft) -> Result<()> {
     let content: Option<Content> = serde_json::from_str(draft.content.get()).ok();
     let target = draft.state_key.as_deref().and_then(|key| UserId::parse(key).ok());
     match target.filter(|user| me.owns(user) && content.is_some_and(|content| content.membership == "invite")) {
-        Some(target) => inviting::check_welcome(tx, &target),
+        Some(target) => inviting::check_welcome(tx, &target, sender),
         None => Ok(()),
     }
 }

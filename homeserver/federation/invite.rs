@@ -118,7 +118,7 @@ impl Federation {
         let parsed = pdu::parse(&brought.event, &rules)?;
         let target = self.check_invite(origin, &brought, &parsed)?;
         self.store.read(|tx| {
-            doorstep::check_invitable(tx, &target)?;
+            doorstep::check_invitable(tx, &target, &parsed.pdu().sender)?;
             blocked::check(tx, &brought.room)?;
             match Room::find(tx, &brought.room)? {
                 Some(room) => acl::check(tx, &room, origin),

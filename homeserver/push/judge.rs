@@ -11,11 +11,13 @@ use ruma::{OwnedUserId, UserId, push::Ruleset};
 
 use super::desk::Notice;
 use crate::{
-    accounts::{account_data, push_rules},
+    accounts::{account_data, invites, push_rules},
     base::{Pos, RoomNum, clock},
     error::Result,
     rooms::{
-        Room, members, receipts,
+        Room,
+        event::{self, Slices},
+        members, receipts,
         timeline::{self, order_of},
         unread::{Reader, Surroundings, Unread},
         visibility::Sight,
@@ -30,8 +32,8 @@ const MAX_EVENTS: usize = 200;
 pub struct Wishes {
     pub rules: Ruleset,
     pub ignored: HashSet<OwnedUserId>,
-    /// They want to be invited by nobody.
-    pub no_invites: bool,
+    /// Whose invites they want.
+    pub invites: invites::Wishes,
 }
 
 #[derive(Clone)]
@@ -41,7 +43,7 @@ impl Weighter<OwnedUserId, Arc<Wishes>> for Weight {
     fn weight(&self, user: &OwnedUserId, wishes: &Arc<Wishes>) -> u64 {
         // Rules are small trees of strings: about 400 bytes each.
         let rules = 400 * wishes.rules.iter().count();
-        (user.as_str().len() + 200 + 64 * wishes.ignored.len() + rules) as u64
+        (user.as_str().len() + 200 + 64 * wishes.ignored.len() + rules + wishes.invites.weight()) as u64
     }
 }
 
@@ -89,7 +91,7 @@ impl Judge {
         let wishes = Arc::new(Wishes {
             rules: push_rules::of(tx, user)?,
             ignored: account_data::ignored(tx, user)?,
-            no_invites: account_data::blocks_invites(tx, user)?,
+            invites: invites::Wishes::of(tx, user)?,
         });
         self.wishes.insert(user.to_owned(), wishes.clone());
         Ok(wishes)
@@ -172,7 +174,7 @@ impl Judge {
         let new = |since: Pos| after < since && since <= upto;
         let Some(row) = row.filter(|row| row.membership == "invite" && new(row.since())) else { return Ok(()) };
         let wishes = self.wishes(tx, user)?;
-        if wishes.no_invites {
+        if !wishes.invites.want(&Slices::of(&event::row(tx, row.event)?)?.sender) {
             return Ok(());
         }
         let room = Room::at(tx, num)?;

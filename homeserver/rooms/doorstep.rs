@@ -183,14 +183,14 @@ pub fn retract(tx: &WriteTx, me: &Identity, event: &Checked) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether somebody of ours lets others invite them. 403 for accounts that are closed or not there, and
+/// Whether somebody of ours lets somebody else invite them. 403 for accounts that are closed or not there, and
 /// `M_INVITE_BLOCKED` for those who want no invites. spec: client-server-api#invite-permission
-pub fn check_invitable(tx: &impl Read, user: &UserId) -> Result<()> {
+pub fn check_invitable(tx: &impl Read, user: &UserId, sender: &UserId) -> Result<()> {
     let account = crate::accounts::users::lookup(tx, user)?;
     if account.is_none_or(|account| account.deactivated) {
         return Err(Error::forbidden("there is no such person on this server"));
     }
-    inviting::check_welcome(tx, user)
+    inviting::check_welcome(tx, user, sender)
 }
 
 /// The servers that may know a room at whose door somebody stands, the likeliest first: of who invited, of

@@ -17,7 +17,7 @@ use super::{
     stripped,
 };
 use crate::{
-    accounts::account_data,
+    accounts::invites::{Verdict, Wishes},
     base::{json, signing::Identity},
     error::{Error, Result},
     store::{Read, WriteTx, rows::Standing, tables},
@@ -36,12 +36,12 @@ pub struct Prepared {
     before: StateId,
 }
 
-/// Refuses invites of somebody of ours who wants none. 403 `M_INVITE_BLOCKED`.
+/// Refuses invites of somebody of ours who wants none by that sender. 403 `M_INVITE_BLOCKED`.
 /// spec: client-server-api#invite-permission
-pub fn check_welcome(tx: &impl Read, user: &UserId) -> Result<()> {
-    match account_data::blocks_invites(tx, user)? {
-        true => Err(Error::forbidden_as("M_INVITE_BLOCKED", "this person wants no invites")),
-        false => Ok(()),
+pub fn check_welcome(tx: &impl Read, user: &UserId, sender: &UserId) -> Result<()> {
+    match Wishes::of(tx, user)?.about(sender) {
+        Verdict::Blocked => Err(Error::forbidden_as("M_INVITE_BLOCKED", "this person wants no such invites")),
+        Verdict::Wanted | Verdict::Ignored => Ok(()),
     }
 }
 

@@ -210,10 +210,10 @@ pub(super) fn draft(
     change: Change<'_>,
     voucher: Option<&UserId>,
 ) -> Result<Draft> {
-    let Change { target, membership, reason, more, .. } = change;
+    let Change { sender, target, membership, reason, more } = change;
     let was = of(tx, room.num, target)?.map(|row| row.membership);
     if membership == MembershipState::Invite && me.owns(target) {
-        super::inviting::check_welcome(tx, target)?;
+        super::inviting::check_welcome(tx, target, sender)?;
     }
     if me.owns(target) && matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
     {

@@ -17,7 +17,7 @@ use super::{
     visibility::Sight,
 };
 use crate::{
-    accounts::{account_data, push_rules},
+    accounts::{account_data, invites::Wishes, push_rules},
     base::{Pos, RoomNum},
     error::{Error, Result},
     store::{Read, rows::Place},
@@ -187,6 +187,7 @@ fn notification(
     view.name_room = false;
     // Who is invited may see by what, whatever else they may.
     let seen = match walk.invited {
+        true if !Wishes::of(tx, reader.user)?.want(&slices.sender) => None,
         true => Some(view.show(tx, (event, &row), &slices)?),
         false if row.redacted_by != 0 => None,
         false => view.see_slices(tx, event, &row, &slices)?,

@@ -9,7 +9,7 @@ use super::{
     turn::{ById, Turn},
 };
 use crate::{
-    accounts::account_data,
+    accounts::invites::Wishes,
     base::RoomNum,
     error::{Error, Result},
     rooms::{
@@ -26,6 +26,7 @@ use crate::{
 
 /// Both sections.
 pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>)> {
+    let wishes = Wishes::of(turn.tx, &turn.ask.user)?;
     let (mut invites, mut knocks) = (ById::new(), ById::new());
     for mine in &turn.facts.rooms {
         let outside = matches!(mine.membership, Membership::Invite | Membership::Knock);
@@ -39,10 +40,11 @@ pub fn build(turn: &Turn<'_, impl Read>) -> Result<(ById<Invited>, ById<Knocked>
         let row = event::row(turn.tx, mine.event)?;
         // spec: client-server-api#ignoring-users, #invite-permission: invites by ignored people are not sent,
         // and none to who wants none.
-        if mine.membership == Membership::Invite
-            && (turn.facts.ignores(&Slices::of(&row)?.sender) || account_data::blocks_invites(turn.tx, &turn.ask.user)?)
-        {
-            continue;
+        if mine.membership == Membership::Invite {
+            let sender = Slices::of(&row)?.sender;
+            if turn.facts.ignores(&sender) || !wishes.want(&sender) {
+                continue;
+            }
         }
         let events = stripped(turn, mine.room, &row)?;
         match mine.membership {

@@ -12,7 +12,7 @@ use ruma::OwnedUserId;
 use serde::Deserialize;
 
 use crate::{
-    accounts::account_data,
+    accounts::invites::Wishes,
     base::{Pos, RoomNum},
     error::{Error, Result},
     rooms::{
@@ -149,7 +149,7 @@ fn entry(turn: &Turn<'_, impl Read>, mine: &Mine) -> Result<Entry> {
         }
         Membership::Invite | Membership::Knock => {
             let sender = Slices::of(&event::row(tx, mine.event)?)?.sender.into_owned();
-            let unwanted = turn.facts.ignores(&sender) || account_data::blocks_invites(tx, &turn.ask.user)?;
+            let unwanted = turn.facts.ignores(&sender) || !Wishes::of(tx, &turn.ask.user)?.want(&sender);
             entry.listed = mine.membership == Membership::Knock || !unwanted;
             read_stripped(turn, &mut entry)?;
         }
