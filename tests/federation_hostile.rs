@@ -256,9 +256,43 @@ async fn events_that_are_nested_deep_hold_up_no_others() {
     let shown = bob.get(&in_room(&room, &format!("event/{}", encode(&event)))).await.ok();
     assert_eq!(shown["content"]["x"], nested(98));
     let (server, alice, guest) = party().await;
-    let (deep, event) = guest.message("too deep", json!({"content": {"x": nested(104)}}));
-    let (good, beside) = guest.message("beside it", json!({}));
-    let answer = guest.send(&server, &[event, beside]).await.ok();
-    assert_eq!((&answer["pdus"][&good], &answer["pdus"][&deep]), (&json!({}), &Value::Null));
-    hears(&alice, &guest.room, "beside it").await;
+    for levels in [104, 120, 400] {
+        let (deep, event) = guest.message("too deep", json!({"content": {"x": nested(levels)}}));
+        let (good, beside) = guest.message(&format!("beside {levels}"), json!({}));
+        let answer = guest.send(&server, &[event, beside]).await.ok();
+        assert_eq!(answer["pdus"][&good], json!({}), "{answer}");
+        let why = answer["pdus"][&deep]["error"].as_str().unwrap_or_else(|| panic!("{levels}: {answer}")).to_owned();
+        assert!(why.contains("nested too deeply"), "{why}");
+        hears(&alice, &guest.room, &format!("beside {levels}")).await;
+    }
+    assert!(!bodies(&alice, &guest.room).await.contains(&"too deep".to_owned()));
+}
+
+/// What is no canonical JSON, or too large, is refused by its ID and takes nothing else of its transaction with
+/// it; nor does what is wrong in that which an ID is made of, and so has none.
+#[tokio::test]
+async fn what_is_no_event_is_refused_for_itself() {
+    let (server, alice, guest) = party().await;
+    // The content of a message is no part of what its ID is made of.
+    let (large_id, mut large) = guest.message("large", json!({}));
+    large["content"]["body"] = json!("x".repeat(66_000));
+    let (huge_id, mut huge) = guest.message("huge", json!({}));
+    huge["content"]["body"] = json!("x".repeat(200_000));
+    let (odd_id, mut odd) = guest.message("odd", json!({}));
+    odd["content"]["x"] = json!(1.5);
+    let (beyond_id, mut beyond) = guest.message("beyond", json!({"content": {"x": 1}}));
+    beyond["content"]["x"] = json!(1_u64 << 60);
+    let (_, mut nameless) = guest.message("nameless", json!({}));
+    nameless["depth"] = json!(1.5);
+    let (good, beside) = guest.message("beside", json!({}));
+    let answer = guest.send(&server, &[large, huge, odd, beyond, nameless, beside]).await.ok();
+    assert_eq!(answer["pdus"][&good], json!({}), "{answer}");
+    for (id, why) in
+        [(large_id, "65536 bytes"), (huge_id, "too large"), (odd_id, "no integer"), (beyond_id, "too large")]
+    {
+        let told = answer["pdus"][&id]["error"].as_str().unwrap_or_else(|| panic!("{why}: {answer}"));
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(answer["pdus"].as_object().map(serde_json::Map::len), Some(5), "{answer}");
+    hears(&alice, &guest.room, "beside").await;
 }

@@ -36,6 +36,31 @@ pub fn is_deeper_than(text: &[u8], most: usize) -> bool {
     false
 }
 
+/// JSON text with `instead` in the place of whatever is nested deeper than so many levels.
+pub fn pruned(text: &str, most: usize, instead: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in text.bytes() {
+        let (was, opens, closes) = (depth, matches!(byte, b'[' | b'{'), matches!(byte, b']' | b'}'));
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            _ if opens => depth += 1,
+            _ if closes => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if was <= most && depth <= most {
+            out.push(byte);
+        } else if was <= most {
+            out.extend(instead.as_bytes());
+        }
+    }
+    // What was left out begins and ends with bytes that are letters of their own.
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Text that is known to be JSON, as a raw value.
 pub fn raw(text: String) -> Result<Box<RawValue>> {
     RawValue::from_string(text).map_err(Error::internal)
@@ -175,5 +200,7 @@ mod tests {
         assert!(!is_too_deep(format!("[{:?}]", nested(500) + "\"").as_bytes()));
         assert!(is_too_deep(format!("[\"\\\\\", {}]", nested(500)).as_bytes()));
         assert!(!is_too_deep(b"]]]]}}}}\"\\"));
+        assert_eq!(pruned("{\"a]\":[[1,{}],\"[\\\"[\"],\"ü\":{}}", 2, "0"), "{\"a]\":[0,\"[\\\"[\"],\"ü\":{}}");
+        assert_eq!(pruned(&nested(5), 5, "0"), nested(5));
     }
 }

@@ -285,7 +285,7 @@ impl Fetch {
         let rules = self.rules(event.room_id())?;
         for server in self.servers(event.room_id(), from)? {
             let request = event_auth::Request::new(event.room_id().to_owned(), event.id().to_owned());
-            match self.remote.call(&server, request).await {
+            match self.remote.call_for_events(Bounds::USUAL, &server, request).await {
                 Ok(answer) if answer.auth_chain.len() > MAX_CHAIN => {
                     let length = answer.auth_chain.len();
                     tracing::info!(%server, event = %event.id(), "{server} says that {length} events allow one: too many");
@@ -340,7 +340,7 @@ impl Fetch {
                 let (remote, server) = (self.remote.clone(), server.to_owned());
                 asking.spawn(async move {
                     let request = get_event::Request::new(id);
-                    remote.call_within(Bounds::SMALL, &server, request).await.map(|answer| answer.pdu)
+                    remote.call_for_events(Bounds::SMALL, &server, request).await.map(|answer| answer.pdu)
                 });
             }
             match asking.join_next().await {
@@ -391,7 +391,7 @@ impl Fetch {
                 })?;
                 let mut request = missing::Request::new(event.room_id().to_owned(), earliest, latest.clone());
                 request.limit = UInt::from(MISSING);
-                let answer = match self.remote.call(&server, request).await {
+                let answer = match self.remote.call_for_events(Bounds::USUAL, &server, request).await {
                     Ok(answer) => answer,
                     Err(failure) => {
                         tracing::debug!(%server, %failure, "the events before one are not told");
@@ -453,7 +453,7 @@ impl Fetch {
         let lacking = self.unknown(told.pdu_ids.iter().chain(&told.auth_chain_ids).cloned())?;
         if lacking.len() > MAX_SINGLE {
             let request = get_state::Request::new(event.id().to_owned(), room.clone());
-            let whole = self.remote.call_within(Bounds::LARGE, server, request).await?;
+            let whole = self.remote.call_for_events(Bounds::LARGE, server, request).await?;
             let mut raw = whole.auth_chain;
             raw.extend(whole.pdus);
             raw.truncate(MAX_STATE);

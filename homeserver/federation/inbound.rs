@@ -89,6 +89,16 @@ struct Job {
     done: oneshot::Sender<Result<Option<Standing>>>,
 }
 
+/// What a part of a transaction is.
+enum Admitted {
+    /// An event in the format of its room's version.
+    Event(RoomVersionId, Box<Parsed>),
+    /// Something that has an ID, and why it is refused.
+    Refused(OwnedEventId, String),
+    /// What has not even an ID.
+    Nothing,
+}
+
 /// An event whose verdict somebody waits for.
 struct Waiting {
     event: Arc<Checked>,
@@ -132,9 +142,9 @@ impl Inbound {
                 continue;
             }
             match self.0.store.read(|tx| self.admit(tx, origin, raw))? {
-                Some((version, parsed, None)) => by_version.entry(version).or_default().push(parsed),
-                Some((_, parsed, Some(why))) => drop(results.insert(parsed.id().to_owned(), Err(why))),
-                None => {}
+                Admitted::Event(version, parsed) => by_version.entry(version).or_default().push(*parsed),
+                Admitted::Refused(id, why) => drop(results.insert(id, Err(why))),
+                Admitted::Nothing => {}
             }
         }
         // 2.
@@ -293,20 +303,16 @@ impl Inbound {
         Ok(taken_back.then_some(id))
     }
 
-    /// An event in the format of its room, and why it is refused if it is. None for what has not even an ID.
-    fn admit(
-        &self,
-        tx: &ReadTx,
-        origin: &ServerName,
-        raw: &RawValue,
-    ) -> Result<Option<(RoomVersionId, Parsed, Option<String>)>> {
-        let Some(id) = pdu::room_of(raw) else { return Ok(None) };
-        let Some(room) = Room::find(tx, &id)? else { return Ok(None) };
+    /// An event in the format of its room, or why it is refused.
+    fn admit(&self, tx: &ReadTx, origin: &ServerName, raw: &RawValue) -> Result<Admitted> {
+        let Some(id) = pdu::room_of(raw) else { return Ok(Admitted::Nothing) };
+        let Some(room) = Room::find(tx, &id)? else { return Ok(Admitted::Nothing) };
         let parsed = match pdu::parse(raw, &room.rules()) {
             Ok(parsed) => parsed,
             Err(error) => {
                 tracing::debug!(%origin, room = %id, %error, "{origin} sent what is no event");
-                return Ok(None);
+                let id = pdu::id_of_odd(raw, &room.rules());
+                return Ok(id.map_or(Admitted::Nothing, |id| Admitted::Refused(id, error.message().to_owned())));
             }
         };
         let refused = match () {
@@ -317,7 +323,10 @@ impl Inbound {
             }
             () => acl::check(tx, &room, origin).err().map(|error| error.message().to_owned()),
         };
-        Ok(Some((room.version(), parsed, refused)))
+        Ok(match refused {
+            Some(why) => Admitted::Refused(parsed.id().to_owned(), why),
+            None => Admitted::Event(room.version(), Box::new(parsed)),
+        })
     }
 
     /// Lets an event wait in the queue of its room. 429 if too many wait.

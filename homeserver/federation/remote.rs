@@ -20,7 +20,7 @@ use ruma::{
     signatures::KeyPair,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
@@ -200,9 +200,40 @@ impl Remote {
         R::Authentication: Signed,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
+        self.call_for(bounds, to, request, Some(json::MAX_DEPTH_AROUND)).await
+    }
+
+    /// The same for what is answered by events: each is judged by itself, and one that is nested too deep takes
+    /// nothing of the others with it.
+    pub async fn call_for_events<R>(
+        &self,
+        bounds: Bounds,
+        to: &ServerName,
+        request: R,
+    ) -> Result<R::IncomingResponse, Failure>
+    where
+        R: OutgoingRequest,
+        R::Authentication: Signed,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
+    {
+        self.call_for(bounds, to, request, None).await
+    }
+
+    async fn call_for<R>(
+        &self,
+        bounds: Bounds,
+        to: &ServerName,
+        request: R,
+        depth: Option<usize>,
+    ) -> Result<R::IncomingResponse, Failure>
+    where
+        R: OutgoingRequest,
+        R::Authentication: Signed,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
+    {
         let incoming = self.stream(bounds, to, request).await?;
         let (status, headers, body) = incoming.all().await?;
-        if json::is_deeper_than(&body, json::MAX_DEPTH_AROUND) && is_json(&headers) {
+        if depth.is_some_and(|most| json::is_deeper_than(&body, most)) && is_json(&headers) {
             return Err(Failure::Unreachable("the answer is nested too deep".to_owned()));
         }
         let mut answer = http::Response::new(&body[..]);
@@ -391,7 +422,8 @@ fn sign(me: &Identity, to: &ServerName, request: &http::Request<Bytes>) -> Resul
 
 /// What a request's signature is made over: canonical JSON of its method, URI, origin, destination, and of
 /// its body if it has one. Bodies may hold fractions, which canonical JSON does not have and other servers
-/// sign all the same, written as they are.
+/// sign all the same, written as they are. One that is nested so deeply that it is not taken apart counts as it
+/// stands: servers send the canonical JSON that they have signed.
 pub fn signed_part(
     method: &Method,
     uri: &http::Uri,
@@ -406,9 +438,15 @@ pub fn signed_part(
         "origin": origin,
         "destination": destination,
     });
+    let not_json = |error: serde_json::Error| format!("the body is not JSON: {error}");
+    if json::is_deeper_than(body, json::MAX_DEPTH_AROUND) {
+        let content: &RawValue = serde_json::from_slice(body).map_err(not_json)?;
+        let rest = serde_json::to_string(&object).map_err(|error| error.to_string())?;
+        // "content" comes before the others.
+        return Ok(format!("{{\"content\":{},{}", content.get(), rest.trim_start_matches('{')));
+    }
     if !body.is_empty() {
-        let content: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
-        object["content"] = content;
+        object["content"] = serde_json::from_slice(body).map_err(not_json)?;
     }
     // Its members are sorted by their code points, and nothing stands between them.
     serde_json::to_string(&object).map_err(|error| error.to_string())

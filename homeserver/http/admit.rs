@@ -26,7 +26,7 @@ use crate::{
     },
     app::App,
     appservice::{self, Service},
-    base::{json, signed_json},
+    base::signed_json,
     error::{Error, Result},
     federation::{Federation, Place, remote},
     limits::{self, Bucket},
@@ -355,9 +355,6 @@ pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Orig
     let (method, uri, body, server) = (head.method.clone(), head.uri.clone(), body.clone(), said.origin.clone());
     let size = body.len();
     let check = move || -> Result<bool> {
-        if json::is_deeper_than(&body, json::MAX_DEPTH_AROUND) {
-            return Err(Error::not_json(format!("the body is nested deeper than {} levels", json::MAX_DEPTH_AROUND)));
-        }
         let message = remote::signed_part(&method, &uri, &said.origin, &me, &body).map_err(Error::not_json)?;
         Ok(signed_json::verify(&message, &said.sig, &key))
     };

@@ -307,10 +307,14 @@ where
 /// Where the paths begin by which servers ask each other.
 const BETWEEN_SERVERS: &str = "/_matrix/federation/";
 
+/// Where the paths of transactions begin: what is in one is looked at piece by piece, so that what is nested too
+/// deeply takes nothing else with it.
+const TRANSACTIONS: &str = "/_matrix/federation/v1/send/";
+
 /// The request that head, body and path arguments make, or what is wrong with them.
 pub fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
     let most = if head.uri.path().starts_with(BETWEEN_SERVERS) { json::MAX_DEPTH_AROUND } else { json::MAX_DEPTH };
-    if json::is_deeper_than(body, most) {
+    if json::is_deeper_than(body, most) && !head.uri.path().starts_with(TRANSACTIONS) {
         return Err(Error::not_json(format!("the body is nested deeper than {most} levels")));
     }
     // Some paths of an endpoint have fewer arguments than others, or more: what is missing is empty, and what is

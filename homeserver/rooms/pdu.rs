@@ -16,7 +16,7 @@ use ruma::{
     signatures::{PublicKeyMap, content_hash, reference_hash},
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{draft, event::Pdu, policy::Policy};
 use crate::{
@@ -29,6 +29,8 @@ use crate::{
 pub const MAX_EVENT: usize = 65_536;
 /// The text that an event comes in at most: as large again, for `unsigned` and for white space.
 const MAX_TEXT: usize = 2 * MAX_EVENT;
+/// The text at most of what is no event and has its ID found all the same.
+const MAX_ODD: usize = 1 << 20;
 /// IDs, types and state keys at most, bytes.
 const MAX_KEY: usize = 255;
 /// Events before an event at most. spec: rooms/v4#event-format
@@ -137,6 +139,38 @@ pub fn parse(raw: &RawValue, rules: &RoomVersionRules) -> Result<Parsed> {
         None => draft::room_id_of(&pdu.id)?,
     };
     Ok(Parsed { pdu, room_id, object })
+}
+
+/// The ID that their server knows by which it sent what can't be read as an event of a room with these rules: not
+/// canonical JSON, too large, or nested too deeply. None if that which is wrong is part of what has an ID.
+pub fn id_of_odd(raw: &RawValue, rules: &RoomVersionRules) -> Option<OwnedEventId> {
+    /// Stands for what canonical JSON does not have.
+    const ODD: &str = "\u{1}odd\u{1}";
+    fn lenient(value: Value) -> CanonicalJsonValue {
+        match value {
+            Value::Null => CanonicalJsonValue::Null,
+            Value::Bool(value) => CanonicalJsonValue::Bool(value),
+            Value::String(value) => CanonicalJsonValue::String(value),
+            Value::Number(value) => match value.as_i64().and_then(|value| ruma::Int::try_from(value).ok()) {
+                Some(value) => CanonicalJsonValue::Integer(value),
+                None => CanonicalJsonValue::String(ODD.to_owned()),
+            },
+            Value::Array(values) => CanonicalJsonValue::Array(values.into_iter().map(lenient).collect()),
+            Value::Object(members) => {
+                CanonicalJsonValue::Object(members.into_iter().map(|(key, value)| (key, lenient(value))).collect())
+            }
+        }
+    }
+    if raw.get().len() > MAX_ODD {
+        return None;
+    }
+    let pruned = json::pruned(raw.get(), json::MAX_DEPTH, "0.5");
+    let CanonicalJsonValue::Object(mut object) = lenient(serde_json::from_str(&pruned).ok()?) else { return None };
+    object.remove("unsigned");
+    redact_in_place(&mut object, &rules.redaction, None).ok()?;
+    let is_whole = !serde_json::to_string(&object).ok()?.contains("\\u0001odd\\u0001");
+    let hash = reference_hash(&object, rules).ok().filter(|_| is_whole)?;
+    OwnedEventId::try_from(format!("${hash}")).ok()
 }
 
 /// What an event is to look like. spec: rooms/v12#event-format, client-server-api#size-limits
