@@ -244,6 +244,29 @@ async fn messages_for_devices_come_once_however_often_they_are_told() {
     assert_eq!(messages(&alice, Some(&since)).await.0, [15]);
 }
 
+/// Receipts travel beside events, and may be here first: then they wait, over a restart too.
+#[tokio::test]
+async fn a_receipt_that_comes_before_its_event_is_shown_with_it() {
+    let (mut server, alice, guest) = party().await;
+    let (mallory, room) = (&guest.mallory, &guest.room);
+    let read = |user: &str, event: &str, ts: u64| {
+        edu("m.receipt", json!({room: {"m.read": {user: {"event_ids": [event], "data": {"ts": ts}}}}}))
+    };
+    let since = alice.now().await;
+    let (early, event) = guest.message("read early", json!({}));
+    // The last word counts, and hundreds for what never comes take the place of none that was before.
+    tell(&server, &guest, &[read(mallory, "$never", 3), read(mallory, &early, 4)]).await;
+    let many: Vec<Value> = (0..90).map(|n| read(mallory, &format!("$never{n}"), 5)).collect();
+    tell(&server, &guest, &many).await;
+    tell(&server, &guest, &[read(mallory, &early, 6), read(&alice.id, &early, 6)]).await;
+    server.restart().await;
+    let none = alice.sync(Some(&since), 0).await;
+    assert!(passing(&none, room, "m.receipt").is_none(), "{none}");
+    tell_in(&server, &guest, &transaction(), &[event], &[]).await.ok();
+    let shown = synced(&alice, &since, "the receipt", |sync| passing(sync, room, "m.receipt")).await;
+    assert_eq!(shown, json!({&early: {"m.read": {mallory: {"ts": 6}}}}));
+}
+
 #[tokio::test]
 async fn receipts_of_other_servers_are_shown_if_they_are_of_their_own_people() {
     let (server, alice, guest) = party().await;

@@ -18,7 +18,7 @@ use ruma::{
 use super::keys::RemoteKeys;
 use crate::{
     accounts::presence::{Presence, Status},
-    base::signing::Identity,
+    base::{json, signing::Identity},
     e2ee::{remote_devices, to_device},
     error::Result,
     notify::Notifier,
@@ -48,6 +48,10 @@ impl Told {
     pub fn new(origin: &ServerName, edus: &[Raw<Edu>]) -> Self {
         let mut told = Self::default();
         for edu in edus.iter().take(MAX_EDUS) {
+            if json::is_deeper_than(edu.json().get().as_bytes(), json::MAX_DEPTH_AROUND) {
+                tracing::debug!(%origin, "an EDU of {origin} is nested too deeply");
+                continue;
+            }
             match edu.deserialize() {
                 Ok(edu @ (Edu::Receipt(_) | Edu::Typing(_))) => told.after.push(edu),
                 Ok(edu) => told.before.push(edu),

@@ -8,7 +8,7 @@ use super::{
     event::{self, Pdu},
     gaps, guests, members,
     outgoing::{self, Outgoing},
-    partial, redact, relations,
+    partial, receipts, redact, relations,
     resolve::{self, Outcome},
     room::Room,
     search,
@@ -76,6 +76,7 @@ pub fn append(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>) -> Result<P
 pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry) -> Result<Pos> {
     let (pdu, accepted) = (incoming.pdu, incoming.standing == Standing::Accepted);
     let (outgoing, shared) = (incoming.outgoing, room.row.servers > 1);
+    let from_outside = incoming.sent_by.is_none() && shared;
     // 1. The event itself, with the state after it, and how to find it; behind a gap, if events before it
     // are not here.
     let is_live = matches!(entry, Entry::Live(_));
@@ -108,6 +109,7 @@ pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry
     redact::apply(tx, room, pos, pdu)?;
     relations::index(tx, room.num, (order, pos), pdu)?;
     if !is_live {
+        receipts::meet(tx, room, &pdu.id)?;
         return Ok(pos);
     }
     // 5. What lists of rooms show, and who is in the room now.
@@ -122,6 +124,9 @@ pub fn enter(tx: &WriteTx, room: &mut Room, incoming: Incoming<'_>, entry: Entry
         outgoing::log(tx, pos, &Outgoing::Event { room: room.num, aside })?;
     }
     room.save(tx)?;
+    if from_outside {
+        receipts::meet(tx, room, &pdu.id)?;
+    }
     // 7. Whom it concerns.
     tx.wake(|wake| {
         wake.rooms.insert(room.num);

@@ -33,6 +33,7 @@ pub fn some(tx: &WriteTx, room: &Room, after: i64, most: usize) -> Result<Option
     let last = places.last().map(|(order, _)| *order);
     if last.is_none() {
         tables::RECEIPTS.remove_range(tx, (room.num, "", "", "")..=(room.num, LAST, LAST, LAST))?;
+        tables::EARLY_RECEIPTS.remove_range(tx, (room.num, "", "", "")..=(room.num, LAST, LAST, LAST))?;
         tables::RECEIPT_LOG.remove_range(tx, (room.num, 0)..=(room.num, u64::MAX))?;
     }
     Ok(last)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{self, Slices},
+    gaps, members,
     outgoing::{self, Outgoing},
     room::Room,
     threads,
@@ -18,13 +19,21 @@ use crate::{
     accounts::account_data,
     base::{Pos, RoomNum, clock},
     error::{Error, Result},
-    store::{Flow, LAST, Read, WriteTx, rows::ReceiptRow, tables},
+    store::{
+        Flow, LAST, Read, WriteTx,
+        rows::{EarlyReceiptRow, ReceiptRow},
+        tables,
+    },
 };
 
 /// Receipts of others that an initial sync shows of one room at most, the newest ones.
 const MAX_SHOWN: usize = 1000;
 /// Receipts of one person in one room at most: threads are many, and each can have its own.
 const MAX_OWN: usize = 1000;
+/// Receipts for events that have not come which are kept, of one room and in all, and how long, milliseconds.
+const MAX_EARLY: usize = 200;
+const MAX_EARLY_IN_ALL: u64 = 20_000;
+const MAX_AGE: u64 = 24 * 3600 * 1000;
 /// The thread that stands for everything that is in no thread.
 const MAIN: &str = "main";
 /// The account data type of the marker of where somebody reads.
@@ -85,9 +94,54 @@ pub fn set(tx: &WriteTx, room: &Room, user: &UserId, kind: Kind, id: &EventId, t
 }
 
 /// Notes that somebody of another server has read up to an event, as their server tells. Nothing happens
-/// if they have read further already.
+/// if they have read further already. For an event that has not come it is kept until that comes.
 pub fn receive(tx: &WriteTx, room: &Room, user: &UserId, id: &EventId, thread: &str, ts: u64) -> Result<()> {
-    note(tx, room, (user, Kind::Read, id, thread), ts.min(clock::now_ms()), false)
+    let ts = ts.min(clock::now_ms());
+    match gaps::missing_of(tx, &[id.to_owned()])?.is_empty() {
+        true => note(tx, room, (user, Kind::Read, id, thread), ts, false),
+        false => keep(tx, room.num, (user, id, thread), ts),
+    }
+}
+
+/// Keeps a receipt for an event that has not come. Of one person in one thread the latest word counts, and what
+/// has not come for long does not come any more.
+fn keep(tx: &WriteTx, room: RoomNum, (user, id, thread): (&UserId, &EventId, &str), ts: u64) -> Result<()> {
+    let (now, mut stale, mut count) = (clock::now_ms(), Vec::new(), 0);
+    let all = (room, "", "", "")..=(room, LAST, LAST, LAST);
+    tables::EARLY_RECEIPTS.scan(tx, all, |(_, event, of, at), row| {
+        match (of == user.as_str() && at == thread) || now.saturating_sub(row.came) > MAX_AGE {
+            true => stale.push((event.to_owned(), of.to_owned(), at.to_owned())),
+            false => count += 1,
+        }
+        Ok(Flow::Next)
+    })?;
+    for (event, of, at) in stale {
+        tables::EARLY_RECEIPTS.remove(tx, (room, event.as_str(), of.as_str(), at.as_str()))?;
+    }
+    if count >= MAX_EARLY || tables::EARLY_RECEIPTS.len(tx)? >= MAX_EARLY_IN_ALL {
+        return Ok(());
+    }
+    tables::EARLY_RECEIPTS.put(tx, (room, id.as_str(), user.as_str(), thread), &EarlyReceiptRow { ts, came: now })
+}
+
+/// Notes the receipts that came before their event, which is here now.
+pub(super) fn meet(tx: &WriteTx, room: &Room, id: &EventId) -> Result<()> {
+    let all = (room.num, id.as_str(), "", "")..=(room.num, id.as_str(), LAST, LAST);
+    let early = tables::EARLY_RECEIPTS
+        .collect(tx, all, |(_, _, user, thread), row| (user.to_owned(), thread.to_owned(), row.ts))?;
+    for (user, thread, ts) in early {
+        tables::EARLY_RECEIPTS.remove(tx, (room.num, id.as_str(), user.as_str(), thread.as_str()))?;
+        let Ok(user) = UserId::parse(&user) else { continue };
+        if !members::is_joined(tx, room.num, &user)? {
+            continue;
+        }
+        match note(tx, room, (&user, Kind::Read, id, &thread), ts, false) {
+            Err(error) if error.cause().is_some() => return Err(error),
+            // For what they can't see, or too many.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn note(

@@ -455,6 +455,16 @@ pub struct ReceiptRow {
 }
 impl JsonRow for ReceiptRow {}
 
+/// A receipt for an event that has not come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EarlyReceiptRow {
+    /// When the event was read, as the reader's server says, milliseconds.
+    pub ts: u64,
+    /// When the receipt came, milliseconds.
+    pub came: u64,
+}
+impl JsonRow for EarlyReceiptRow {}
+
 /// A room alias.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AliasRow {

@@ -4,10 +4,10 @@
 use super::{
     rows::client,
     rows::{
-        AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EventRow, FallbackKeyRow,
-        GapRow, Layer, MediaRow, MemberRow, Outgoing, PartialRow, Place, PushedRow, PusherRow, PusherStateRow,
-        ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow, ReportRow, RoomRow, ServerKeyRow,
-        ServerRow, ServiceRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EarlyReceiptRow, EventRow,
+        FallbackKeyRow, GapRow, Layer, MediaRow, MemberRow, Outgoing, PartialRow, Place, PushedRow, PusherRow,
+        PusherStateRow, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow, ReportRow,
+        RoomRow, ServerKeyRow, ServerRow, ServiceRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -154,6 +154,8 @@ tables! {
     RECEIPTS: (RoomNum, Str, Str, Str) => ReceiptRow;
     /// When receipts changed: (room, position) to user ID, receipt type and thread, with line feeds.
     RECEIPT_LOG: (RoomNum, Pos) => String;
+    /// Receipts of other servers' people for events that have not come: (room, event ID, user ID, thread or "").
+    EARLY_RECEIPTS: (RoomNum, Str, Str, Str) => EarlyReceiptRow;
     /// How far unread counts have been worked out: (user ID, room).
     UNREAD: (Str, RoomNum) => UnreadRow;
     /// Room aliases of this server.
