@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Server, User, encode, federate, in_room, until},
+    common::{Says, Server, User, encode, federate, in_room, until},
     federation_hostile::{Guest, party},
 };
 
@@ -87,4 +87,139 @@ async fn who_is_erased_is_forgotten_by_servers_that_come_later() {
     assert!(!json!(all).to_string().contains("about me"));
     let members = bob.get(&in_room(room, "members")).await.ok();
     assert!(members["chunk"].as_array().is_some_and(|all| all.len() >= 3), "who was what to the room stays: {members}");
+}
+
+fn texts(events: &Value) -> Vec<String> {
+    events
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|event| event["content"]["body"].as_str())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Pages one way until there are no more, as texts.
+async fn pages(user: &User, room: &str, way: &str, from: &str) -> Vec<String> {
+    let (mut out, mut from) = (Vec::new(), from.to_owned());
+    loop {
+        let page = user.get(&in_room(room, &format!("messages?dir={way}&limit=40&from={}", encode(&from)))).await.ok();
+        out.extend(texts(&page["chunk"]));
+        match page["end"].as_str() {
+            Some(end) if end != from => end.clone_into(&mut from),
+            _ => return out,
+        }
+    }
+}
+
+/// Who goes to a date long before their server came into the room is brought there by others that were in it: a
+/// page from about then stands by itself, and from it it goes both ways without leaving anything out.
+#[tokio::test]
+async fn a_time_before_ours_is_found_by_asking_others() {
+    let [one, two] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    let (mut said, mut ids) = (Vec::new(), Vec::new());
+    for number in 0..320 {
+        said.push(format!("message {number}"));
+        ids.push(alice.say(&room, &said[number]).await);
+    }
+    join_by(&bob, &room, &one).await;
+    let sent = async |number: usize| -> u64 {
+        let event = alice.get(&in_room(&room, &format!("event/{}", encode(&ids[number])))).await.ok();
+        event["origin_server_ts"].as_u64().expect("a time")
+    };
+    let at = async |user: &User, ts: u64, way: &str| {
+        let room = encode(&room);
+        user.get(&format!("/_matrix/client/v1/rooms/{room}/timestamp_to_event?dir={way}&ts={ts}")).await.ok()
+    };
+    let ts = sent(60).await;
+    let found = at(&bob, ts, "f").await;
+    assert_eq!(found, at(&alice, ts, "f").await);
+    let id = found["event_id"].as_str().expect("an ID");
+    let number = ids.iter().position(|other| other == id).expect("one of the messages");
+    // What stands around it is what was said around it, and after it nothing that was said long after.
+    let around = bob.get(&in_room(&room, &format!("context/{}?limit=20", encode(id)))).await.ok();
+    let mut before = texts(&around["events_before"]);
+    before.reverse();
+    assert_eq!(before, said[number - 10..number]);
+    assert_eq!(texts(&around["events_after"]), Vec::<String>::new());
+    let (start, end) = (around["start"].as_str().expect("a token"), around["end"].as_str().expect("a token"));
+    let mut older = pages(&bob, &room, "b", start).await;
+    older.reverse();
+    assert_eq!(older, said[..number - 10]);
+    assert_eq!(pages(&bob, &room, "f", end).await, said[number + 1..]);
+    // All of it is there once, from the newest as well; and another time is found at home.
+    let mut all = texts(&json!(read_all(&bob, &room).await));
+    all.reverse();
+    assert_eq!(all, said);
+    let ts = sent(200).await;
+    assert_eq!(at(&bob, ts, "b").await, at(&alice, ts, "b").await);
+}
+
+/// The same for a gap in the middle: what was said while a server was away.
+#[tokio::test]
+async fn a_time_in_a_gap_is_found_by_asking_others() {
+    let [one, mut two] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    join_by(&bob, &room, &one).await;
+    let hears = async |text: &str| {
+        let look = async || {
+            let page = bob.get(&in_room(&room, "messages?dir=b&limit=1")).await.ok();
+            (texts(&page["chunk"]) == [text]).then_some(())
+        };
+        until(text, look).await;
+    };
+    alice.say(&room, "before").await;
+    hears("before").await;
+    two.kill9().await;
+    let (mut said, mut ids) = (Vec::new(), Vec::new());
+    for number in 0..600 {
+        said.push(format!("message {number}"));
+        ids.push(alice.say(&room, &said[number]).await);
+    }
+    two.resume().await;
+    alice.say(&room, "after").await;
+    hears("after").await;
+    let event = alice.get(&in_room(&room, &format!("event/{}", encode(&ids[90])))).await.ok();
+    let path =
+        format!("/_matrix/client/v1/rooms/{}/timestamp_to_event?dir=b&ts={}", encode(&room), event["origin_server_ts"]);
+    assert_eq!(bob.get(&path).await.ok(), alice.get(&path).await.ok());
+    let mut all = texts(&json!(read_all(&bob, &room).await));
+    all.reverse();
+    assert_eq!(all[0], "before");
+    assert_eq!(all[1..601], said[..]);
+    assert_eq!(all[601..], ["after"]);
+}
+
+/// Whom one asks for a time may lie: what is no event of the room, or was not sent then, is not taken.
+#[tokio::test]
+async fn lies_about_a_time_are_not_believed() {
+    let (server, crowd) = tokio::join!(crate::common::federated("", ""), crate::common::Crowd::gather(3));
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    let path = format!("/_matrix/client/v3/join/{}?via={}", encode(room), encode(crowd.peer.name()));
+    crowd.tells();
+    bob.post(&path, json!({})).await.ok();
+    let path = format!("/_matrix/client/v1/rooms/{}/timestamp_to_event?dir=f&ts=1000", encode(room));
+    let asked = "/_matrix/federation/v1/timestamp_to_event/";
+    let honest = bob.get(&path).await.ok();
+    let stranger = crate::common::Crowd::gather(1).await;
+    let (id, foreign) = stranger.message(0, "of another room", &stranger.end);
+    let (own, later) = crowd.message(1, "far from then", &crowd.handed_in());
+    let says = |path: &str, answer: Value| crowd.peer.says(path, Says::Json(200, answer));
+    for (id, pdus) in [
+        (json!("$nowhere"), json!([])),
+        (json!(id), json!([foreign])),
+        (json!(7), json!([])),
+        (json!(own), json!([later])),
+        (json!("x".repeat(300_000)), json!([])),
+    ] {
+        let before = crowd.peer.asked(asked).len();
+        says(asked, json!({"event_id": id, "origin_server_ts": 1000}));
+        let page = json!({"origin": crowd.peer.name(), "origin_server_ts": 1, "pdus": pdus});
+        says("/_matrix/federation/v1/backfill/", page);
+        assert_eq!(bob.get(&path).await.ok(), honest);
+        assert!(crowd.peer.asked(asked).len() > before, "it was asked");
+    }
 }

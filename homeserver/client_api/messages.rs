@@ -158,15 +158,17 @@ pub async fn messages(
             None => Ok(i64::MIN),
         }
     })?;
-    if way == Way::Back {
-        app.federation.fetch.reach_back(&request.room_id, from, limit).await?;
-    }
+    let gap = app.federation.fetch.reach(&request.room_id, way, from, limit).await?;
+    // There the page ends at the latest, and the next one begins.
+    let stop = gap.map(|gap| if way == Way::Back { gap.before.saturating_sub(1) } else { gap.start().max(from) });
     let read = move || {
         app.store.read(|tx| {
             let room = Room::named(tx, &request.room_id)?;
             let state = history::known_state(tx, &room, &session.user)?;
             let to = request.to.as_deref().map(timeline::parse_token).transpose()?;
-            let wanted = Wanted { way, from, to, limit, filter: &filter };
+            let is_nearer = |stop: &i64| to.is_none_or(|to| if way == Way::Back { *stop > to } else { *stop < to });
+            let stop = stop.filter(is_nearer);
+            let wanted = Wanted { way, from, to: stop.or(to), limit, filter: &filter };
             let mut view = View::new(tx, &room, &session.user, Some(&session.device))?;
             let page = history::page(tx, &room, &mut view, &wanted)?;
             let members = match filter.lazy_load_members {
@@ -180,7 +182,7 @@ pub async fn messages(
                 true => gaps::first(tx, room.num)?.filter(|gap| gap.row.after.is_none()).map(|gap| gap.before - 1),
                 false => None,
             };
-            response.end = page.end.or(beyond).map(timeline::token);
+            response.end = page.end.or(stop).or(beyond).map(timeline::token);
             response.chunk = raws(page.events);
             response.state = raws(members);
             Ok(response)
@@ -196,14 +198,14 @@ pub async fn event_at_time(
     request: get_event_by_timestamp::v1::Request,
 ) -> Result<get_event_by_timestamp::v1::Response> {
     app.limits.take(Bucket::Costly, &session.user)?;
-    let ts = request.ts.get().into();
+    let ts = request.ts.get();
     app.store.read(|tx| Room::of_member(tx, &request.room_id, &session.user))?;
-    app.federation.fetch.reach_time(&request.room_id, ts).await?;
+    app.federation.fetch.reach_time(&request.room_id, ts, request.dir).await?;
     let found = app.store.read(|tx| {
         let room = Room::of_member(tx, &request.room_id, &session.user)?;
         let mut view = View::new(tx, &room, &session.user, None)?;
         let towards = Towards::from(request.dir);
-        moments::nearest_that(tx, &room, ts, towards, |place| Ok(view.see(tx, place.event)?.is_some()))
+        moments::nearest_that(tx, &room, ts.into(), towards, |place| Ok(view.see(tx, place.event)?.is_some()))
     })?;
     let (_, id, sent) = found.ok_or_else(|| Error::not_found("there is no event at that time that you may see"))?;
     let sent = MilliSecondsSinceUnixEpoch(UInt::try_from(sent).map_err(Error::internal)?);

@@ -102,18 +102,56 @@ pub fn accept(tx: &WriteTx, room: &mut Room, arrival: Arrival<'_>) -> Result<Ver
     Ok(Verdict::Is(pos, judged.standing))
 }
 
+/// An event of a piece of history, with the state before it where no events before it are here.
+pub type Piece = [(Checked, Option<StateId>)];
+
 /// Puts a piece of history, the oldest first, at the end of the gap before a place: what is allowed by the
-/// state before it. With an event comes that state, where no events before it are here. Returns how many
-/// events came in; what can't be judged is left out.
-pub fn fill(tx: &WriteTx, room: &mut Room, before: i64, events: &[(Checked, Option<StateId>)]) -> Result<usize> {
+/// state before it. Returns how many events came in; what can't be judged is left out.
+pub fn fill(tx: &WriteTx, room: &mut Room, before: i64, events: &Piece) -> Result<usize> {
     let Some(gap) = gaps::last(tx, room.num, before)?.filter(|gap| gap.before == before) else { return Ok(0) };
-    let count = i64::try_from(events.len()).map_err(Error::internal)?;
-    let Some(first) = gaps::place(&gap).and_then(|place| place.checked_sub(count - 1)) else { return Ok(0) };
-    if gap.row.after.is_some_and(|after| first <= after) {
-        gaps::give_up(tx, room.num, before)?;
-        return Ok(0);
+    match put(tx, room, &gap, events)? {
+        Some(Put { count, oldest, behind, .. }) => {
+            gaps::moved(tx, room.num, gap, oldest, behind)?;
+            Ok(count)
+        }
+        None => Ok(0),
     }
-    let (mut came, mut oldest, mut met) = (0, before, Vec::new());
+}
+
+/// The same in the middle of the gap before a place, which becomes two gaps: one before the piece and one
+/// after it. Nothing comes in where there is no room for that.
+pub fn split(tx: &WriteTx, room: &mut Room, before: i64, events: &Piece) -> Result<usize> {
+    let Some(gap) = gaps::last(tx, room.num, before)?.filter(|gap| gap.before == before) else { return Ok(0) };
+    let Some(lower) = gaps::lower(&gap) else { return Ok(0) };
+    match put(tx, room, &lower, events)? {
+        Some(Put { count, oldest, newest, behind }) if count > 0 => {
+            gaps::narrow(tx, room.num, gap, newest)?;
+            gaps::moved(tx, room.num, lower, oldest, behind)?;
+            Ok(count)
+        }
+        _ => Ok(0),
+    }
+}
+
+/// What was put into a gap.
+struct Put {
+    count: usize,
+    /// The places of the first and the last.
+    oldest: i64,
+    newest: i64,
+    /// The events before them.
+    behind: Vec<OwnedEventId>,
+}
+
+/// Puts events at the end of a gap. None if there is no room for them.
+fn put(tx: &WriteTx, room: &mut Room, gap: &Gap, events: &Piece) -> Result<Option<Put>> {
+    let count = i64::try_from(events.len()).map_err(Error::internal)?;
+    let Some(first) = gaps::place(gap).and_then(|place| place.checked_sub(count - 1)) else { return Ok(None) };
+    if gap.row.after.is_some_and(|after| first <= after) {
+        gaps::give_up(tx, room.num, gap.before)?;
+        return Ok(None);
+    }
+    let mut put = Put { count: 0, oldest: gap.before, newest: i64::MIN, behind: Vec::new() };
     for (index, (event, state_before)) in (first..).zip(events) {
         let arrival = Arrival { event, state_before: *state_before, outgoing: false, unvouched: false };
         let judged = match judge(tx, room, arrival, Some(gap.clone()), IN_WRITER)? {
@@ -131,13 +169,13 @@ pub fn fill(tx: &WriteTx, room: &mut Room, before: i64, events: &[(Checked, Opti
         };
         append::enter(tx, room, incoming, Entry::Past(index))?;
         if standing == Standing::Accepted {
-            came += 1;
-            oldest = oldest.min(index);
+            put.count += 1;
+            put.oldest = put.oldest.min(index);
+            put.newest = index;
         }
-        met.extend(event.pdu().prev_events.iter().cloned());
+        put.behind.extend(event.pdu().prev_events.iter().cloned());
     }
-    gaps::moved(tx, room.num, gap, oldest, met)?;
-    Ok(came)
+    Ok(Some(put))
 }
 
 /// Thinks ahead, over a snapshot, about what is too heavy for the writer. What comes out of it is remembered

@@ -17,6 +17,10 @@ use crate::{
 
 /// Positions that are left free for what belongs into a gap: a bound on how much of it can be fetched.
 const SPACE: u64 = 1 << 20;
+/// Places that are left on both sides of what is put into the middle of a gap, at least; and behind it, where
+/// nothing stands before the gap, so many: more than any room has events.
+const APART: i64 = 10_000;
+const FAR: i64 = 1 << 32;
 /// Events at the end of a gap that are remembered.
 const MAX_MISSING: usize = 100;
 
@@ -27,6 +31,13 @@ pub struct Gap {
     pub before: i64,
     /// What is known of it.
     pub row: GapRow,
+}
+
+impl Gap {
+    /// The last place that may be before it.
+    pub fn start(&self) -> i64 {
+        self.row.after.unwrap_or_else(|| self.before.saturating_sub(1))
+    }
 }
 
 /// Leaves space for what is missing before an event that is about to be written, and returns the last
@@ -92,12 +103,38 @@ pub fn last(tx: &impl Read, room: RoomNum, upto: i64) -> Result<Option<Gap>> {
 
 /// The earliest gap.
 pub fn first(tx: &impl Read, room: RoomNum) -> Result<Option<Gap>> {
+    next(tx, room, i64::MIN)
+}
+
+/// The next gap that ends after a place.
+pub fn next(tx: &impl Read, room: RoomNum, after: i64) -> Result<Option<Gap>> {
     let mut found = None;
-    tables::GAPS.scan(tx, (room, i64::MIN)..=(room, i64::MAX), |(_, before), row| {
+    tables::GAPS.scan(tx, (room, after.saturating_add(1))..=(room, i64::MAX), |(_, before), row| {
         found = Some(Gap { before, row });
         Ok(Flow::Stop)
     })?;
     Ok(found)
+}
+
+/// The same, but not that before everything which is here.
+pub fn next_inner(tx: &impl Read, room: RoomNum, after: i64) -> Result<Option<Gap>> {
+    match next(tx, room, after)? {
+        Some(outer) if outer.row.after.is_none() => next(tx, room, outer.before),
+        inner => Ok(inner),
+    }
+}
+
+/// The part of a gap into which a piece of history is put that stands apart from the gap's end, so that what is
+/// between can still be put in. None if the gap is too narrow for that.
+pub fn lower(gap: &Gap) -> Option<Gap> {
+    let end = place(gap)?;
+    let top = match gap.row.after {
+        Some(after) => after.midpoint(end),
+        None => end.checked_sub(FAR)?,
+    };
+    let is_wide = end - top > APART && gap.row.after.is_none_or(|after| top - after > APART);
+    let row = GapRow { missing: Vec::new(), after: gap.row.after };
+    is_wide.then(|| Gap { before: top.saturating_add(1), row })
 }
 
 /// The place for the next event that is put at the end of a gap. None if there is no room left.
@@ -133,6 +170,11 @@ pub fn moved(tx: &WriteTx, room: RoomNum, gap: Gap, place: i64, behind: Vec<Owne
         true => Ok(()),
         false => open(tx, room, place, gap.row.after, missing),
     }
+}
+
+/// Notes that a gap begins only after a place now.
+pub fn narrow(tx: &WriteTx, room: RoomNum, gap: Gap, after: i64) -> Result<()> {
+    tables::GAPS.put(tx, (room, gap.before), &GapRow { after: Some(after), ..gap.row })
 }
 
 /// Forgets that events are missing which nobody has any more.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     event::{self, Slices},
-    filter, members,
+    filter, gaps, members,
     room::Room,
     state::{self, StateId},
     timeline::{self, View},
@@ -190,7 +190,13 @@ pub fn context(
     let event = view.see_row(tx, pos, &row)?.ok_or_else(unknown)?;
     let order = row.place(pos).ok_or_else(unknown)?;
     let half = limit.min(MAX_PAGE) / 2;
-    let around = |way, from, limit| Wanted { way, from, to: None, limit, filter };
+    // What stands beyond a gap does not come just before, nor just after.
+    let (below, above) = (gaps::last(tx, room.num, order)?, gaps::next(tx, room.num, order)?);
+    let (below, above) = (below.map(|gap| gap.before.saturating_sub(1)), above.map(|gap| gap.start().max(order)));
+    let around = |way, from, limit| {
+        let to = if way == Way::Back { below } else { above };
+        Wanted { way, from, to, limit, filter }
+    };
     let none = || Page { events: Vec::new(), senders: Vec::new(), end: None };
     let before = match half {
         0 => none(),
@@ -201,12 +207,12 @@ pub fn context(
         rest => page(tx, room, view, &around(Way::Forward, order, rest))?,
     };
     let newest = || Ok::<_, Error>(timeline::last(tx, room.num, i64::MAX)?.map_or(order, |(order, _)| order));
-    let end = match after.end {
+    let end = match after.end.or(above.filter(|_| limit > 0)) {
         Some(end) => end,
         None if after.events.is_empty() && limit == 0 => order,
         None => newest()?,
     };
-    let start = before.end.unwrap_or(if half == 0 { order - 1 } else { i64::MIN });
+    let start = before.end.unwrap_or(if half == 0 { order - 1 } else { below.unwrap_or(i64::MIN) });
     // Who is not in the room any more may not know how it went on.
     let is_current = known_state(tx, room, user).is_ok_and(|known| known == room.row.state);
     let state = timeline::state_at(tx, room.num, if is_current { end } else { order })?;
