@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Answer, Peer, Says, Server, User, encode, federate, in_room, until},
+    common::{Answer, Peer, Says, Server, User, encode, federate, in_room, repository, until},
     federation_hostile::party,
 };
 
@@ -138,4 +138,95 @@ async fn anybody_here_may_vouch_where_everybody_may_invite() {
     carol.join(&room).await;
     let member = bob.get(&in_room(&room, &format!("state/m.room.member/{}", encode(&carol.id)))).await.ok();
     assert_eq!(member["join_authorised_via_users_server"], json!(bob.id));
+}
+
+/// Every endpoint between servers, with what a server that the room shuts out gets from it: each that is about a
+/// room refuses it, and has answered it otherwise before. The page of endpoints is held against this table, so that
+/// none is forgotten.
+#[tokio::test]
+async fn a_server_that_is_shut_out_is_refused_wherever_it_asks_for_a_room() {
+    const F: &str = "/_matrix/federation";
+    /// What is about no room that we are in.
+    const ELSEWHERE: &[&str] = &[
+        "v1/media/",
+        "v1/openid/",
+        "v1/publicRooms",
+        "v1/query/",
+        "v1/user/",
+        "v1/version",
+        // Only for rooms of versions 1 and 2, of which there are none.
+        "v1/invite/",
+    ];
+    let (server, alice, guest) = party().await;
+    let (room, mallory) = (encode(&guest.room), encode(&guest.mallory));
+    let eve = encode(&format!("@eve:{}", guest.peer.name()));
+    let said = encode(&alice.say(&guest.room, "before").await);
+    let get = |path: String| (Method::GET, path, None);
+    let put = |path: String, body: Value| (Method::PUT, path, Some(body));
+    let member = |who: &str, membership: &str| {
+        let who = format!("@{who}:{}", guest.peer.name());
+        let more =
+            json!({"type": "m.room.member", "state_key": who, "sender": who, "content": {"membership": membership}});
+        let (id, event) = guest.message("", more);
+        (id, event)
+    };
+    let ((join_id, join), (leave_id, leave)) = (member("eve", "join"), member("mallory", "leave"));
+    let (knock_id, knock) = member("eve", "knock");
+    let invite = json!({"type": "m.room.member", "state_key": alice.id, "content": {"membership": "invite"}});
+    let (invite_id, invite) = guest.message("", invite);
+    let invite = json!({"room_version": "11", "event": invite, "invite_room_state": []});
+    let (message_id, message) = guest.message("let me", json!({}));
+    let transaction = json!({"origin": guest.peer.name(), "origin_server_ts": 1, "pdus": [message]});
+    let missing = json!({"earliest_events": [], "latest_events": [guest.end], "limit": 10});
+    let table = [
+        get(format!("{F}/v1/backfill/{room}?v={said}&limit=5")),
+        get(format!("{F}/v1/event/{said}")),
+        get(format!("{F}/v1/event_auth/{room}/{said}")),
+        (Method::POST, format!("{F}/v1/get_missing_events/{room}"), Some(missing)),
+        get(format!("{F}/v1/hierarchy/{room}")),
+        get(format!("{F}/v1/make_join/{room}/{eve}?ver=11")),
+        get(format!("{F}/v1/make_knock/{room}/{eve}?ver=11")),
+        get(format!("{F}/v1/make_leave/{room}/{mallory}")),
+        get(format!("{F}/v1/state/{room}?event_id={said}")),
+        get(format!("{F}/v1/state_ids/{room}?event_id={said}")),
+        get(format!("{F}/v1/timestamp_to_event/{room}?ts=1&dir=f")),
+        put(format!("{F}/v1/send/shut-out"), transaction),
+        put(format!("{F}/v1/send_knock/{room}/{}", encode(&knock_id)), knock),
+        put(format!("{F}/v2/invite/{room}/{}", encode(&invite_id)), invite),
+        put(format!("{F}/v2/send_join/{room}/{}", encode(&join_id)), join),
+        put(format!("{F}/v2/send_leave/{room}/{}", encode(&leave_id)), leave),
+    ];
+    let page = std::fs::read_to_string(repository("spec/README.md")).expect("the page");
+    let endpoints = page.lines().filter_map(|line| line.split('`').nth(1).filter(|path| path.starts_with(F)));
+    for endpoint in endpoints {
+        let begin = endpoint.split('{').next().expect("a path");
+        let is_held = table.iter().any(|(_, path, _)| path.starts_with(begin));
+        let is_elsewhere = ELSEWHERE.iter().any(|other| begin.starts_with(&format!("{F}/{other}")));
+        assert!(is_held != is_elsewhere, "{endpoint}");
+    }
+    // As long as it is let in, it is told what may be asked for.
+    for (method, path, _) in table.iter().filter(|(method, path, _)| *method == Method::GET && !path.contains("knock"))
+    {
+        guest.peer.ask(&server, method.clone(), path, None).await.ok();
+    }
+    alice.set_state(&guest.room, "m.room.server_acl", "", json!({"allow": ["*"], "deny": ["localhost"]})).await;
+    for (method, path, body) in table {
+        let answer = guest.peer.ask(&server, method, &path, body).await;
+        match path.split('/').nth(4).expect("a path") {
+            // That there is such a room, or event, is not for it to know.
+            "event" | "hierarchy" => assert_eq!((answer.status, &answer.body["errcode"]), (404, &json!("M_NOT_FOUND"))),
+            "send" => {
+                let why = answer.ok()["pdus"][&message_id]["error"].as_str().map(str::to_owned);
+                assert!(why.is_some_and(|why| why.contains("not allowed in the room")), "{path}");
+            }
+            _ => {
+                assert_eq!((answer.status, &answer.body["errcode"]), (403, &json!("M_FORBIDDEN")), "{path}");
+                assert!(
+                    answer.body["error"].as_str().is_some_and(|why| why.contains("not allowed")),
+                    "{path}: {}",
+                    answer.body
+                );
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    directory, doorstep,
+    acl, directory, doorstep,
     event::{self, Slices},
     hearsay::{self, Told},
     history, members, restricted,
@@ -135,8 +135,12 @@ pub fn may_see(tx: &impl Read, room: &Room, user: Option<&UserId>) -> Result<boo
     history::is_world_readable(tx, room)
 }
 
-/// Whether a server may know it: somebody of it is in the room or may come in, or everybody may read it.
+/// Whether a server may know it: somebody of it is in the room or may come in, or everybody may read it; and
+/// the room does not shut it out.
 fn may_tell(tx: &impl Read, room: &Room, server: &ServerName) -> Result<bool> {
+    if acl::check(tx, room, server).is_err() {
+        return Ok(false);
+    }
     Ok(servers::is_in(tx, room.num, server)?
         || history::is_world_readable(tx, room)?
         || restricted::is_open_to_server(tx, room, server)?)
@@ -188,7 +192,8 @@ pub fn for_server(
 ) -> Result<Value> {
     let hidden = || Error::not_found("there is no such room, or it is not yours to see");
     let room = here(tx, me, root)?.ok_or_else(hidden)?;
-    if !may_tell(tx, &room, server)? && !has_invited(tx, &room, server)? {
+    let is_shut_out = acl::check(tx, &room, server).is_err();
+    if is_shut_out || (!may_tell(tx, &room, server)? && !has_invited(tx, &room, server)?) {
         return Err(hidden());
     }
     let mut below = children(tx, &room)?;
