@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Crowd, Server, User, encode, federated, in_room, until};
+use crate::common::{Answer, Crowd, Says, Server, User, encode, federated, in_room, until};
 
 async fn join(who: &User, crowd: &Crowd) -> Answer {
     let path = format!("/_matrix/client/v3/join/{}?via={}", encode(&crowd.room), encode(crowd.peer.name()));
@@ -241,7 +241,7 @@ async fn servers_that_leave_nothing_out_or_lie_are_met() {
     let said = |omitted: bool, state: Vec<Value>| {
         let body = json!({"members_omitted": omitted, "servers_in_room": [], "state": state,
                           "auth_chain": [crowd.members[0]]});
-        crowd.peer.says(&send_join, crate::common::Says::Json(200, body));
+        crowd.peer.says(&send_join, Says::Json(200, body));
     };
     // Without a beginning, without the rules, with a rule that somebody has changed.
     for kind in ["m.room.create", "m.room.power_levels", "m.room.join_rules"] {
@@ -258,7 +258,7 @@ async fn servers_that_leave_nothing_out_or_lie_are_met() {
     crowd.opens(true);
     let mut lie = crowd.whole();
     lie["pdus"].as_array_mut().expect("a list").retain(|event| event["type"] != "m.room.create");
-    crowd.tells_else(crate::common::Says::Json(200, lie));
+    crowd.tells_else(Says::Json(200, lie));
     join(&bob, &crowd).await.ok();
     until("the lie is seen", async || server.log().contains("nobody tells the members").then_some(())).await;
     // Memberships that nobody has signed are none.
@@ -267,7 +267,7 @@ async fn servers_that_leave_nothing_out_or_lie_are_met() {
     forged["sender"] = json!(crowd.person(900));
     forged["state_key"] = json!(crowd.person(900));
     whole["pdus"].as_array_mut().expect("a list").push(forged);
-    crowd.tells_else(crate::common::Says::Json(200, whole));
+    crowd.tells_else(Says::Json(200, whole));
     let all = joined(&bob, room).await;
     assert_eq!(all, 31);
     // One that leaves nothing out is asked nothing more.
@@ -276,6 +276,98 @@ async fn servers_that_leave_nothing_out_or_lie_are_met() {
     join(&bob, &other).await.ok();
     assert_eq!(joined(&bob, &other.room).await, 31);
     assert!(other.peer.asked("/_matrix/federation/v1/state/").is_empty());
+}
+
+/// What a server tells of a room without its members may be wrong in any part: the room is entered with what is
+/// right of it, or not at all.
+#[tokio::test]
+async fn of_a_room_without_its_members_what_is_forged_is_left_out() {
+    let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(5));
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    let send_join = format!("/_matrix/federation/v2/send_join/{room}");
+    let says = |servers: Value, state: &[Value], auth_chain: Value| {
+        let body =
+            json!({"members_omitted": true, "servers_in_room": servers, "state": state, "auth_chain": auth_chain});
+        crowd.peer.says(&send_join, Says::Json(200, body));
+    };
+    // What allows the rules is not told.
+    says(json!([crowd.peer.name()]), &crowd.state, json!([]));
+    join(&bob, &crowd).await.fails(502, "M_UNKNOWN");
+    says(json!([crowd.peer.name()]), &crowd.state, json!([crowd.members[1]]));
+    join(&bob, &crowd).await.fails(502, "M_UNKNOWN");
+    // One whose sender's membership is not told, one that nobody has signed, and what is none.
+    let topic = |number| {
+        let more = json!({"type": "m.room.topic", "state_key": "", "content": {"topic": "?"}});
+        crowd.event(number, more, &crowd.end).1
+    };
+    let mut unsigned = topic(0);
+    unsigned["signatures"] = json!({});
+    let mut unnamed = topic(0);
+    unnamed["type"] = json!("m.forged");
+    let forged = [&crowd.state[..], &[topic(3), unsigned, unnamed, json!({"type": 7}), json!("x")]].concat();
+    let servers = json!([7, "no name!", "x".repeat(400), {"a": 1}, crowd.peer.name(), "localhost:1"]);
+    says(servers, &forged, json!([crowd.members[0]]));
+    join(&bob, &crowd).await.ok();
+    for kind in ["m.room.topic", "m.forged"] {
+        bob.get(&in_room(room, &format!("state/{kind}/"))).await.fails(404, "M_NOT_FOUND");
+    }
+    // The servers that are named are told, those that are none hold up nobody.
+    bob.say(room, "here I am").await;
+    until("the crowd hears bob", async || {
+        let asked = crowd.peer.asked("/_matrix/federation/v1/send/");
+        let mut pdus = asked.iter().filter_map(|asked| asked.body["pdus"].as_array()).flatten();
+        pdus.any(|pdu| pdu["content"]["body"] == "here I am").then_some(())
+    })
+    .await;
+    crowd.tells();
+    assert_eq!(joined(&bob, room).await, 6);
+    bob.get(&in_room(room, "state/m.room.topic/")).await.fails(404, "M_NOT_FOUND");
+}
+
+/// Clients of every kind have what is known of a room, and of who speaks in it, while its members are to come.
+#[tokio::test]
+async fn what_is_known_of_people_is_enough_to_read_them() {
+    let (server, bob, crowd) = party(20).await;
+    let (room, speaker) = (&crowd.room, crowd.person(7));
+    let lazily = |since: &str| {
+        let filter = json!({"room": {"state": {"lazy_load_members": true}, "timeline": {"lazy_load_members": true}}});
+        format!("/_matrix/client/v3/sync?timeout=0&filter={}{since}", encode(&filter.to_string()))
+    };
+    let slide = async || {
+        let room = json!({"required_state": [["m.room.member", "$LAZY"], ["m.room.name", ""]], "timeline_limit": 5});
+        let body = json!({"lists": {}, "room_subscriptions": {&crowd.room: room}});
+        bob.post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=0", body).await.ok()
+    };
+    let first = bob.get(&lazily("")).await.ok();
+    let since = format!("&since={}", encode(first["next_batch"].as_str().expect("a token")));
+    assert_eq!(slide().await["rooms"][room]["name"], "Crowd");
+    let (_, said) = crowd.message(7, "it is me", &crowd.handed_in());
+    crowd.send(&server, &[said]).await.ok();
+    hears(&bob, room, "it is me").await;
+    let is_of = |event: &Value| event["state_key"] == json!(speaker) && event["content"]["membership"] == "join";
+    let news = bob.get(&lazily(&since)).await.ok();
+    assert!(state(&news, room).iter().any(is_of), "{news}");
+    let seen = slide().await;
+    let required = seen["rooms"][room]["required_state"].as_array().unwrap_or_else(|| panic!("no state: {seen}"));
+    assert!(required.iter().any(is_of), "{seen}");
+    // Whoever speaks has devices, which are asked for when a message is to be encrypted for them.
+    let keys = json!({"device_keys": {&speaker: {"PHONE": {
+        "user_id": speaker, "device_id": "PHONE", "algorithms": [], "keys": {}, "signatures": {}}}}});
+    crowd.peer.says("/_matrix/federation/v1/user/keys/query", Says::Json(200, keys));
+    let wanted = json!({"device_keys": {&speaker: []}});
+    bob.post("/_matrix/client/v3/keys/query", wanted).await.ok();
+    let asked = [
+        crowd.peer.asked("/_matrix/federation/v1/user/keys/query"),
+        crowd.peer.asked("/_matrix/federation/v1/user/devices/"),
+    ];
+    assert!(asked.iter().any(|asked| !asked.is_empty()), "their server is asked");
+    // Once all are known, the rest is there for who asks, lazily still only who speaks.
+    crowd.tells();
+    assert_eq!(joined(&bob, room).await, 21);
+    let whole = bob.get(&lazily("")).await.ok();
+    assert!(members(state(&whole, room)) < 5, "{whole}");
+    assert_eq!(whole["rooms"]["join"][room]["summary"]["m.joined_member_count"], 21);
+    assert_eq!(slide().await["rooms"][room]["joined_count"], 21);
 }
 
 /// Not for every run: `HEARTH_CROWD=10000` says how many.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ruma::{OwnedServerName, ServerName};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     remote::Incoming,
@@ -63,8 +63,9 @@ impl Answer {
                 "event" => self.event = Some(value).filter(|value| value.get().starts_with('{')),
                 "members_omitted" => self.members_omitted = value.get() == "true",
                 "servers_in_room" => {
-                    let names: Vec<String> = serde_json::from_str(value.get()).unwrap_or_default();
-                    self.servers.extend(names.iter().take(MAX_SERVERS).filter_map(|name| ServerName::parse(name).ok()));
+                    let names: Vec<Value> = serde_json::from_str(value.get()).unwrap_or_default();
+                    let names = names.iter().filter_map(Value::as_str).filter_map(|name| ServerName::parse(name).ok());
+                    self.servers.extend(names.take(MAX_SERVERS));
                 }
                 _ => {}
             },
