@@ -53,7 +53,11 @@ async fn history(user: &User, room: &str) -> Vec<String> {
 }
 
 async fn hears(user: &User, room: &str, text: &str) {
-    let look = async || history(user, room).await.contains(&text.to_owned()).then_some(());
+    let look = async || {
+        let page = user.get(&in_room(room, "messages?dir=b&limit=20")).await.ok();
+        let chunk = page["chunk"].as_array()?;
+        chunk.iter().any(|event| event["content"]["body"] == text).then_some(())
+    };
     until(&format!("{} hears {text}", user.id), look).await;
 }
 
