@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{Answer, Peer, Says, Server, User, encode, federate, in_room, repository, until},
-    federation_hostile::party,
+    federation_hostile::{Guest, party},
 };
 
 async fn join_by(user: &User, room: &str, server: &Server) -> Answer {
@@ -140,27 +140,26 @@ async fn anybody_here_may_vouch_where_everybody_may_invite() {
     assert_eq!(member["join_authorised_via_users_server"], json!(bob.id));
 }
 
-/// Every endpoint between servers, with what a server that the room shuts out gets from it: each that is about a
-/// room refuses it, and has answered it otherwise before. The page of endpoints is held against this table, so that
-/// none is forgotten.
-#[tokio::test]
-async fn a_server_that_is_shut_out_is_refused_wherever_it_asks_for_a_room() {
-    const F: &str = "/_matrix/federation";
-    /// What is about no room that we are in.
-    const ELSEWHERE: &[&str] = &[
-        "v1/media/",
-        "v1/openid/",
-        "v1/publicRooms",
-        "v1/query/",
-        "v1/user/",
-        "v1/version",
-        // Only for rooms of versions 1 and 2, of which there are none.
-        "v1/invite/",
-    ];
-    let (server, alice, guest) = party().await;
+const F: &str = "/_matrix/federation";
+
+/// Endpoints between servers that are about no room that we are in.
+const ELSEWHERE: &[&str] = &[
+    "v1/media/",
+    "v1/openid/",
+    "v1/publicRooms",
+    "v1/query/",
+    "v1/user/",
+    "v1/version",
+    // Only for rooms of versions 1 and 2, of which there are none.
+    "v1/invite/",
+];
+
+type Asking = (Method, String, Option<Value>);
+
+/// What a guest may want of a room by each of the other endpoints; and the ID of the message that it sends.
+fn all_ways(guest: &Guest, alice: &str, said: &str) -> (Vec<Asking>, String) {
     let (room, mallory) = (encode(&guest.room), encode(&guest.mallory));
     let eve = encode(&format!("@eve:{}", guest.peer.name()));
-    let said = encode(&alice.say(&guest.room, "before").await);
     let get = |path: String| (Method::GET, path, None);
     let put = |path: String, body: Value| (Method::PUT, path, Some(body));
     let member = |who: &str, membership: &str| {
@@ -172,13 +171,13 @@ async fn a_server_that_is_shut_out_is_refused_wherever_it_asks_for_a_room() {
     };
     let ((join_id, join), (leave_id, leave)) = (member("eve", "join"), member("mallory", "leave"));
     let (knock_id, knock) = member("eve", "knock");
-    let invite = json!({"type": "m.room.member", "state_key": alice.id, "content": {"membership": "invite"}});
+    let invite = json!({"type": "m.room.member", "state_key": alice, "content": {"membership": "invite"}});
     let (invite_id, invite) = guest.message("", invite);
     let invite = json!({"room_version": "11", "event": invite, "invite_room_state": []});
     let (message_id, message) = guest.message("let me", json!({}));
     let transaction = json!({"origin": guest.peer.name(), "origin_server_ts": 1, "pdus": [message]});
     let missing = json!({"earliest_events": [], "latest_events": [guest.end], "limit": 10});
-    let table = [
+    let table = vec![
         get(format!("{F}/v1/backfill/{room}?v={said}&limit=5")),
         get(format!("{F}/v1/event/{said}")),
         get(format!("{F}/v1/event_auth/{room}/{said}")),
@@ -196,6 +195,11 @@ async fn a_server_that_is_shut_out_is_refused_wherever_it_asks_for_a_room() {
         put(format!("{F}/v2/send_join/{room}/{}", encode(&join_id)), join),
         put(format!("{F}/v2/send_leave/{room}/{}", encode(&leave_id)), leave),
     ];
+    (table, message_id)
+}
+
+/// Holds such a table against the page of endpoints, so that none is forgotten.
+fn is_complete(table: &[Asking]) {
     let page = std::fs::read_to_string(repository("spec/README.md")).expect("the page");
     let endpoints = page.lines().filter_map(|line| line.split('`').nth(1).filter(|path| path.starts_with(F)));
     for endpoint in endpoints {
@@ -204,6 +208,14 @@ async fn a_server_that_is_shut_out_is_refused_wherever_it_asks_for_a_room() {
         let is_elsewhere = ELSEWHERE.iter().any(|other| begin.starts_with(&format!("{F}/{other}")));
         assert!(is_held != is_elsewhere, "{endpoint}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_shut_out_is_refused_wherever_it_asks_for_a_room() {
+    let (server, alice, guest) = party().await;
+    let said = encode(&alice.say(&guest.room, "before").await);
+    let (table, message_id) = all_ways(&guest, &alice.id, &said);
+    is_complete(&table);
     // As long as it is let in, it is told what may be asked for.
     for (method, path, _) in table.iter().filter(|(method, path, _)| *method == Method::GET && !path.contains("knock"))
     {
