@@ -31,8 +31,9 @@ async fn membership(user: &User, room: &str, of: &User) -> Value {
 
 #[tokio::test]
 async fn guests_do_what_the_spec_lists_and_nothing_else() {
-    // As the spec's text has it, but for /events and initialSync, which no current client asks for.
-    const LISTED: [(&str, &str); 22] = [
+    // As the spec's text has it, but for /events and initialSync, which no current client asks for, and with the
+    // /join by which they all come in.
+    const LISTED: [(&str, &str); 23] = [
         ("GET", "/rooms/{room_id}/state"),
         ("GET", "/rooms/{room_id}/context/{event_id}"),
         ("GET", "/rooms/{room_id}/event/{event_id}"),
@@ -45,6 +46,7 @@ async fn guests_do_what_the_spec_lists_and_nothing_else() {
         ("GET", "/media/download/{server_name}/{media_id}/{filename}"),
         ("GET", "/media/thumbnail/{server_name}/{media_id}"),
         ("POST", "/rooms/{room_id}/join"),
+        ("POST", "/join/{room_id_or_alias}"),
         ("POST", "/rooms/{room_id}/leave"),
         ("PUT", "/rooms/{room_id}/send/{event_type}/{txn_id}"),
         ("PUT", "/rooms/{room_id}/state/{event_type}/{state_key}"),
@@ -123,6 +125,11 @@ async fn guests_come_where_they_are_let_in_and_go_when_they_are_not_any_more() {
     alice.invite(&open, &one).await;
     one.post(&in_room(&open, "join"), json!({})).await.fails(403, "M_GUEST_ACCESS_FORBIDDEN");
     one.post(&in_room("!elsewhere:far.test", "join"), json!({})).await.fails(403, "M_GUEST_ACCESS_FORBIDDEN");
+    let by_name = |room: &str| format!("{V3}/join/{}", encode(room));
+    for shut in [&*open, "!elsewhere:far.test"] {
+        one.post(&by_name(shut), json!({})).await.fails(403, "M_GUEST_ACCESS_FORBIDDEN");
+    }
+    two.post(&by_name(&other), json!({})).await.ok();
     alice.set_state(&open, "m.room.guest_access", "", json!({"guest_access": "can_join"})).await;
     for user in [&one, &two, &bob] {
         user.join(&open).await;

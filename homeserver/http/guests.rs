@@ -1,10 +1,11 @@
-//! What guests may ask for: these endpoints, and no other that takes a session.
+//! What guests may ask for: these endpoints, and no other that takes a session. They are those that the spec lists, and
+//! `POST /join`, by which clients come into rooms, guests like others; who may come in is the same by both ways.
 //! spec: client-server-api#guest-access
 
 use http::Method;
 
 /// The endpoints: what follows the version in the path, `*` being any segment.
-const OPEN: [(&str, &str); 26] = [
+const OPEN: [(&str, &str); 27] = [
     ("GET", "rooms/*/state"),
     ("GET", "rooms/*/context/*"),
     ("GET", "rooms/*/event/*"),
@@ -17,6 +18,7 @@ const OPEN: [(&str, &str); 26] = [
     ("GET", "media/download/*/*/*"),
     ("GET", "media/thumbnail/*/*"),
     ("POST", "rooms/*/join"),
+    ("POST", "join/*"),
     ("POST", "rooms/*/leave"),
     ("PUT", "rooms/*/send/*/*"),
     ("PUT", "rooms/*/state/*/*"),
