@@ -59,11 +59,16 @@ export function edges(items, height) {
 
 /** The last row that begins at or above a line. @param {number[]} tops @param {number} line */
 export function lastAbove(tops, line) {
-  let [low, high] = [0, tops.length - 1];
+  return Math.max(0, firstWhere(tops.length, (at) => tops[at] > line) - 1);
+}
+
+/** The first place where it is so, and with it all that follow; `count` if nowhere. @param {number} count @param {(at: number) => boolean} isSo */
+export function firstWhere(count, isSo) {
+  let [low, high] = [0, count];
   while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (tops[middle] <= line) low = middle;
-    else high = middle - 1;
+    const middle = (low + high) >> 1;
+    if (isSo(middle)) high = middle;
+    else low = middle + 1;
   }
   return low;
 }

@@ -4,12 +4,13 @@
  * where it is when rows come or go above it, and staying at the end while the reader is there.
  */
 import { h, reconcile } from './dom.js';
+import { firstWhere } from './list.js';
 import { effect, onStop, signal, untracked } from './signal.js';
 
-/** Rows in the document at most; shown at first; that come with one frame, so few that it bears them. */
+/** Rows in the document at most; shown at first; that come with one frame, so few that it bears them twice. */
 const MOST = 150;
 const FIRST = 60;
-const STEP = 12;
+const STEP = 6;
 /** Pixels from an end at which a step is taken. */
 const NEAR = 1100;
 /** Milliseconds for which a row that was gone to stands out. */
@@ -185,10 +186,13 @@ function clamp(value, low, high) {
  */
 function sights(list, scroller) {
   const view = scroller.getBoundingClientRect();
+  const els = [...list.children];
   const seen = [];
-  for (const [at, el] of [...list.children].entries()) {
-    const { top, bottom } = el.getBoundingClientRect();
-    if (bottom > view.top && top < view.bottom) seen.push({ el, at, top });
+  // They stand one below the other: the first in sight is found without asking all where they are.
+  for (let at = firstWhere(els.length, (one) => els[one].getBoundingClientRect().bottom > view.top); at < els.length; at++) {
+    const { top } = els[at].getBoundingClientRect();
+    if (top >= view.bottom) break;
+    seen.push({ el: els[at], at, top });
   }
   return seen;
 }

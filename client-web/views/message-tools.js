@@ -18,6 +18,8 @@ import { react } from './reactions.js';
 
 /** Servers named in a link: enough that one of them is still there. */
 const VIA = 3;
+/** Pixels by which the bar stands above its row. */
+const ABOVE = 16;
 
 /** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
@@ -38,23 +40,26 @@ export function messageTools(talk, scroller) {
     row = next;
     const entry = entryOf(next);
     if (!entry || entry.status !== 'sent' || isRedacted(entry.event)) return;
-    ({ value: bar, stop } = scope(() => buttons(talk, entry)));
+    // Where there is no room above the row, it stands inside.
+    const inside = next.getBoundingClientRect().top - scroller.getBoundingClientRect().top < ABOVE;
+    ({ value: bar, stop } = scope(() => buttons(talk, entry, inside)));
     next.append(/** @type {HTMLElement} */ (bar));
   };
   const rowOf = (/** @type {Event} */ event) => /** @type {Element} */ (event.target).closest?.('.message') ?? null;
-  scroller.addEventListener('pointerover', (event) => event.pointerType !== 'touch' && place(rowOf(event)));
+  // Where the pointer goes, not what is scrolled under it as it rests.
+  scroller.addEventListener('pointermove', (event) => event.pointerType !== 'touch' && place(rowOf(event)));
   scroller.addEventListener('focusin', (event) => place(rowOf(event)));
   scroller.addEventListener('keydown', (event) => keys(talk, scroller, event));
   return { stop: () => stop() };
 }
 
-/** @param {Talk} talk @param {Entry} entry */
-function buttons(talk, entry) {
+/** @param {Talk} talk @param {Entry} entry @param {boolean} inside */
+function buttons(talk, entry, inside) {
   const { room } = talk;
   const button = (/** @type {Parameters<typeof icon>[0]} */ name, /** @type {string} */ label, /** @type {(event: Event) => void} */ onclick) =>
     h.button({ type: 'button', class: 'icon-button', 'aria-label': label, title: label, onclick }, icon(name));
   return h.div(
-    { class: 'message-tools', role: 'toolbar', 'aria-label': t('message.tools') },
+    { class: `message-tools ${inside ? 'inside' : ''}`, role: 'toolbar', 'aria-label': t('message.tools') },
     may.react(talk, entry) && button('smile', t('message.react'), (event) => reactFrom(talk, entry, /** @type {HTMLElement} */ (event.currentTarget))),
     may.reply(talk, entry) && button('reply', t('message.reply'), () => deeds.reply(talk, entry)),
     may.thread(talk, entry) && button('thread', t('message.thread'), () => deeds.thread(talk, entry)),

@@ -1,7 +1,7 @@
 /** Rooms: making them, their settings, their sections in the list. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { edges, lastAbove } from '../../client-web/kit/list.js';
+import { edges, firstWhere, lastAbove } from '../../client-web/kit/list.js';
 import { Api } from '../../client-web/matrix/api.js';
 import { inMemory } from '../../client-web/matrix/disk.js';
 import { isAnnouncements, Rooms } from '../../client-web/matrix/rooms.js';
@@ -88,4 +88,6 @@ test('rows of several heights stand where they should', () => {
   const tops = edges([36, 60, 60], (height) => height);
   assert.deepEqual(tops, [0, 36, 96, 156]);
   assert.deepEqual([0, 35, 36, 95, 96, 500].map((line) => lastAbove(tops, line)), [0, 0, 1, 1, 2, 3]);
+  assert.deepEqual([0, 3, 4].map((first) => firstWhere(4, (at) => at >= first)), [0, 3, 4]);
+  assert.equal(firstWhere(0, () => true), 0);
 });
