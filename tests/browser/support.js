@@ -23,6 +23,11 @@ export async function startBrowser() {
   assert.ok(SERVER, 'HEARTH_URL says where the server is');
   mkdirSync(SHOTS, { recursive: true });
   await takeFirst(SERVER);
+  return launch();
+}
+
+/** The browser alone, for those who bring a server of their own. */
+export function launch() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS });
 }
 
