@@ -8,7 +8,7 @@ import { ApiError, at } from './api.js';
 import { isObject } from './events.js';
 import { localpart } from './ids.js';
 
-/** @typedef {{ id: string, name: string, avatar?: string }} Profile */
+/** @typedef {{ id: string, name: string, avatar?: string, missing?: boolean }} Profile `missing`: their server knows nobody of that name */
 /** @typedef {'online' | 'unavailable' | 'offline'} State */
 
 const IGNORED = 'm.ignored_user_list';
@@ -57,7 +57,11 @@ export class People {
       this.#known.delete(old);
       this.#asked.delete(old);
     }
-    if (Date.now() - (this.#asked.get(id) ?? 0) > FRESH) this.look(id).catch(() => {});
+    if (Date.now() - (this.#asked.get(id) ?? 0) > FRESH) {
+      this.look(id).catch((error) => {
+        if (error instanceof ApiError && error.code === 'M_NOT_FOUND') shown.value = { ...shown.peek(), missing: true };
+      });
+    }
     return shown;
   }
 

@@ -2,14 +2,14 @@
  * One person: their row in a list, their page, and what one can do about them. Owns which
  * deeds are offered, by what they are to this person.
  */
-import { h } from '../kit/dom.js';
+import { h, keyed } from '../kit/dom.js';
 import { openDialog } from '../kit/dialog.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
 import { toast } from '../kit/toast.js';
 import { ago, t } from '../i18n/index.js';
 import { LONGEST_NOTE } from '../matrix/friends.js';
-import { parseTarget } from '../matrix/ids.js';
+import { parseTarget, serverOf } from '../matrix/ids.js';
 import { confirm } from './dialogs.js';
 import { attempt } from './errors.js';
 import { field, form } from './form.js';
@@ -135,9 +135,10 @@ export function personPage(app, id) {
   const { client } = app;
   if (parseTarget(id)?.kind !== 'user') return page({ title: () => t('person.profile') }, empty('person', () => t('friends.nobody'), () => t('friends.nobodyHint')));
   const profile = client.people.profile(id);
+  // Whoever is a friend was somebody, whatever has become of them.
+  const isNobody = () => profile.value.missing && !client.friends.ties.value.has(id) && !client.store.ignored().has(id);
   const shared = () => client.store.rooms.value.filter((room) => room.membership.value === 'join' && room.member(id).membership === 'join' && client.store.direct.value.get(room.id) !== id);
-  return page(
-    { title: () => profile.value.name },
+  const card = () =>
     h.section(
       { class: 'person-card' },
       withPresence(client.store, () => id, avatar(id, () => profile.value.name, 'huge', 'person', () => profile.value.avatar)),
@@ -145,7 +146,10 @@ export function personPage(app, id) {
       h.bdi({ class: 'row-note' }, id),
       () => (presenceText(client.store, id) ? h.p({ dir: 'auto' }, presenceText(client.store, id)) : null),
       id === client.me ? h.a({ class: 'button', href: link('settings', 'profile') }, () => t('person.editOwn')) : h.div({ class: 'row-actions' }, tieButtons(app, id)),
-    ),
+    );
+  return page(
+    { title: () => profile.value.name },
+    keyed(isNobody, (none) => (none ? empty('person', () => t('friends.nobody'), () => t('friends.nobodyAt', { server: serverOf(id) })) : card())),
     () => (id !== client.me && shared().length ? section(() => t('person.shared'), null, h.ul({ class: 'card flush', role: 'list' }, shared().slice(0, 50).map((room) => h.li({ class: 'row' }, roomAvatar(room, 'small'), h.a({ class: 'row-title row-link row-text', href: link('room', room.id), dir: 'auto' }, () => roomName(room)))))) : null),
   );
 }

@@ -79,6 +79,11 @@ test('an address that leads to nobody says why', async () => {
   await alice.page.goto(`${alice.client}/#/friends/add`);
   await box.fill(`@nobody:${userId.slice(userId.indexOf(':') + 1)}`);
   await alice.page.getByText('There is nobody of that name on').waitFor();
+  // Nor is anything offered at the page that such an address names.
+  await alice.page.goto(`${alice.client}/#/user/@nobody-else:${userId.slice(userId.indexOf(':') + 1)}`);
+  await alice.page.getByText('There is nobody of that name on').waitFor();
+  assert.equal(await alice.page.getByRole('main').getByRole('button', { name: /^Ask to be friends/ }).count(), 0);
+  await alice.page.goto(`${alice.client}/#/friends/add`);
   // The browser reports the server's 502.
   alice.expectsTrouble = true;
   await box.fill('@bob:nowhere.invalid');

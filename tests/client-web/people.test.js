@@ -36,6 +36,13 @@ test('what needs the password is asked for first, then proven', async () => {
   await assert.rejects(wrong.account.signOut(['OLD'], 'pw'), (error) => error.code === 'M_FORBIDDEN');
 });
 
+test('somebody whom their server doesn’t know is known to be nobody; an answer that fails tells nothing', async () => {
+  const { people } = person([404, { errcode: 'M_NOT_FOUND' }], [500, { errcode: 'M_UNKNOWN' }]);
+  const [none, unsure] = [people.profile('@none:h'), people.profile('@unsure:h')];
+  await settled();
+  assert.deepEqual([none.value.missing, unsure.value.missing], [true, undefined]);
+});
+
 test('settings show at once and arrive in order', async () => {
   const { account, calls } = person([200, {}], [200, {}]);
   account.saveSettings({ a: 1 });
