@@ -124,11 +124,11 @@ export function ago(ts) {
   return new Intl.RelativeTimeFormat(locale.value, { numeric: 'auto' }).format(-Math.floor(seconds / size), unit);
 }
 
-/** 23 kB @param {number} bytes */
+/** 23 kB; a few bytes by their name, which has a plural @param {number} bytes */
 export function size(bytes) {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
   const step = Math.min(units.length - 1, bytes < 1 ? 0 : Math.floor(Math.log10(bytes) / 3));
-  return new Intl.NumberFormat(locale.value, { style: 'unit', unit: units[step], unitDisplay: 'short', maximumFractionDigits: 1 }).format(bytes / 1000 ** step);
+  return new Intl.NumberFormat(locale.value, { style: 'unit', unit: units[step], unitDisplay: step ? 'short' : 'long', maximumFractionDigits: 1 }).format(bytes / 1000 ** step);
 }
 
 /** @type {Map<string, Intl.DateTimeFormat>} */

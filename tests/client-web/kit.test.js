@@ -1,8 +1,9 @@
-/** The reactive kernel, and the addresses of places. */
+/** The reactive kernel, the addresses of places, and figures in words. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { computed, effect, flush, onStop, scope, signal, untracked } from '../../client-web/kit/signal.js';
 import { link, parse } from '../../client-web/kit/router.js';
+import { size } from '../../client-web/i18n/index.js';
 
 test('an effect runs once for many changes, and not after it is stopped', () => {
   const n = signal(1);
@@ -114,4 +115,8 @@ test('places and their addresses', () => {
   assert.deepEqual(parse(link('room', id)), { name: 'room', args: [id] });
   assert.deepEqual(parse(''), { name: 'home', args: [] });
   assert.deepEqual(parse('#/room/%E0%A4%A'), { name: 'room', args: ['%E0%A4%A'] });
+});
+
+test('sizes of files have their units, and bytes their plural', () => {
+  assert.deepEqual([0, 1, 10, 1500, 23_400_000].map(size), ['0 bytes', '1 byte', '10 bytes', '1.5 kB', '23.4 MB']);
 });
