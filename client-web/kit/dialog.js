@@ -1,6 +1,6 @@
 /**
  * Modal dialogs on the native element, which keeps focus inside and gives it back.
- * Owns opening, closing by Escape or a click beside it, and cleaning up after.
+ * Owns opening, closing by Escape, a click beside it or going elsewhere, and cleaning up after.
  */
 import { h } from './dom.js';
 import { scope } from './signal.js';
@@ -39,9 +39,17 @@ export function openDialog(title, content, { closeLabel }) {
       dialog.remove();
       resolve(result);
     });
-    document.body.append(dialog);
-    dialog.showModal();
+    raise(/** @type {HTMLDialogElement} */ (dialog));
   });
+}
+
+/** Shows a dialog until it is closed or the person goes elsewhere: by the browser's way back, say. @param {HTMLDialogElement} dialog */
+export function raise(dialog) {
+  const leave = () => dialog.close();
+  addEventListener('hashchange', leave);
+  dialog.addEventListener('close', () => removeEventListener('hashchange', leave));
+  document.body.append(dialog);
+  dialog.showModal();
 }
 
 function cross() {

@@ -2,6 +2,7 @@
  * A picture by itself, over everything: closer by wheel, keys or a double click, moved by
  * dragging, the next and the last by arrow keys. Owns zoom and place.
  */
+import { raise } from '../kit/dialog.js';
 import { h } from '../kit/dom.js';
 import { scope, signal } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
@@ -93,8 +94,7 @@ export function openLightbox(talk, entry) {
     stop();
     dialog.remove();
   });
-  document.body.append(dialog);
-  dialog.showModal();
+  raise(dialog);
   show(at.peek());
 }
 
