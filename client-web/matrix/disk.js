@@ -18,6 +18,8 @@
  * }} Disk `turn` resolves when it is this page that may write
  */
 
+/** Rows of one kind written at a stretch. */
+const PIECE = 200;
 const VERSION = 1;
 
 /** @param {string} userId @returns {Promise<Disk>} */
@@ -96,21 +98,26 @@ function onDatabase(db, name, { turn, end }) {
       return new Map(await Promise.all(found));
     },
 
-    write({ meta = {}, rooms = [], timelines = [], members = [], gone = [] }) {
+    async write({ meta = {}, rooms = [], timelines = [], members = [], gone = [] }) {
       const tx = db.transaction(['meta', 'rooms', 'timelines', 'members'], 'readwrite');
       for (const [key, value] of Object.entries(meta)) tx.objectStore('meta').put(value, key);
-      for (const room of rooms) tx.objectStore('rooms').put(room);
-      for (const timeline of timelines) tx.objectStore('timelines').put(timeline);
-      for (const member of members) tx.objectStore('members').put(member);
       for (const id of gone) {
         tx.objectStore('rooms').delete(id);
         tx.objectStore('timelines').delete(id);
         tx.objectStore('members').delete(ofRoom(id));
       }
-      return new Promise((resolve, reject) => {
-        tx.oncomplete = () => resolve();
+      const done = new Promise((resolve, reject) => {
+        tx.oncomplete = () => resolve(undefined);
         tx.onabort = () => reject(tx.error);
       });
+      const putAll = async (/** @type {string} */ store, /** @type {any[]} */ rows) => {
+        for (const [at, row] of rows.entries()) {
+          const put = tx.objectStore(store).put(row);
+          // There may be thousands: the page has its turn in between.
+          if (at % PIECE === PIECE - 1) await result(put);
+        }
+      };
+      await Promise.all([done, putAll('rooms', rooms), putAll('timelines', timelines), putAll('members', members)]);
     },
 
     destroy() {

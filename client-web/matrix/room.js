@@ -89,9 +89,8 @@ export class Room {
   applyJoined(data) {
     this.membership.value = 'join';
     if (isObject(data.summary)) Object.assign(this.summary, data.summary);
-    for (const event of data.state?.events ?? []) this.#setState(event);
     const { events = [], prev_batch: before, limited = false } = data.timeline ?? {};
-    for (const event of events) this.#setState(event);
+    for (const event of [...(data.state?.events ?? []), ...events]) this.#setState(event);
     const fresh = this.timeline.append(events, before, limited);
     for (const other of this.others) this.#tell(other, fresh.map(({ event }) => event));
     for (const { event } of fresh) this.#noteActivity(event);
@@ -341,11 +340,10 @@ export class Room {
     if (event.type === 'm.room.member') {
       this.members.set(event.state_key, event);
       this.dirtyMembers.add(event.state_key);
-      this.membersChanged.update((count) => count + 1);
+      this.#newMembers = true;
       return;
     }
-    const byKey = this.state.get(event.type) ?? new Map();
-    this.state.set(event.type, byKey.set(event.state_key, event));
+    this.state.set(event.type, (this.state.get(event.type) ?? new Map()).set(event.state_key, event));
   }
 
   /** @param {Event} event */
@@ -361,9 +359,7 @@ export class Room {
   /** @param {any} event */
   #applyEphemeral(event) {
     if (!isObject(event?.content)) return;
-    if (event.type === 'm.typing' && Array.isArray(event.content.user_ids)) {
-      this.typing.value = event.content.user_ids.filter((/** @type {any} */ id) => typeof id === 'string' && id !== this.me).slice(0, 20);
-    }
+    if (event.type === 'm.typing' && Array.isArray(event.content.user_ids)) this.typing.value = event.content.user_ids.filter((/** @type {any} */ id) => typeof id === 'string' && id !== this.me).slice(0, 20);
     if (event.type !== 'm.receipt') return;
     for (const [eventId, kinds] of Object.entries(event.content)) {
       for (const kind of ['m.read', 'm.read.private']) {
@@ -393,7 +389,11 @@ export class Room {
     return found;
   }
 
+  /** Says once what changed, however many members came. */
   #bump() {
+    if (this.#newMembers) this.membersChanged.update((count) => count + 1);
+    this.#newMembers = false;
     this.changed.update((count) => count + 1);
   }
+  #newMembers = false;
 }
