@@ -72,12 +72,16 @@ export function t(key, values = {}) {
 
 /** @param {{ one?: string, other: string }} forms @param {number} count */
 function plural(forms, count) {
-  return /** @type {any} */ (forms)[new Intl.PluralRules(language.value).select(count)] ?? forms.other;
+  return /** @type {any} */ (forms)[plurals.value.select(count)] ?? forms.other;
 }
+
+// Making a format costs far more than using it.
+const plurals = computed(() => new Intl.PluralRules(language.value));
+const numbers = computed(() => new Intl.NumberFormat(locale.value));
 
 /** @param {number} value */
 export function number(value) {
-  return new Intl.NumberFormat(locale.value).format(value);
+  return numbers.value.format(value);
 }
 
 /** @param {string[]} names */
@@ -139,7 +143,6 @@ function format(ts, options) {
   const date = new Date(ts);
   if (Number.isNaN(date.getTime())) return '';
   const id = locale.value + JSON.stringify(options);
-  // Making a format costs far more than using it.
   const made = formats.get(id) ?? new Intl.DateTimeFormat(locale.value, options);
   formats.set(id, made);
   return made.format(date);

@@ -4,15 +4,16 @@
  */
 import { h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
-import { onStop, signal } from '../kit/signal.js';
-import { number, t } from '../i18n/index.js';
+import { computed, onStop, signal } from '../kit/signal.js';
+import { language, number, t } from '../i18n/index.js';
 import { serverOf, userId } from '../matrix/ids.js';
 import { attempt } from './errors.js';
 import { icon } from './icons.js';
-import { empty, page, section } from './page.js';
+import { empty, page, rows, section } from './page.js';
 import { befriend, personRow, presenceText, tieButtons } from './person.js';
 
 /** @typedef {import('./app.js').App} App */
+/** @typedef {import('../matrix/friends.js').Tie} Tie */
 
 /** @type {Record<string, (app: App) => any>} */
 const PARTS = { all: friendList, requests: requestList, add: finder, blocked: blockedList };
@@ -34,22 +35,32 @@ export function friendsPage(app) {
 /** @param {App} app */
 function friendList(app) {
   const { client } = app;
-  const here = (/** @type {string} */ user) => ['online', 'unavailable'].indexOf(client.store.presence(user)?.state ?? '') >= 0;
-  const all = () => client.friends.with('friend').sort((a, b) => Number(here(b.user)) - Number(here(a.user)) || a.room.member(a.user).name.localeCompare(b.room.member(b.user).name));
-  return () => {
-    const friends = all();
-    if (!friends.length) return empty('people', () => t('friends.none'), () => t('friends.noneHint'), h.a({ class: 'button primary', href: link('friends', 'add') }, () => t('friends.add')));
-    return h.ul({ class: 'card flush', role: 'list' }, friends.map((tie) => personRow(app, tie.user, { note: () => presenceText(client.store, tie.user), actions: tieButtons(app, tie.user) })));
-  };
+  const isHere = (/** @type {Tie} */ { user }) => ['online', 'unavailable'].includes(client.store.presence(user)?.state ?? '');
+  const name = (/** @type {Tie} */ { room, user }) => room.member(user).name;
+  const all = computed(() => {
+    const order = new Intl.Collator(language.value);
+    return client.friends.with('friend').sort((a, b) => Number(isHere(b)) - Number(isHere(a)) || order.compare(name(a), name(b)));
+  });
+  return keyed(
+    () => all.value.length > 0,
+    (any) => (any ? tieRows(app, () => all.value, ({ user }) => presenceText(client.store, user)) : empty('people', () => t('friends.none'), () => t('friends.noneHint'), h.a({ class: 'button primary', href: link('friends', 'add') }, () => t('friends.add')))),
+  );
+}
+
+/** @param {App} app @param {() => Tie[]} ties @param {(tie: Tie) => string} note */
+function tieRows(app, ties, note) {
+  return rows(ties, ({ user, room }) => `${user} ${room.id}`, (tie) => personRow(app, tie.user, { note: () => note(tie), actions: tieButtons(app, tie.user) }));
 }
 
 /** @param {App} app */
 function requestList(app) {
   const { friends } = app.client;
-  const list = (/** @type {'incoming' | 'outgoing'} */ relation) => () => {
-    const ties = friends.with(relation).sort((a, b) => b.sent - a.sent);
-    if (!ties.length) return h.p({ class: 'hint' }, t(relation === 'incoming' ? 'friends.noIncoming' : 'friends.noOutgoing'));
-    return h.ul({ class: 'card flush', role: 'list' }, ties.map((tie) => personRow(app, tie.user, { note: () => tie.note, actions: tieButtons(app, tie.user) })));
+  const list = (/** @type {'incoming' | 'outgoing'} */ relation) => {
+    const ties = computed(() => friends.with(relation).sort((a, b) => b.sent - a.sent));
+    return keyed(
+      () => ties.value.length > 0,
+      (any) => (any ? tieRows(app, () => ties.value, ({ note }) => note) : h.p({ class: 'hint' }, () => t(relation === 'incoming' ? 'friends.noIncoming' : 'friends.noOutgoing'))),
+    );
   };
   return [section(() => t('friends.incoming'), null, list('incoming')), section(() => t('friends.outgoing'), null, list('outgoing'))];
 }
@@ -108,9 +119,10 @@ function nobody({ server, answered }, again) {
 /** @param {App} app */
 function blockedList(app) {
   const { store, people } = app.client;
-  return () => {
-    const blocked = [...store.ignored()].sort();
-    if (!blocked.length) return empty('block', () => t('friends.noBlocked'), () => t('friends.noBlockedHint'));
-    return h.ul({ class: 'card flush', role: 'list' }, blocked.map((id) => personRow(app, id, { note: () => id, actions: h.button({ type: 'button', class: 'button small', onclick: () => attempt(people.block(id, false)) }, () => t('person.unblock')) })));
-  };
+  const blocked = computed(() => [...store.ignored()].sort());
+  const row = (/** @type {string} */ id) => personRow(app, id, { note: () => id, actions: h.button({ type: 'button', class: 'button small', onclick: () => attempt(people.block(id, false)) }, () => t('person.unblock')) });
+  return keyed(
+    () => blocked.value.length > 0,
+    (any) => (any ? rows(() => blocked.value, (id) => id, row) : empty('block', () => t('friends.noBlocked'), () => t('friends.noBlockedHint'))),
+  );
 }

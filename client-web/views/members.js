@@ -27,12 +27,15 @@ export function membersPane(app, room) {
     // The server answers when it knows them all.
     if (!arriving.value) app.client.loadMembers(room).catch((error) => (trouble.value = words(error)));
   });
-  const people = computed(() => {
+  // Put in order once, and not at each key: there may be thousands.
+  const everybody = computed(() => {
     const order = new Intl.Collator(language.value);
-    const wanted = typed.value.trim().toLowerCase();
-    const sorted = (/** @type {string} */ membership) =>
-      room.membersWith(membership).filter(({ id, name }) => !wanted || `${name} ${id}`.toLowerCase().includes(wanted)).sort((a, b) => b.power - a.power || order.compare(a.name, b.name));
+    const sorted = (/** @type {string} */ membership) => room.membersWith(membership).sort((a, b) => b.power - a.power || order.compare(a.name, b.name));
     return [...sorted('knock'), ...sorted('join'), ...sorted('invite'), ...(room.may('ban') ? sorted('ban') : [])];
+  });
+  const people = computed(() => {
+    const wanted = typed.value.trim().toLowerCase();
+    return wanted ? everybody.value.filter(({ id, name }) => `${name} ${id}`.toLowerCase().includes(wanted)) : everybody.value;
   });
   return h.aside(
     { class: 'pane members', 'aria-label': () => t('members.title') },
