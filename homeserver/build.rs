@@ -1,6 +1,6 @@
 //! Puts `client-web/` into the binary: lists its files, and packs those that gain from it, in the two ways
 //! that browsers unpack. Done here and not when the server starts, so that starting costs nothing and the
-//! packing can take its time. Comments stay at home: a third of the scripts is written for people.
+//! packing can take its time. Comments and indentation stay at home: a third of the scripts is written for people.
 
 use std::{
     env, fs,
@@ -70,8 +70,8 @@ fn is_packed(path: &Path) -> bool {
     PACKED.contains(&&*extension(path))
 }
 
-/// What is sent of a file: of scripts and styles, what is no comment. The lines' numbers stay, so that an error
-/// names the line that one finds in the folder.
+/// What is sent of a file: of scripts and styles, what is no comment and no indentation. The lines' numbers stay,
+/// so that an error names the line that one finds in the folder.
 fn sent(path: &Path, bytes: Vec<u8>) -> Vec<u8> {
     match (&*extension(path), String::from_utf8(bytes)) {
         ("js" | "css", Ok(text)) => without_comments(&text).into_bytes(),
@@ -81,7 +81,7 @@ fn sent(path: &Path, bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Only lines that are nothing but comment, and types within lines, which takes no grammar to see; a test holds that no
-/// text of a script has lines that look like a comment.
+/// text of a script has lines that look like a comment, or would miss what they begin with.
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut inside = false;
@@ -94,7 +94,7 @@ fn without_comments(text: &str) -> String {
         } else if bare.starts_with("/*") && end.is_none_or(|at| at == bare.len()) {
             inside = end.is_none();
         } else if !bare.starts_with("//") {
-            push_code(&mut out, line);
+            push_code(&mut out, line.trim_start());
         }
         out.push('\n');
     }

@@ -11,6 +11,7 @@ import enFirst from '../../client-web/i18n/en.js';
 import enAdmin from '../../client-web/i18n/en-admin.js';
 import koAdmin from '../../client-web/i18n/ko-admin.js';
 import koFirst from '../../client-web/i18n/ko.js';
+import { GROUPS } from '../../client-web/matrix/emoji-data.js';
 
 const ROOT = new URL('../../client-web/', import.meta.url).pathname;
 /** What each layer may import from, besides itself. */
@@ -72,9 +73,9 @@ function withImports(path, found = new Set()) {
   return found;
 }
 
-/** As the server sends it: without lines that are comments, packed. */
+/** As the server sends it: without lines that are comments and without indentation, packed. */
 function sent(path) {
-  const bare = text(path).replace(/^\s*\/\*[\s\S]*?\*\/$/gm, '').replace(/^\s*\/\/.*$/gm, '').replace(/\/\*\* @.*?\*\/ ?/g, '');
+  const bare = text(path).replace(/^\s*\/\*[\s\S]*?\*\/$/gm, '').replace(/^\s*\/\/.*$/gm, '').replace(/\/\*\* @.*?\*\/ ?/g, '').replace(/^ +/gm, '');
   return brotliCompressSync(bare, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
 }
 
@@ -88,10 +89,12 @@ test('what is needed to sign in and chat is under 120 KB compressed, and the who
   assert.ok(sum(whole) < 150_000, `${sum(whole)} bytes`);
 });
 
-test('no text within a script looks like a comment, which the server would leave out', () => {
+test('no text within a script looks like a comment or needs its indentation, which the server would leave out', () => {
   const spanning = scripts.filter((path) => !/markdown|html-rules/.test(path) && code(path).split('\n').some((line) => (line.split('`').length - 1) % 2));
   assert.deepEqual(spanning, ['matrix/emoji-data.js']);
   assert.doesNotMatch(text(spanning[0]).slice(4), /^\s*\/[/*]/m);
+  // Its lines break between one emoji and the next alone.
+  for (const group of Object.values(GROUPS)) for (const emoji of group.split('|')) assert.match(emoji.trim(), /^\S+( \S+)+$/, 'an emoji, and words for it');
 });
 
 test('both languages have the same keys, with the same blanks', () => {
