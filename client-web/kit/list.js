@@ -9,14 +9,15 @@ const SPARE = 5;
 
 /**
  * @template T
- * @param {{ items: () => T[], key: (item: T) => string, render: (item: T) => Element, height: number | ((item: T) => number), attrs?: object }} options
- *   `render` makes a list item; `height` is the same as in the style sheet
+ * @param {{ items: () => T[], key: (item: T) => string, render: (item: T) => Element, height: number | ((item: T) => number), anew?: () => unknown }} options
+ *   `render` makes a list item; `height` is the same as in the style sheet; when what `anew` says changes, one
+ *   begins at the top
  * @returns {HTMLElement} a scrolling element with the list inside
  */
-export function longList({ items, key, render, height, attrs = {} }) {
+export function longList({ items, key, render, height, anew }) {
   const view = signal({ top: 0, height: 0 });
   const list = h.ul({ class: 'long-list-rows', role: 'list' });
-  const scroller = h.div({ class: 'long-list', ...attrs }, list);
+  const scroller = h.div({ class: 'long-list' }, list);
   const look = () => {
     const { top, height: tall } = view.peek();
     if (scroller.scrollTop !== top || scroller.clientHeight !== tall) view.value = { top: scroller.scrollTop, height: scroller.clientHeight };
@@ -29,6 +30,12 @@ export function longList({ items, key, render, height, attrs = {} }) {
   onStop(() => {
     sizes.disconnect();
     live.forEach((one) => one.stop());
+  });
+  effect(() => {
+    anew?.();
+    if (!view.peek().top) return;
+    scroller.scrollTop = 0;
+    look();
   });
   effect(() => {
     const all = items();

@@ -48,7 +48,7 @@ export function adminList({ ask, row, label, actions, none }) {
     h.div(
       { class: 'admin-bar' },
       label && h.label({ class: 'search-box' }, icon('search'), h.input({ type: 'search', 'aria-label': label, placeholder: label, oninput: soon })),
-      h.span({ class: 'hint', role: 'status' }, () => (found.value.total === undefined ? '' : t('admin.total', { count: found.value.total, number: number(found.value.total) }))),
+      h.span({ class: 'hint', role: 'status' }, () => (!found.value.total ? '' : t('admin.total', { count: found.value.total, number: number(found.value.total) }))),
       actions?.(again),
     ),
     () => {

@@ -35,11 +35,12 @@ export function friendsPage(app) {
 /** @param {App} app */
 function friendList(app) {
   const { client } = app;
-  const isHere = (/** @type {Tie} */ { user }) => ['online', 'unavailable'].includes(client.store.presence(user)?.state ?? '');
+  // Who is here first, then who is away.
+  const nearness = (/** @type {Tie} */ { user }) => ['unavailable', 'online'].indexOf(client.store.presence(user)?.state ?? '');
   const name = (/** @type {Tie} */ { room, user }) => room.member(user).name;
   const all = computed(() => {
     const order = new Intl.Collator(language.value);
-    return client.friends.with('friend').sort((a, b) => Number(isHere(b)) - Number(isHere(a)) || order.compare(name(a), name(b)));
+    return client.friends.with('friend').sort((a, b) => nearness(b) - nearness(a) || order.compare(name(a), name(b)));
   });
   return keyed(
     () => all.value.length > 0,

@@ -39,14 +39,14 @@ export function membersPane(app, room) {
   });
   return h.aside(
     { class: 'pane members', 'aria-label': () => t('members.title') },
-    paneHead(() => t('room.memberCount', { count: room.memberCount }), ['room', room.id]),
+    paneHead(() => t('room.memberCount', { count: room.memberCount }), room),
     keyed(() => arriving.value, (still) => still && h.p({ class: 'members-arriving', role: 'status' }, icon('clock'), h.span(() => t('members.arriving')))),
     keyed(() => trouble.value, (text) => text && h.p({ class: 'members-trouble', role: 'alert' }, icon('alert'), h.span(() => t('members.failed'), ' ', text))),
     keyed(
       () => people.value.length >= WORTH_FILTERING || Boolean(typed.value),
       (many) => many && h.label({ class: 'filter search-box' }, icon('search'), h.input({ type: 'search', 'aria-label': () => t('members.filter'), placeholder: () => t('members.filter'), oninput: (/** @type {any} */ event) => (typed.value = event.target.value) })),
     ),
-    longList({ items: () => people.value, key: (member) => `${member.id} ${member.membership} ${member.power} ${member.name}`, render: (member) => row(app, room, member), height: ROW }),
+    longList({ items: () => people.value, key: (member) => `${member.id} ${member.membership} ${member.power} ${member.name}`, render: (member) => row(app, room, member), height: ROW, anew: () => typed.value }),
   );
 }
 

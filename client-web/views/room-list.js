@@ -12,7 +12,7 @@ import { number, t } from '../i18n/index.js';
 import { sections } from '../matrix/sections.js';
 import { accountMenu } from './account-menu.js';
 import { joinDialog } from './dialogs.js';
-import { icon, mark } from './icons.js';
+import { icon, mark, named } from './icons.js';
 import { roomName } from './names.js';
 import { roomRow } from './room-row.js';
 
@@ -60,6 +60,7 @@ export function roomList(app) {
             key: (line) => ('room' in line ? line.room.id : line.section),
             render: (line) => ('room' in line ? roomRow(app, line.room) : sectionRow(line, figures, () => folded.value.has(line.section), () => fold(line.section))),
             height: (line) => ('room' in line ? ROW : SECTION_ROW),
+            anew: () => typed.value,
           });
         }
         if (now === 'loading') return loading();
@@ -138,7 +139,7 @@ function head(app) {
   return h.header(
     { class: 'sidebar-head' },
     h.a({ class: 'brand', href: link('home') }, mark(), h.span('Hearth')),
-    menu({ class: 'icon-button', 'aria-label': () => t('rooms.new'), title: () => t('rooms.new') }, icon('plus'), [
+    menu({ ...named(() => t('rooms.new')) }, icon('plus'), [
       menuItem(() => t('rooms.create'), () => createRoom(app), { icon: icon('plus') }),
       menuItem(() => t('rooms.join'), () => joinDialog(app), { icon: icon('link') }),
     ]),

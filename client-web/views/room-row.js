@@ -23,14 +23,14 @@ export function roomRow(app, room) {
       h.span(
         { class: 'room-row-text' },
         h.span({ class: 'room-row-top' }, h.bdi({ class: 'room-row-name' }, () => roomName(room)), h.span({ class: 'room-row-time' }, () => (room.activity.value ? brief(room.activity.value) : ''))),
-        h.span({ class: 'room-row-below' }, h.span({ class: 'room-row-preview', dir: 'auto' }, () => preview(room)), () => badge(room)),
+        h.span({ class: 'room-row-below' }, h.span({ class: 'room-row-preview', dir: 'auto' }, () => preview(room, app.client.store.direct.value.has(room.id))), () => badge(room)),
       ),
     ),
   );
 }
 
-/** @param {Room} room @returns {string} */
-function preview(room) {
+/** @param {Room} room @param {boolean} isDirect a chat of two, where it is clear who speaks @returns {string} */
+function preview(room, isDirect) {
   if (room.membership.value === 'knock') return t('join.asked');
   if (room.membership.value === 'invite') {
     const { inviter } = room;
@@ -41,7 +41,7 @@ function preview(room) {
   if (!isMessage(event)) return noticeText(room, event);
   const what = said(event.type, event.content);
   const text = isRedacted(event) ? t('message.deleted') : what.file?.name || oneLine(event) || t('message.unknown');
-  return event.sender === room.me ? text : `${room.nameOf(event.sender)}: ${text}`;
+  return isDirect || event.sender === room.me ? text : `${room.nameOf(event.sender)}: ${text}`;
 }
 
 /** @param {Room} room */

@@ -1,7 +1,7 @@
 /**
- * A stand-in for a server, for measuring the client alone: it says what the bench wants at
- * once, whatever the machine is doing. It speaks as much of the API as the client needs to
- * open: long-poll sync, older messages, receipts that go nowhere.
+ * A stand-in for a server, for measuring the client alone and for accounts larger than a test has
+ * time to make: it says what is wanted at once, whatever the machine is doing. It speaks as much of
+ * the API as the client needs to open: long-poll sync, older messages, members, receipts that go nowhere.
  */
 import { createServer } from 'node:http';
 
@@ -32,9 +32,12 @@ export class StandIn {
     return { base: this.url, userId: ME, deviceId: 'BENCH', token: 'none' };
   }
 
-  /** Has the next sync say this. Resolves when the client has come back for more. */
-  say(rooms) {
-    const taken = new Promise((resolve) => this.answers.push({ rooms, resolve }));
+  /** Room ID → its members' events. */
+  members = new Map();
+
+  /** Has the next sync say this, and what more there is beside rooms. Resolves when the client has come back for more. */
+  say(rooms, more = {}) {
+    const taken = new Promise((resolve) => this.answers.push({ rooms, more, resolve }));
     this.#answer();
     return taken;
   }
@@ -64,6 +67,7 @@ export class StandIn {
       this.#ask = say;
       return this.#answer();
     }
+    if (url.pathname.endsWith('/members')) return say({ chunk: this.members.get(decodeURIComponent(url.pathname.split('/').at(-2))) ?? [] });
     if (url.pathname.endsWith('/messages')) {
       const room = decodeURIComponent(url.pathname.split('/').at(-2));
       const from = Number(url.searchParams.get('from'));
@@ -89,14 +93,14 @@ export class StandIn {
     const say = this.#ask;
     this.#ask = null;
     this.last = next.resolve;
-    say({ next_batch: `n${++this.#next}`, rooms: { join: next.rooms } });
+    say({ next_batch: `n${++this.#next}`, rooms: { join: next.rooms }, ...next.more });
   }
 }
 
 export const PEOPLE = ['@ada:stand.in', '@bela:stand.in', '@chen:stand.in', '@dora:stand.in', ME];
 const WORDS = 'the garden needs water before noon and somebody has to bring the long hose back from the shed where it was left yesterday'.split(' ');
 
-function event(room, type, content, more) {
+export function event(room, type, content, more) {
   return { type, content, sender: ME, origin_server_ts: 1_780_000_000_000, room_id: room, ...more };
 }
 
