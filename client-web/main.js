@@ -2,11 +2,12 @@
  * Where the client begins: a kept session opens the rooms, none opens the front door.
  * Owns going from one to the other, and what the browser tells about network and sight.
  */
+import { nameClosing } from './kit/dialog.js';
 import { append } from './kit/dom.js';
 import { router } from './kit/router.js';
 import { scope } from './kit/signal.js';
 import { followTheme } from './kit/theme.js';
-import { markDocument, ready } from './i18n/index.js';
+import { markDocument, ready, t } from './i18n/index.js';
 import { Client } from './matrix/client.js';
 import { KEY, sessionKeeper } from './matrix/session.js';
 import { appView } from './views/app.js';
@@ -122,6 +123,7 @@ async function open(session) {
 }
 
 markDocument();
+nameClosing(() => t('action.close'));
 followTheme();
 await ready;
 const session = keeper.load();

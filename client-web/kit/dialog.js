@@ -6,16 +6,21 @@ import { h } from './dom.js';
 import { scope } from './signal.js';
 
 let lastId = 0;
+let closeLabel = () => '';
+
+/** Says once what closing is called. @param {() => string} label */
+export function nameClosing(label) {
+  closeLabel = label;
+}
 
 /**
  * Opens a dialog; `content` gets the function that closes it with a result.
  * @template T
  * @param {string} title
  * @param {(close: (result?: T) => void) => any} content
- * @param {{ closeLabel: string }} labels
  * @returns {Promise<T | undefined>}
  */
-export function openDialog(title, content, { closeLabel }) {
+export function openDialog(title, content) {
   return new Promise((resolve) => {
     /** @type {T | undefined} */
     let result;
@@ -29,7 +34,7 @@ export function openDialog(title, content, { closeLabel }) {
         { class: 'dialog', 'aria-labelledby': id, onclick: (/** @type {MouseEvent} */ event) => event.target === dialog && close() },
         h.div(
           { class: 'dialog-body' },
-          h.header(h.h2({ id }, title), h.button({ class: 'icon-button', type: 'button', 'aria-label': closeLabel, onclick: () => close() }, cross())),
+          h.header(h.h2({ id }, title), h.button({ class: 'icon-button', type: 'button', 'aria-label': closeLabel(), onclick: () => close() }, cross())),
           content(close),
         ),
       ),
@@ -52,6 +57,7 @@ export function raise(dialog) {
   dialog.showModal();
 }
 
-function cross() {
+/** The sign of closing and taking away. */
+export function cross() {
   return h.span({ class: 'cross', 'aria-hidden': 'true' });
 }

@@ -3,7 +3,7 @@
  * Owns what a room's part of a sync answer changes; the timeline is its own module.
  */
 import { computed, signal } from '../kit/signal.js';
-import { isEvent, isMessage, isObject, isShown, threadOf } from './events.js';
+import { isMessage, isObject, isShown, threadOf } from './events.js';
 import { localpart } from './ids.js';
 import { sharedNames, titleOf } from './naming.js';
 import { Timeline } from './timeline.js';

@@ -2,10 +2,9 @@
  * Invitations to the server: links that let somebody make an account.
  */
 import { h } from '../kit/dom.js';
-import { openDialog } from '../kit/dialog.js';
 import { exact, number, t } from '../i18n/index.js';
 import { attempt } from './errors.js';
-import { field, form } from './form.js';
+import { field, formDialog } from './form.js';
 import { icon } from './icons.js';
 import { copyButton, empty, fetched } from './page.js';
 
@@ -55,22 +54,16 @@ function row(admin, one, again) {
 
 /** @param {Admin} admin @param {() => void} again */
 function createDialog(admin, again) {
-  return openDialog(
+  return formDialog(
     t('invitations.create'),
-    (close) =>
-      form(
-        {
-          submit: () => t('invitations.create'),
-          cancel: () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel')),
-          send: async ({ uses, days }) => {
-            await admin.invite({ uses: uses ? Number(uses) : null, expires: Number(days) ? Date.now() + Number(days) * DAY : null });
-            close();
-            again();
-          },
-        },
-        field({ name: 'uses', type: 'number', min: '1', max: '100000', value: '1', label: () => t('invitations.uses'), hint: () => t('invitations.usesHint') }),
-        field({ name: 'days', element: 'select', label: () => t('invitations.expires') }, ...LIVES.map((days) => h.option({ value: String(days), selected: days === 7 }, days ? t('time.days', { count: days }) : t('invitations.forever')))),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('invitations.create'),
+      send: async ({ uses, days }) => {
+        await admin.invite({ uses: uses ? Number(uses) : null, expires: Number(days) ? Date.now() + Number(days) * DAY : null });
+        again();
+      },
+    },
+    field({ name: 'uses', type: 'number', min: '1', max: '100000', value: '1', label: () => t('invitations.uses'), hint: () => t('invitations.usesHint') }),
+    field({ name: 'days', element: 'select', label: () => t('invitations.expires') }, ...LIVES.map((days) => h.option({ value: String(days), selected: days === 7 }, days ? t('time.days', { count: days }) : t('invitations.forever')))),
   );
 }

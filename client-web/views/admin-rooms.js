@@ -9,7 +9,7 @@ import { toast } from '../kit/toast.js';
 import { ago, exact, number, t } from '../i18n/index.js';
 import { adminList } from './admin-list.js';
 import { attempt } from './errors.js';
-import { form } from './form.js';
+import { formDialog } from './form.js';
 import { avatar } from './names.js';
 import { empty, fetched, toggle } from './page.js';
 
@@ -64,32 +64,25 @@ function membersDialog(admin, room, name) {
         (ids) => [h.p({ class: 'hint' }, t('room.memberCount', { count: ids.length })), h.ul({ class: 'picker', role: 'list' }, ids.slice(0, 500).map((id) => h.li(h.bdi(id))))],
       ),
     ],
-    { closeLabel: t('action.close') },
   );
 }
 
 /** @param {Admin} admin @param {Hall} room @param {string} name @param {() => void} again */
 function deleteDialog(admin, room, name, again) {
   const block = signal(false);
-  return openDialog(
+  return formDialog(
     t('halls.delete'),
-    (close) =>
-      form(
-        {
-          submit: () => t('action.delete'),
-          danger: true,
-          cancel: () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel')),
-          send: async () => {
-            await admin.deleteRoom(room.id, { block: block.peek(), purge: true });
-            close();
-            toast(t('halls.deleted', { name }));
-            again();
-          },
-        },
-        h.p({ class: 'wraps' }, t('halls.deleteHint', { name, count: number(room.local) })),
-        toggle(() => t('halls.block'), () => block.value, (on) => (block.value = on)),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('action.delete'),
+      danger: true,
+      send: async () => {
+        await admin.deleteRoom(room.id, { block: block.peek(), purge: true });
+        toast(t('halls.deleted', { name }));
+        again();
+      },
+    },
+    h.p({ class: 'wraps' }, t('halls.deleteHint', { name, count: number(room.local) })),
+    toggle(() => t('halls.block'), () => block.value, (on) => (block.value = on)),
   );
 }
 

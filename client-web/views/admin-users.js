@@ -2,7 +2,6 @@
  * The accounts of the server: who there is, and what an administrator may do about them.
  */
 import { h } from '../kit/dom.js';
-import { openDialog } from '../kit/dialog.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { signal } from '../kit/signal.js';
 import { toast } from '../kit/toast.js';
@@ -11,7 +10,7 @@ import { userId } from '../matrix/ids.js';
 import { adminList } from './admin-list.js';
 import { confirm } from './dialogs.js';
 import { attempt } from './errors.js';
-import { field, form } from './form.js';
+import { field, formDialog } from './form.js';
 import { icon } from './icons.js';
 import { avatar } from './names.js';
 import { empty, toggle } from './page.js';
@@ -71,83 +70,61 @@ function deeds(app, admin, user, again) {
   ].filter(Boolean));
 }
 
-/** @param {(result?: any) => void} close */
-const cancel = (close) => () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel'));
-const labels = () => ({ closeLabel: t('action.close') });
-
 /** @param {App} app @param {Admin} admin @param {() => void} again */
 function createUser(app, admin, again) {
   const isAdmin = signal(false);
-  return openDialog(
+  return formDialog(
     t('users.create'),
-    (close) =>
-      form(
-        {
-          submit: () => t('users.create'),
-          cancel: cancel(close),
-          send: async ({ user, name, password }) => {
-            const id = userId(user.trim().toLowerCase(), app.client.server);
-            if (!id) return t('error.invalidName');
-            const taken = await admin.users({ search: id.slice(1).split(':')[0] });
-            if (taken.users.some((one) => one.id === id)) return t('error.userInUse');
-            await admin.setUser(id, { password, ...(name.trim() && { displayname: name.trim() }), ...(isAdmin.peek() && { admin: true }) });
-            close();
-            again();
-          },
-        },
-        field({ name: 'user', label: () => t('signIn.user'), hint: () => t('register.userHint'), required: true, autofocus: true, spellcheck: 'false', autocapitalize: 'none' }),
-        field({ name: 'name', label: () => t('profile.name'), maxlength: 120, dir: 'auto' }),
-        field({ name: 'password', type: 'password', label: () => t('signIn.password'), hint: () => t('register.passwordHint'), minlength: SHORTEST, required: true, autocomplete: 'new-password' }),
-        toggle(() => t('users.isAdmin'), () => isAdmin.value, (on) => (isAdmin.value = on)),
-      ),
-    labels(),
+    {
+      submit: () => t('users.create'),
+      send: async ({ user, name, password }) => {
+        const id = userId(user.trim().toLowerCase(), app.client.server);
+        if (!id) return t('error.invalidName');
+        const taken = await admin.users({ search: id.slice(1).split(':')[0] });
+        if (taken.users.some((one) => one.id === id)) return t('error.userInUse');
+        await admin.setUser(id, { password, ...(name.trim() && { displayname: name.trim() }), ...(isAdmin.peek() && { admin: true }) });
+        again();
+      },
+    },
+    field({ name: 'user', label: () => t('signIn.user'), hint: () => t('register.userHint'), required: true, autofocus: true, spellcheck: 'false', autocapitalize: 'none' }),
+    field({ name: 'name', label: () => t('profile.name'), maxlength: 120, dir: 'auto' }),
+    field({ name: 'password', type: 'password', label: () => t('signIn.password'), hint: () => t('register.passwordHint'), minlength: SHORTEST, required: true, autocomplete: 'new-password' }),
+    toggle(() => t('users.isAdmin'), () => isAdmin.value, (on) => (isAdmin.value = on)),
   );
 }
 
 /** @param {Admin} admin @param {User} user */
 function resetDialog(admin, user) {
   const signOut = signal(true);
-  return openDialog(
+  return formDialog(
     t('users.resetPassword'),
-    (close) =>
-      form(
-        {
-          submit: () => t('users.resetPassword'),
-          cancel: cancel(close),
-          send: async ({ password }) => {
-            await admin.resetPassword(user.id, password, signOut.peek());
-            close();
-            toast(t('password.done'));
-          },
-        },
-        h.p(h.bdi(user.id)),
-        field({ name: 'password', type: 'password', label: () => t('password.next'), minlength: SHORTEST, required: true, autocomplete: 'new-password', autofocus: true }),
-        toggle(() => t('users.signOut'), () => signOut.value, (on) => (signOut.value = on)),
-      ),
-    labels(),
+    {
+      submit: () => t('users.resetPassword'),
+      send: async ({ password }) => {
+        await admin.resetPassword(user.id, password, signOut.peek());
+        toast(t('password.done'));
+      },
+    },
+    h.p(h.bdi(user.id)),
+    field({ name: 'password', type: 'password', label: () => t('password.next'), minlength: SHORTEST, required: true, autocomplete: 'new-password', autofocus: true }),
+    toggle(() => t('users.signOut'), () => signOut.value, (on) => (signOut.value = on)),
   );
 }
 
 /** @param {Admin} admin @param {User} user @param {() => void} again */
 function deactivateDialog(admin, user, again) {
   const erase = signal(false);
-  return openDialog(
+  return formDialog(
     t('users.deactivate'),
-    (close) =>
-      form(
-        {
-          submit: () => t('users.deactivate'),
-          danger: true,
-          cancel: cancel(close),
-          send: async () => {
-            await admin.deactivate(user.id, erase.peek());
-            close();
-            again();
-          },
-        },
-        h.p({ class: 'wraps' }, t('users.deactivateHint', { name: user.id })),
-        toggle(() => t('users.erase'), () => erase.value, (on) => (erase.value = on), { hint: () => t('deactivate.eraseHint') }),
-      ),
-    labels(),
+    {
+      submit: () => t('users.deactivate'),
+      danger: true,
+      send: async () => {
+        await admin.deactivate(user.id, erase.peek());
+        again();
+      },
+    },
+    h.p({ class: 'wraps' }, t('users.deactivateHint', { name: user.id })),
+    toggle(() => t('users.erase'), () => erase.value, (on) => (erase.value = on), { hint: () => t('deactivate.eraseHint') }),
   );
 }

@@ -2,6 +2,7 @@
  * Where a message is written: Markdown with a preview, mentions, emoji, files, answers and
  * edits. Owns the draft, what Enter does, and saying that somebody types.
  */
+import { cross } from '../kit/dialog.js';
 import { h } from '../kit/dom.js';
 import { effect, onStop, signal, untracked } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
@@ -12,7 +13,7 @@ import { draftKeeper } from './drafts.js';
 import { attempt } from './errors.js';
 import { formatBar, formatKey, insert } from './format-bar.js';
 import { formatted } from './formatted.js';
-import { icon } from './icons.js';
+import { icon, named } from './icons.js';
 import { summary } from './message-body.js';
 import { hue, roomName } from './names.js';
 import { uploadTray, uploadsOf } from './uploads.js';
@@ -120,7 +121,7 @@ export function composer(talk) {
   if (matchMedia('(hover: hover)').matches) queueMicrotask(() => area.focus({ preventScroll: true }));
   const pick = h.input({ type: 'file', multiple: true, hidden: true, 'aria-hidden': 'true', tabindex: '-1', onchange: () => (uploads.add(pick.files), (pick.value = ''), area.focus()) });
   const button = (/** @type {Parameters<typeof icon>[0]} */ name, /** @type {() => string} */ title, /** @type {(event: Event) => void} */ onclick, attrs = {}) =>
-    h.button({ type: 'button', class: 'icon-button', 'aria-label': title, title, onclick, ...attrs }, icon(name));
+    h.button({ type: 'button', ...named(title), onclick, ...attrs }, icon(name));
   const empty = () => !text.value.trim() && !uploads.list.value.some((one) => one.state.value !== 'sending');
   const form = h.form(
     { class: 'composer', onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), submit()) },
@@ -195,7 +196,7 @@ function answered({ editing, replyTo, room }, cancel) {
     icon(editing.value ? 'edit' : 'reply'),
     editing.value ? h.span(t('composer.editing')) : h.span({ class: 'answered-who' }, t('composer.replyTo'), ' ', h.bdi({ class: hue(sender) }, room.nameOf(sender))),
     h.span({ class: 'answered-text', dir: 'auto' }, summary(entry.event)),
-    h.button({ type: 'button', class: 'icon-button', 'aria-label': t('action.cancel'), title: t('action.cancel'), onclick: cancel }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
+    h.button({ type: 'button', ...named(t('action.cancel')), onclick: cancel }, cross()),
   );
 }
 

@@ -11,7 +11,7 @@ import { pictureField } from './picture.js';
 
 /** @param {import('./app.js').App} app */
 export function createDialog(app) {
-  return openDialog(t('create.title'), (close) => content(app, close), { closeLabel: t('action.close') });
+  return openDialog(t('create.title'), (close) => content(app, close));
 }
 
 /** @param {import('./app.js').App} app @param {() => void} close */
@@ -40,7 +40,7 @@ function content(app, close) {
   return form(
     {
       submit: () => t('create.submit'),
-      cancel: () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel')),
+      cancel: close,
       send: async ({ topic }) => {
         const id = await app.client.rooms.create({
           name: name.peek().trim(),

@@ -9,17 +9,12 @@ import { t } from '../i18n/index.js';
 import { ApiError } from '../matrix/api.js';
 import { roomTarget } from '../matrix/ids.js';
 import { attempt } from './errors.js';
-import { field, form } from './form.js';
+import { cancelButton, field, form } from './form.js';
 import { roomName } from './names.js';
 import { toggle } from './page.js';
 
 /** @typedef {import('./app.js').App} App */
 /** @typedef {import('../matrix/room.js').Room} Room */
-
-const labels = () => ({ closeLabel: t('action.close') });
-
-/** @param {(result?: any) => void} close */
-const cancel = (close) => () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel'));
 
 /** @param {App} app @param {string} [given] */
 export function joinDialog(app, given = '') {
@@ -37,7 +32,7 @@ export function joinDialog(app, given = '') {
       return form(
         {
           submit: () => t('join.submit'),
-          cancel: cancel(close),
+          cancel: close,
           send: async ({ target }) => {
             const room = roomTarget(target, app.client.server);
             if (!room) return t('join.invalid');
@@ -56,7 +51,6 @@ export function joinDialog(app, given = '') {
         () => (refused.value ? h.button({ type: 'button', class: 'button', onclick: knock }, t('explore.knock')) : null),
       );
     },
-    labels(),
   );
 }
 
@@ -68,9 +62,8 @@ export async function leaveDialog(app, room) {
     (close) => [
       h.p({ class: 'wraps' }, t('room.leaveConfirm', { room: roomName(room) })),
       toggle(() => t('room.forget'), () => forget.value, (on) => (forget.value = on), { hint: () => t('room.forgetHint') }),
-      h.footer(cancel(close)(), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, t('action.leave'))),
+      h.footer(cancelButton(close), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, t('action.leave'))),
     ],
-    labels(),
   );
   if (!sure) return;
   const left = app.client.leave(room.id).then(() => app.go('home'));
@@ -85,7 +78,7 @@ export async function leaveDialog(app, room) {
  * @returns {Promise<boolean | undefined>}
  */
 export function confirm(title, text, deed) {
-  return openDialog(title, (close) => [h.p({ class: 'wraps' }, text), h.footer(cancel(close)(), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, deed))], labels());
+  return openDialog(title, (close) => [h.p({ class: 'wraps' }, text), h.footer(cancelButton(close), h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, deed))]);
 }
 
 /** Tells whoever made the first account what that means. @param {() => void} go */
@@ -96,7 +89,6 @@ export async function welcomeAdmin(go) {
       h.p(t('admin.welcomeText')),
       h.footer(h.button({ type: 'button', class: 'button', onclick: () => close() }, t('admin.later')), h.button({ type: 'button', class: 'button primary', onclick: () => close(true) }, t('admin.go'))),
     ],
-    labels(),
   );
   if (wants) go();
 }

@@ -2,8 +2,10 @@
  * Forms in one manner: labelled fields, one message for what went wrong, a button that
  * waits. Owns that a form is sent once at a time and that a mistake is told where it is.
  */
+import { openDialog } from '../kit/dialog.js';
 import { h } from '../kit/dom.js';
 import { signal } from '../kit/signal.js';
+import { t } from '../i18n/index.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
 
@@ -24,7 +26,8 @@ export function field({ label, hint, name, element = 'input', ...attrs }, ...chi
 }
 
 /**
- * @param {{ submit: () => string, busy?: () => string, cancel?: () => any, special?: Parameters<typeof words>[1], danger?: boolean, clear?: boolean, send: (data: Record<string, string>) => Promise<unknown> | string }} options
+ * @param {{ submit: () => string, busy?: () => string, cancel?: () => void, special?: Parameters<typeof words>[1], danger?: boolean, clear?: boolean, send: (data: Record<string, string>) => Promise<unknown> | string }} options
+ *   `cancel` is what its button does;
  *   `send` does the work; a string that it returns is a mistake to tell; `clear` empties the fields after it
  * @param {...any} children the fields
  */
@@ -52,7 +55,29 @@ export function form({ submit, busy = submit, cancel, special, danger, clear, se
     { class: 'form', onsubmit },
     children,
     h.div({ class: 'problem-place', role: 'alert' }, () => (problem.value ? h.p({ class: 'problem' }, icon('alert'), h.span(problem.value)) : null)),
-    h.footer(cancel?.(), h.button({ class: `button ${danger ? 'danger' : 'primary'}`, type: 'submit', 'aria-disabled': () => (working.value ? 'true' : null) }, () => (working.value ? busy() : submit()))),
+    h.footer(cancel && cancelButton(cancel), h.button({ class: `button ${danger ? 'danger' : 'primary'}`, type: 'submit', 'aria-disabled': () => (working.value ? 'true' : null) }, () => (working.value ? busy() : submit()))),
   );
   return element;
+}
+
+/**
+ * A form in a dialog, which closes when it has been sent.
+ * @param {string} title
+ * @param {Omit<Parameters<typeof form>[0], 'cancel'>} options
+ * @param {...any} children
+ */
+export function formDialog(title, options, ...children) {
+  return openDialog(title, (close) => {
+    const send = async (/** @type {Record<string, string>} */ data) => {
+      const wrong = await options.send(data);
+      if (typeof wrong !== 'string') close();
+      return wrong;
+    };
+    return form({ ...options, cancel: close, send }, ...children);
+  });
+}
+
+/** @param {() => void} cancel */
+export function cancelButton(cancel) {
+  return h.button({ type: 'button', class: 'button', onclick: () => cancel() }, () => t('action.cancel'));
 }

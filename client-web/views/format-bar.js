@@ -4,7 +4,7 @@
  */
 import { h } from '../kit/dom.js';
 import { t } from '../i18n/index.js';
-import { icon } from './icons.js';
+import { icon, named } from './icons.js';
 
 /** @type {Array<{ name: 'bold' | 'italic' | 'strike' | 'code' | 'block' | 'quote' | 'list' | 'numbers' | 'link', key?: string, around?: [string, string], line?: string }>} */
 const MARKS = [
@@ -25,7 +25,7 @@ export function formatBar(area) {
     { class: 'format-bar', role: 'toolbar', 'aria-label': t('composer.format') },
     MARKS.map((mark) => {
       const label = t(`format.${mark.name}`) + (mark.key ? ` (Ctrl+${mark.key.toUpperCase()})` : '');
-      return h.button({ type: 'button', class: 'icon-button', 'aria-label': label, title: label, onpointerdown: (/** @type {Event} */ event) => event.preventDefault(), onclick: () => apply(area, mark) }, icon(mark.name === 'block' ? 'codeBlock' : mark.name));
+      return h.button({ type: 'button', ...named(label), onpointerdown: (/** @type {Event} */ event) => event.preventDefault(), onclick: () => apply(area, mark) }, icon(mark.name === 'block' ? 'codeBlock' : mark.name));
     }),
   );
 }

@@ -22,7 +22,6 @@ export function historyDialog({ client, room }, entry) {
       if (!versions.value) return h.div({ class: 'skeleton' }, h.div({ class: 'skeleton-message' }, h.i(), h.b(), h.b()));
       return h.ol({ class: 'versions' }, versions.value.map(version));
     },
-    { closeLabel: t('action.close') },
   );
 }
 

@@ -3,10 +3,8 @@
  * reader: the button around them has the words.
  */
 import { svg } from '../kit/dom.js';
-import { TALK } from './icons-talk.js';
 
 const PATHS = {
-  ...TALK,
   plus: ['M12 5v14', 'M5 12h14'],
   search: ['M11 4.5a6.5 6.5 0 1 0 0 13a6.5 6.5 0 0 0 0-13Z', 'M16 16l4 4'],
   send: ['M12 19V5.5', 'M6 11.5l6-6l6 6'],
@@ -42,6 +40,26 @@ const PATHS = {
   flag: ['M6 20.5V4.5', 'M6 5h11l-2 3.8l2 3.7H6'],
   pulse: ['M3.5 12h4l2.5-6l4 12l2.5-6h4'],
   sound: ['M5 9.5v5h3l4 4v-13l-4 4Z', 'M15.5 9a4 4 0 0 1 0 6', 'M17.8 6.5a7.5 7.5 0 0 1 0 11'],
+  up: ['M12 19V5.5', 'M6 11.5l6-6l6 6'],
+  thread: ['M5 5.5h14v9.5H11l-4 3.5v-3.5H5Z', 'M8.5 9h7', 'M8.5 11.8h4.5'],
+  pin: ['M9 4.5h6l-.8 5.5l3.3 3.5h-11L9.8 10Z', 'M12 13.5v6'],
+  smile: ['M12 3.5a8.5 8.5 0 1 0 0 17a8.5 8.5 0 0 0 0-17Z', 'M8.5 14c.8 1.4 2 2.1 3.5 2.1s2.7-.7 3.5-2.1', 'M9 9.6v.6', 'M15 9.6v.6'],
+  edit: ['M5 19l.8-3.6L15.5 5.7l2.8 2.8L8.6 18.2Z', 'M13.5 7.7l2.8 2.8'],
+  checks: ['M2.5 12.5L7 17L16 8', 'M11 16l1 1L21.5 7.5'],
+  image: ['M4.5 5h15v14h-15Z', 'M8.6 8.5a1.3 1.3 0 1 0 0 2.6a1.3 1.3 0 0 0 0-2.6Z', 'M5 17l5-4.5l3 2.5l2.5-2.5l4 4'],
+  play: ['M8.5 5.5v13l10-6.5Z'],
+  download: ['M12 4.5v11', 'M7 11l5 5l5-5', 'M5 19.5h14'],
+  minus: ['M5 12h14'],
+  calendar: ['M5 6h14v13.5H5Z', 'M5 10h14', 'M8.5 3.8V7', 'M15.5 3.8V7'],
+  format: ['M4 18L8.5 6L13 18', 'M5.6 14h5.8', 'M15 18.2c-1.6-3.6 4-3.8 4-3.8V18M15.3 11.6c1-1 3.7-1.2 3.7 1.2v2'],
+  bold: ['M8 5h5a3.3 3.3 0 0 1 0 6.7H8Z', 'M8 11.7h6a3.6 3.6 0 0 1 0 7.3H8Z'],
+  italic: ['M10.5 5H17', 'M7 19h6.5', 'M14 5l-4 14'],
+  strike: ['M5 12h14', 'M16.5 8c-.3-1.9-2-3-4.5-3c-2.6 0-4.4 1.4-4.4 3.3c0 1.5 1 2.5 2.9 3.2', 'M7.2 15.8c.4 2 2.2 3.2 4.8 3.2c2.8 0 4.6-1.4 4.6-3.4c0-.7-.2-1.3-.6-1.8'],
+  code: ['M8.5 7.5L4 12l4.5 4.5', 'M15.5 7.5L20 12l-4.5 4.5'],
+  codeBlock: ['M4 5h16v14H4Z', 'M9.5 9.5L7 12l2.5 2.5', 'M14.5 9.5L17 12l-2.5 2.5'],
+  quote: ['M5 6v12', 'M9 8h10', 'M9 12h10', 'M9 16h6'],
+  list: ['M9 7h10', 'M9 12h10', 'M9 17h10', 'M5 7h.01', 'M5 12h.01', 'M5 17h.01'],
+  numbers: ['M10 7h9', 'M10 12h9', 'M10 17h9', 'M4.5 6L6 5v4.5', 'M4.5 14.2c1.8-1.4 3 .3 1.5 1.9l-1.5 1.9h2.4'],
 };
 
 /** @typedef {keyof typeof PATHS} IconName */
@@ -52,6 +70,11 @@ export function icon(name) {
     { class: 'icon', viewBox: '0 0 24 24', 'aria-hidden': 'true', focusable: 'false' },
     PATHS[name].map((d) => svg.path({ d })),
   );
+}
+
+/** What stands for something by its picture alone: its words are for the ear, and for who points at it. @param {string | (() => string)} label */
+export function named(label) {
+  return { class: 'icon-button', 'aria-label': label, title: label };
 }
 
 /** The mark: a flame in a hearth. */

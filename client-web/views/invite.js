@@ -2,12 +2,11 @@
  * Inviting people to a room: friends are picked, others are named by their address.
  */
 import { h } from '../kit/dom.js';
-import { openDialog } from '../kit/dialog.js';
 import { signal } from '../kit/signal.js';
 import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
 import { userId } from '../matrix/ids.js';
-import { field, form } from './form.js';
+import { field, formDialog } from './form.js';
 import { avatar, roomName } from './names.js';
 
 /** More than these are found by typing. */
@@ -28,34 +27,28 @@ export function inviteDialog(app, room) {
     const profile = people.profile(id);
     return h.li(h.label({ class: 'choice' }, h.input({ type: 'checkbox', checked: picked.peek().has(id), onchange: (/** @type {any} */ event) => pick(id, event.target.checked) }), avatar(id, () => profile.value.name, 'small', 'person', () => profile.value.avatar), h.span({ class: 'choice-text' }, h.bdi(() => profile.value.name), h.bdi({ class: 'hint' }, id))));
   };
-  return openDialog(
+  return formDialog(
     t('invite.title', { room: roomName(room) }),
-    (close) =>
-      form(
-        {
-          submit: () => t('invite.submit'),
-          cancel: () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel')),
-          send: async () => {
-            const text = typed.peek().trim();
-            const id = userId(text, app.client.server);
-            const wanted = new Set(picked.peek());
-            // What is typed may only have been there to find a friend by.
-            if (text && !wanted.size) {
-              if (!id) return t('invite.invalid');
-              wanted.add(id);
-            }
-            if (!wanted.size) return t('invite.nobody');
-            for (const one of wanted) {
-              await app.client.invite(room, one);
-              pick(one, false);
-            }
-            close();
-            toast(wanted.size > 1 ? t('invite.doneMany', { count: wanted.size }) : t('invite.done', { name: [...wanted][0] }));
-          },
-        },
-        field({ name: 'user', label: () => t('invite.user'), hint: () => t('invite.hint'), autofocus: true, spellcheck: 'false', autocapitalize: 'none', oninput: (/** @type {any} */ event) => (typed.value = event.target.value) }),
-        () => (matching().length ? h.fieldset(h.legend(t('invite.friends')), h.ul({ class: 'picker', role: 'list' }, matching().map(({ user }) => choice(user)))) : null),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('invite.submit'),
+      send: async () => {
+        const text = typed.peek().trim();
+        const id = userId(text, app.client.server);
+        const wanted = new Set(picked.peek());
+        // What is typed may only have been there to find a friend by.
+        if (text && !wanted.size) {
+          if (!id) return t('invite.invalid');
+          wanted.add(id);
+        }
+        if (!wanted.size) return t('invite.nobody');
+        for (const one of wanted) {
+          await app.client.invite(room, one);
+          pick(one, false);
+        }
+        toast(wanted.size > 1 ? t('invite.doneMany', { count: wanted.size }) : t('invite.done', { name: [...wanted][0] }));
+      },
+    },
+    field({ name: 'user', label: () => t('invite.user'), hint: () => t('invite.hint'), autofocus: true, spellcheck: 'false', autocapitalize: 'none', oninput: (/** @type {any} */ event) => (typed.value = event.target.value) }),
+    () => (matching().length ? h.fieldset(h.legend(t('invite.friends')), h.ul({ class: 'picker', role: 'list' }, matching().map(({ user }) => choice(user)))) : null),
   );
 }

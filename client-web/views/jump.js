@@ -1,33 +1,25 @@
 /**
  * Going to a day in a conversation.
  */
-import { h } from '../kit/dom.js';
-import { openDialog } from '../kit/dialog.js';
 import { t } from '../i18n/index.js';
-import { field, form } from './form.js';
+import { field, formDialog } from './form.js';
 
 /** @param {import('./talk.js').Talk} talk */
 export function jumpDialog(talk) {
-  return openDialog(
+  return formDialog(
     t('jump.title'),
-    (close) =>
-      form(
-        {
-          submit: () => t('jump.submit'),
-          cancel: () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel')),
-          special: { M_NOT_FOUND: 'jump.none', M_UNRECOGNIZED: 'jump.unsupported' },
-          send: async ({ day }) => {
-            // The start of that day, here.
-            const ts = new Date(`${day}T00:00:00`).getTime();
-            if (Number.isNaN(ts)) return t('jump.none');
-            const id = await talk.client.reading.atTime(talk.room, ts);
-            close();
-            await talk.show(id);
-          },
-        },
-        field({ name: 'day', type: 'date', label: () => t('jump.day'), required: true, autofocus: true, max: today() }),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('jump.submit'),
+      special: { M_NOT_FOUND: 'jump.none', M_UNRECOGNIZED: 'jump.unsupported' },
+      send: async ({ day }) => {
+        // The start of that day, here.
+        const ts = new Date(`${day}T00:00:00`).getTime();
+        if (Number.isNaN(ts)) return t('jump.none');
+        const id = await talk.client.reading.atTime(talk.room, ts);
+        await talk.show(id);
+      },
+    },
+    field({ name: 'day', type: 'date', label: () => t('jump.day'), required: true, autofocus: true, max: today() }),
   );
 }
 

@@ -2,7 +2,7 @@
  * A picture by itself, over everything: closer by wheel, keys or a double click, moved by
  * dragging, the next and the last by arrow keys. Owns zoom and place.
  */
-import { raise } from '../kit/dialog.js';
+import { cross, raise } from '../kit/dialog.js';
 import { h } from '../kit/dom.js';
 import { scope, signal } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
@@ -10,7 +10,7 @@ import { said } from '../matrix/events.js';
 import { parseMxc } from '../matrix/media.js';
 import { cleanName, download } from './attachment.js';
 import { attempt } from './errors.js';
-import { icon } from './icons.js';
+import { icon, named } from './icons.js';
 
 const CLOSEST = 8;
 const STEP = 1.5;
@@ -63,7 +63,7 @@ export function openLightbox(talk, entry) {
   };
   const middle = (/** @type {MouseEvent} */ event) => ({ x: event.clientX - innerWidth / 2, y: event.clientY - innerHeight / 2 });
   const button = (/** @type {Parameters<typeof icon>[0]} */ name, /** @type {import('../i18n/index.js').Key} */ label, /** @type {() => void} */ onclick, attrs = {}) =>
-    h.button({ type: 'button', class: 'icon-button', 'aria-label': t(label), title: t(label), onclick, ...attrs }, icon(name));
+    h.button({ type: 'button', ...named(t(label)), onclick, ...attrs }, icon(name));
 
   const { value: dialog, stop } = scope(() =>
     h.dialog(
@@ -74,7 +74,7 @@ export function openLightbox(talk, entry) {
         button('minus', 'lightbox.out', () => zoom(1 / STEP), { 'aria-disabled': () => (view.value.zoom <= 1 ? 'true' : null) }),
         button('plus', 'lightbox.in', () => zoom(STEP)),
         button('download', 'lightbox.download', () => attempt(download(client.media, file()))),
-        h.button({ type: 'button', class: 'icon-button', 'aria-label': t('action.close'), title: t('action.close'), onclick: () => dialog.close() }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
+        h.button({ type: 'button', ...named(t('action.close')), onclick: () => dialog.close() }, cross()),
       ),
       h.div(
         {

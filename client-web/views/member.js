@@ -22,7 +22,7 @@ export function memberPane(app, room, id) {
   const name = () => room.nameOf(id);
   return h.aside(
     { class: 'pane member-pane', 'aria-label': () => t('members.one') },
-    paneHead(() => t('members.one'), ['room', room.id], ['room', room.id, 'members']),
+    paneHead(() => t('members.one'), room, 'members'),
     h.div(
       { class: 'pane-scroll' },
       h.section(

@@ -11,8 +11,9 @@ import { t } from '../i18n/index.js';
 import { isRedacted, said } from '../matrix/events.js';
 import { serverOf } from '../matrix/ids.js';
 import { permalink } from '../matrix/saying.js';
+import { confirm } from './dialogs.js';
 import { attempt } from './errors.js';
-import { icon } from './icons.js';
+import { icon, named } from './icons.js';
 import { entryOf } from './message.js';
 import { react } from './reactions.js';
 
@@ -57,14 +58,14 @@ export function messageTools(talk, scroller) {
 function buttons(talk, entry, inside) {
   const { room } = talk;
   const button = (/** @type {Parameters<typeof icon>[0]} */ name, /** @type {string} */ label, /** @type {(event: Event) => void} */ onclick) =>
-    h.button({ type: 'button', class: 'icon-button', 'aria-label': label, title: label, onclick }, icon(name));
+    h.button({ type: 'button', ...named(label), onclick }, icon(name));
   return h.div(
     { class: `message-tools ${inside ? 'inside' : ''}`, role: 'toolbar', 'aria-label': t('message.tools') },
     may.react(talk, entry) && button('smile', t('message.react'), (event) => reactFrom(talk, entry, /** @type {HTMLElement} */ (event.currentTarget))),
     may.reply(talk, entry) && button('reply', t('message.reply'), () => deeds.reply(talk, entry)),
     may.thread(talk, entry) && button('thread', t('message.thread'), () => deeds.thread(talk, entry)),
     may.edit(talk, entry) && button('edit', t('message.edit'), () => deeds.edit(talk, entry)),
-    menu({ class: 'icon-button', 'aria-label': t('action.more'), title: t('action.more') }, icon('more'), [
+    menu({ ...named(t('action.more')) }, icon('more'), [
       menuItem(() => t('message.copyLink'), () => copy(link(talk, entry), t('message.linkCopied')), { icon: icon('link') }),
       said(entry.event.type, entry.event.content).body && menuItem(() => t('message.copyText'), () => copy(said(entry.event.type, talk.timeline.peek().current(entry).content).body, t('message.textCopied')), { icon: icon('copy') }),
       may.pin(talk, entry) && menuItem(() => t(room.pinned().includes(entry.event.event_id) ? 'message.unpin' : 'message.pin'), () => pin(talk, entry), { icon: icon('pin') }),
@@ -95,26 +96,10 @@ export const deeds = {
     talk.editing.value = entry;
   },
   thread: ({ app, room }, entry) => app.go('room', room.id, 'thread', entry.event.event_id),
-  remove: ({ client, room }, entry) => {
-    removeDialog(() => client.sender.redact(room, entry.event.event_id));
+  async remove({ client, room }, entry) {
+    if (await confirm(t('message.delete'), t('message.deleteConfirm'), t('action.delete'))) await attempt(client.sender.redact(room, entry.event.event_id));
   },
 };
-
-/** @param {() => Promise<unknown>} remove */
-async function removeDialog(remove) {
-  const sure = await openDialog(
-    t('message.delete'),
-    (close) => [
-      h.p(t('message.deleteConfirm')),
-      h.footer(
-        h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel')),
-        h.button({ type: 'button', class: 'button danger', onclick: () => close(true) }, t('action.delete')),
-      ),
-    ],
-    { closeLabel: t('action.close') },
-  );
-  if (sure) await attempt(remove());
-}
 
 /** @param {Talk} talk @param {Entry} entry @param {HTMLElement} from */
 async function reactFrom(talk, entry, from) {
@@ -143,7 +128,7 @@ async function copy(text, done) {
     toast(done);
   } catch {
     // Not every page may write there: show it, to be copied by hand.
-    openDialog(t('message.copyLink'), () => h.input({ class: 'inline-field', readonly: true, value: text, 'aria-label': t('message.copyLink'), autofocus: true, onfocus: (/** @type {any} */ event) => event.target.select() }), { closeLabel: t('action.close') });
+    openDialog(t('message.copyLink'), () => h.input({ class: 'inline-field', readonly: true, value: text, 'aria-label': t('message.copyLink'), autofocus: true, onfocus: (/** @type {any} */ event) => event.target.select() }));
   }
 }
 

@@ -2,13 +2,14 @@
  * A page in the middle of the client: its head with the way back, and what scrolls below.
  * Also the small parts that pages share: a row, an empty place, a list that is being fetched.
  */
+import { cross } from '../kit/dialog.js';
 import { each, h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { signal } from '../kit/signal.js';
 import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
 import { words } from './errors.js';
-import { icon } from './icons.js';
+import { icon, named } from './icons.js';
 
 /**
  * @param {{ title: () => string, actions?: any, above?: any, wide?: boolean, back?: string[] }} options
@@ -29,13 +30,19 @@ export function backLink(to = ['home']) {
   return h.a({ class: 'icon-button back', href: link(...to), 'aria-label': () => t('action.back'), title: () => t('action.back') }, icon('back'));
 }
 
-/** The head of a pane beside the conversation. @param {() => string} title @param {string[]} close where closing leads @param {string[]} [back] */
-export function paneHead(title, close, back) {
+/**
+ * The head of a pane beside the conversation.
+ * @param {() => string} title
+ * @param {{ id: string }} room
+ * @param {string} [back] the pane that it was reached from
+ * @param {() => string} [label] what that is called
+ */
+export function paneHead(title, room, back, label = () => t('action.back')) {
   return h.header(
     { class: 'pane-head' },
-    back && h.a({ class: 'icon-button', href: link(...back), 'aria-label': () => t('action.back'), title: () => t('action.back') }, icon('back')),
+    back && h.a({ ...named(label), href: link('room', room.id, back) }, icon('back')),
     h.h2(title),
-    h.a({ class: 'icon-button', href: link(...close), 'aria-label': () => t('action.close'), title: () => t('action.close') }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
+    h.a({ ...named(() => t('action.close')), href: link('room', room.id) }, cross()),
   );
 }
 

@@ -3,7 +3,6 @@
  * deeds are offered, by what they are to this person.
  */
 import { h, keyed } from '../kit/dom.js';
-import { openDialog } from '../kit/dialog.js';
 import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
 import { toast } from '../kit/toast.js';
@@ -12,7 +11,7 @@ import { LONGEST_NOTE } from '../matrix/friends.js';
 import { parseTarget, serverOf } from '../matrix/ids.js';
 import { confirm } from './dialogs.js';
 import { attempt } from './errors.js';
-import { field, form } from './form.js';
+import { field, formDialog } from './form.js';
 import { icon } from './icons.js';
 import { avatar, roomAvatar, roomName, withPresence } from './names.js';
 import { empty, page, section } from './page.js';
@@ -81,7 +80,7 @@ async function accept(app, id) {
 
 /** @param {App} app @param {string} id @param {boolean} isFriend */
 function more(app, id, isFriend) {
-  const { friends, people } = app.client;
+  const { people } = app.client;
   return menu({ class: 'icon-button', 'aria-label': () => `${t('action.more')}: ${people.profile(id).value.name}`, title: () => t('action.more') }, icon('more'), [
     menuItem(() => t('person.profile'), () => app.go('user', id), { icon: icon('person') }),
     isFriend && menuItem(() => t('person.unfriend'), () => unfriend(app, id), { icon: icon('leave') }),
@@ -92,23 +91,17 @@ function more(app, id, isFriend) {
 /** Asks somebody, with a note. @param {App} app @param {string} id */
 export function befriend(app, id) {
   const profile = app.client.people.profile(id);
-  return openDialog(
+  return formDialog(
     t('person.befriendTitle', { name: profile.peek().name }),
-    (close) =>
-      form(
-        {
-          submit: () => t('person.send'),
-          cancel: cancel(close),
-          special: { M_FORBIDDEN: 'person.refused', M_INVITE_BLOCKED: 'person.refused', M_NOT_FOUND: 'person.unknown' },
-          send: async ({ note }) => {
-            await app.client.friends.request(id, note.trim());
-            close();
-            toast(t('person.sent', { name: profile.peek().name }));
-          },
-        },
-        field({ name: 'note', label: () => t('person.note'), hint: () => t('person.noteHint'), maxlength: LONGEST_NOTE, autofocus: true, dir: 'auto' }),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('person.send'),
+      special: { M_FORBIDDEN: 'person.refused', M_INVITE_BLOCKED: 'person.refused', M_NOT_FOUND: 'person.unknown' },
+      send: async ({ note }) => {
+        await app.client.friends.request(id, note.trim());
+        toast(t('person.sent', { name: profile.peek().name }));
+      },
+    },
+    field({ name: 'note', label: () => t('person.note'), hint: () => t('person.noteHint'), maxlength: LONGEST_NOTE, autofocus: true, dir: 'auto' }),
   );
 }
 
@@ -126,9 +119,6 @@ async function block(app, id, isFriend) {
   await attempt(people.block(id, true));
   if (isFriend) await attempt(friends.remove(id));
 }
-
-/** @param {(result?: any) => void} close */
-const cancel = (close) => () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel'));
 
 /** @param {App} app @param {string} id */
 export function personPage(app, id) {

@@ -65,7 +65,7 @@ async function cutDialog(file) {
     toast(t('picture.broken'));
     return;
   }
-  const blob = await openDialog(t('picture.title'), (close) => cutter(bitmap, close), { closeLabel: t('action.close') });
+  const blob = await openDialog(t('picture.title'), (close) => cutter(bitmap, close));
   bitmap.close();
   return blob;
 }

@@ -1,13 +1,15 @@
 /**
  * What is pinned in a room.
  */
+import { cross } from '../kit/dialog.js';
 import { h } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { effect, signal } from '../kit/signal.js';
 import { t } from '../i18n/index.js';
 import { attempt } from './errors.js';
-import { icon } from './icons.js';
-import { card, paneHead } from './thread.js';
+import { icon, named } from './icons.js';
+import { paneHead } from './page.js';
+import { card } from './thread.js';
 
 /** @param {import('./app.js').App} app @param {import('../matrix/room.js').Room} room */
 export function pinsPane(app, room) {
@@ -26,14 +28,14 @@ export function pinsPane(app, room) {
   });
   const item = (/** @type {string} */ id) => {
     const event = known.get(id);
-    const unpin = room.maySet('m.room.pinned_events') && h.button({ type: 'button', class: 'icon-button', 'aria-label': t('message.unpin'), title: t('message.unpin'), onclick: () => attempt(app.client.saying.pin(room, id, false)) }, h.span({ class: 'cross', 'aria-hidden': 'true' }));
+    const unpin = room.maySet('m.room.pinned_events') && h.button({ type: 'button', ...named(t('message.unpin')), onclick: () => attempt(app.client.saying.pin(room, id, false)) }, cross());
     const shown = event ? card(room, event, link('room', room.id, id)) : h.li(h.p({ class: 'found' }, t('pins.unknown')));
     shown.append(...(unpin ? [unpin] : []));
     return shown;
   };
   return h.aside(
     { class: 'pane', 'aria-label': () => t('pins.title') },
-    paneHead(room, () => t('pins.title')),
+    paneHead(() => t('pins.title'), room),
     h.div({ class: 'pane-body' }, () => {
       come.value;
       const ids = room.pinned();

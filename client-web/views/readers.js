@@ -59,6 +59,5 @@ export function readersDialog({ room }, ids) {
           return h.li(memberAvatar(room, id, 'small'), h.bdi({ class: 'reader-name' }, room.nameOf(id)), ts ? h.time({ title: exact(ts) }, brief(ts)) : null);
         }),
       ),
-    { closeLabel: t('action.close') },
   );
 }

@@ -32,7 +32,7 @@ const LEVELS = /** @type {const} */ (['default', 'all', 'mentions', 'mute']);
 export function roomSettingsPane(app, room) {
   return h.aside(
     { class: 'pane room-settings', 'aria-label': () => t('room.settings') },
-    paneHead(() => t('room.settings'), ['room', room.id]),
+    paneHead(() => t('room.settings'), room),
     h.div(
       { class: 'pane-scroll' },
       face(app, room),
@@ -173,7 +173,7 @@ function upgradeDialog(app, room) {
           return form(
             {
               submit: () => t('roomSettings.upgradeNow'),
-              cancel: () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel')),
+              cancel: close,
               send: async ({ version }) => {
                 const id = await app.client.rooms.upgrade(room, version);
                 close();
@@ -185,6 +185,5 @@ function upgradeDialog(app, room) {
           );
         },
       ),
-    { closeLabel: t('action.close') },
   );
 }

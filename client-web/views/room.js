@@ -11,7 +11,7 @@ import { composer } from './composer.js';
 import { confirm, joinDialog, leaveDialog } from './dialogs.js';
 import { filesInto } from './drop.js';
 import { attempt } from './errors.js';
-import { icon, mark } from './icons.js';
+import { icon, mark, named } from './icons.js';
 import { memberAvatar, roomAvatar, roomName } from './names.js';
 import { backLink } from './page.js';
 import { talkIn } from './talk.js';
@@ -107,11 +107,11 @@ function head(app, room, talk) {
     () => {
       const unread = [...room.unreadThreads.value.values()].reduce((sum, { count }) => sum + count, 0);
       const label = t('threads.unread', { count: unread });
-      return unread ? h.a({ class: 'icon-button', href: link('room', room.id, 'threads'), 'aria-label': label, title: label }, icon('thread'), h.span({ class: 'badge', 'aria-hidden': 'true' }, number(unread))) : null;
+      return unread ? h.a({ ...named(label), href: link('room', room.id, 'threads') }, icon('thread'), h.span({ class: 'badge', 'aria-hidden': 'true' }, number(unread))) : null;
     },
-    () => (room.may('invite') ? h.button({ type: 'button', class: 'icon-button', 'aria-label': t('room.invite'), title: t('room.invite'), onclick: async () => (await import('./invite.js')).inviteDialog(app, room) }, icon('invite')) : null),
-    h.a({ class: 'icon-button', href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-label': () => t('room.members'), title: () => t('room.members'), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
-    menu({ class: 'icon-button', 'aria-label': () => t('action.more'), title: () => t('action.more') }, icon('more'), [
+    () => (room.may('invite') ? h.button({ type: 'button', ...named(t('room.invite')), onclick: async () => (await import('./invite.js')).inviteDialog(app, room) }, icon('invite')) : null),
+    h.a({ ...named(() => t('room.members')), href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
+    menu({ ...named(() => t('action.more')) }, icon('more'), [
       searchItem(app, room),
       menuItem(() => t('room.settings'), () => app.go('room', room.id, 'settings'), { icon: icon('gear') }),
       menuItem(() => t('pins.title'), () => app.go('room', room.id, 'pins'), { icon: icon('pin') }),

@@ -12,8 +12,7 @@ import { marked } from '../matrix/search.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
 import { avatar, hue, memberAvatar, roomName } from './names.js';
-import { page } from './page.js';
-import { paneHead } from './thread.js';
+import { page, paneHead } from './page.js';
 import { iso } from './timeline.js';
 
 /** Typing may go on for this long before it is asked. */
@@ -29,7 +28,7 @@ export function searchPage(app) {
 
 /** @param {App} app @param {Room} room */
 export function searchPane(app, room) {
-  return h.aside({ class: 'pane', 'aria-label': () => t('search.inRoom') }, paneHead(room, () => t('search.inRoom')), h.div({ class: 'pane-body' }, searching(app, room)));
+  return h.aside({ class: 'pane', 'aria-label': () => t('search.inRoom') }, paneHead(() => t('search.inRoom'), room), h.div({ class: 'pane-body' }, searching(app, room)));
 }
 
 /** @param {App} app @param {Room} [room] */

@@ -2,10 +2,9 @@
  * The settings of the account itself: password, sessions, and ending it.
  */
 import { h } from '../kit/dom.js';
-import { openDialog } from '../kit/dialog.js';
 import { toast } from '../kit/toast.js';
 import { brief, exact, t } from '../i18n/index.js';
-import { field, form } from './form.js';
+import { field, form, formDialog } from './form.js';
 import { icon } from './icons.js';
 import { fetched, section, toggle } from './page.js';
 import { signal } from '../kit/signal.js';
@@ -14,9 +13,6 @@ import { signal } from '../kit/signal.js';
 /** @typedef {import('../matrix/account.js').Device} Device */
 
 const SHORTEST = 8;
-
-/** @param {(result?: any) => void} close */
-const cancel = (close) => () => h.button({ type: 'button', class: 'button', onclick: () => close() }, t('action.cancel'));
 
 /** @param {App} app */
 export function accountSettings(app) {
@@ -102,72 +98,54 @@ function deviceRow(app, device, again) {
 
 /** @param {App} app @param {Device} device @param {() => void} again */
 function renameDialog(app, device, again) {
-  return openDialog(
+  return formDialog(
     t('sessions.rename'),
-    (close) =>
-      form(
-        {
-          submit: () => t('action.save'),
-          cancel: cancel(close),
-          send: async ({ name }) => {
-            await app.client.account.rename(device.id, name.trim());
-            close();
-            again();
-          },
-        },
-        field({ name: 'name', label: () => t('sessions.name'), value: device.name, maxlength: 100, autofocus: true, required: true }),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('action.save'),
+      send: async ({ name }) => {
+        await app.client.account.rename(device.id, name.trim());
+        again();
+      },
+    },
+    field({ name: 'name', label: () => t('sessions.name'), value: device.name, maxlength: 100, autofocus: true, required: true }),
   );
 }
 
 /** @param {App} app @param {Device[]} devices @param {() => void} again */
 function signOutDialog(app, devices, again) {
-  return openDialog(
+  return formDialog(
     devices.length > 1 ? t('sessions.endAll') : t('account.signOut'),
-    (close) =>
-      form(
-        {
-          submit: () => t('account.signOut'),
-          danger: true,
-          cancel: cancel(close),
-          special: { M_FORBIDDEN: 'error.wrongPassword' },
-          send: async ({ password }) => {
-            await app.client.account.signOut(devices.map(({ id }) => id), password);
-            close();
-            toast(t('sessions.ended'));
-            again();
-          },
-        },
-        h.p(t('sessions.endHint', { count: devices.length })),
-        field({ name: 'password', type: 'password', label: () => t('password.yours'), autocomplete: 'current-password', required: true, autofocus: true }),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('account.signOut'),
+      danger: true,
+      special: { M_FORBIDDEN: 'error.wrongPassword' },
+      send: async ({ password }) => {
+        await app.client.account.signOut(devices.map(({ id }) => id), password);
+        toast(t('sessions.ended'));
+        again();
+      },
+    },
+    h.p(t('sessions.endHint', { count: devices.length })),
+    field({ name: 'password', type: 'password', label: () => t('password.yours'), autocomplete: 'current-password', required: true, autofocus: true }),
   );
 }
 
 /** @param {App} app */
 function deactivateDialog(app) {
   const erase = signal(false);
-  return openDialog(
+  return formDialog(
     t('deactivate.title'),
-    (close) =>
-      form(
-        {
-          submit: () => t('deactivate.submit'),
-          danger: true,
-          cancel: cancel(close),
-          special: { M_FORBIDDEN: 'error.wrongPassword' },
-          send: async ({ password }) => {
-            await app.client.account.deactivate(password, erase.peek());
-            close();
-            app.signOut();
-          },
-        },
-        h.p(t('deactivate.warning')),
-        toggle(() => t('deactivate.erase'), () => erase.value, (on) => (erase.value = on), { hint: () => t('deactivate.eraseHint') }),
-        field({ name: 'password', type: 'password', label: () => t('password.yours'), autocomplete: 'current-password', required: true, autofocus: true }),
-      ),
-    { closeLabel: t('action.close') },
+    {
+      submit: () => t('deactivate.submit'),
+      danger: true,
+      special: { M_FORBIDDEN: 'error.wrongPassword' },
+      send: async ({ password }) => {
+        await app.client.account.deactivate(password, erase.peek());
+        app.signOut();
+      },
+    },
+    h.p(t('deactivate.warning')),
+    toggle(() => t('deactivate.erase'), () => erase.value, (on) => (erase.value = on), { hint: () => t('deactivate.eraseHint') }),
+    field({ name: 'password', type: 'password', label: () => t('password.yours'), autocomplete: 'current-password', required: true, autofocus: true }),
   );
 }

@@ -8,6 +8,7 @@ import { brief, t } from '../i18n/index.js';
 import { composer } from './composer.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
+import { paneHead } from './page.js';
 import { summary } from './message-body.js';
 import { hue, memberAvatar, unreadBadge } from './names.js';
 import { filesInto } from './drop.js';
@@ -23,7 +24,7 @@ export function threadPane(app, room, root) {
   if (!room.warm) app.client.warm(room).then(() => (warm.value = true));
   return h.aside(
     { class: 'pane thread', 'aria-label': () => t('thread.title') },
-    paneHead(room, () => t('thread.title'), h.a({ class: 'icon-button', href: link('room', room.id, 'threads'), 'aria-label': () => t('threads.title'), title: () => t('threads.title') }, icon('back'))),
+    paneHead(() => t('thread.title'), room, 'threads', () => t('threads.title')),
     keyed(() => warm.value, (ready) => ready && conversation(app, room, root)),
   );
 }
@@ -33,16 +34,6 @@ function conversation(app, room, root) {
   const talk = talkIn(app, room, root);
   const place = room.maySend() ? composer(talk) : null;
   return filesInto(h.div({ class: 'thread-talk' }, timelineView(talk), place), place);
-}
-
-/** @param {Room} room @param {() => string} title @param {any} [before] */
-export function paneHead(room, title, before) {
-  return h.header(
-    { class: 'pane-head' },
-    before,
-    h.h2(title),
-    h.a({ class: 'icon-button', href: link('room', room.id), 'aria-label': () => t('action.close'), title: () => t('action.close') }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
-  );
 }
 
 /** @param {App} app @param {Room} room */
@@ -65,7 +56,7 @@ export function threadsPane(app, room) {
   more();
   return h.aside(
     { class: 'pane', 'aria-label': () => t('threads.title') },
-    paneHead(room, () => t('threads.title')),
+    paneHead(() => t('threads.title'), room),
     h.div({ class: 'pane-body' }, () => {
       if (trouble.value) return h.p({ class: 'pane-note', role: 'alert' }, trouble.value);
       if (!found.value) return h.div({ class: 'skeleton' }, [1, 2].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b())));

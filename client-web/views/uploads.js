@@ -3,12 +3,13 @@
  * after the other with its progress. Owns that list; what a file's event says is worked out in
  * `inspect.js`.
  */
+import { cross } from '../kit/dialog.js';
 import { h, each } from '../kit/dom.js';
 import { onStop, signal } from '../kit/signal.js';
 import { number, size, t } from '../i18n/index.js';
 import { cleanName } from './attachment.js';
 import { words } from './errors.js';
-import { icon } from './icons.js';
+import { icon, named } from './icons.js';
 
 /** Files at once: more is a mistake, or an archive's work. */
 const MOST = 50;
@@ -107,7 +108,7 @@ function tile(one, remove) {
     one.preview ? h.img({ src: one.preview, alt: '' }) : icon('file'),
     h.span({ class: 'tray-text' }, h.bdi({ class: 'tray-name' }, name), h.span({ class: 'tray-facts' }, () => fact(one))),
     () => (one.state.value === 'sending' ? h.progress({ max: '1', value: () => one.share.value, 'aria-label': t('file.sending', { name }) }) : null),
-    h.button({ type: 'button', class: 'icon-button', 'aria-label': () => t('file.cancel', { name }), title: () => t('file.cancel', { name }), onclick: () => remove(one) }, h.span({ class: 'cross', 'aria-hidden': 'true' })),
+    h.button({ type: 'button', ...named(() => t('file.cancel', { name })), onclick: () => remove(one) }, cross()),
   );
 }
 

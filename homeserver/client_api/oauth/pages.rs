@@ -168,7 +168,7 @@ pub fn with_name(sentence: &str, name: &str) -> String {
 /// A page. `title` is text, `body` is HTML that was escaped where it had to be.
 pub fn page(words: &Words, status: StatusCode, title: &str, body: &str) -> Reply {
     let (code, title) = (words.code, escape(title));
-    let styles: String = ["tokens", "base", "controls", "door"]
+    let styles: String = ["base", "door"]
         .iter()
         .map(|name| format!("<link rel=\"stylesheet\" href=\"/css/{name}.css\">"))
         .collect();
