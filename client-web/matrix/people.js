@@ -59,7 +59,8 @@ export class People {
     }
     if (Date.now() - (this.#asked.get(id) ?? 0) > FRESH) {
       this.look(id).catch((error) => {
-        if (error instanceof ApiError && error.code === 'M_NOT_FOUND') shown.value = { ...shown.peek(), missing: true };
+        // By the status: servers differ in the code that they give with it.
+        if (error instanceof ApiError && error.status === 404 && error.code !== 'M_UNRECOGNIZED') shown.value = { ...shown.peek(), missing: true };
       });
     }
     return shown;

@@ -37,10 +37,10 @@ test('what needs the password is asked for first, then proven', async () => {
 });
 
 test('somebody whom their server doesn’t know is known to be nobody; an answer that fails tells nothing', async () => {
-  const { people } = person([404, { errcode: 'M_NOT_FOUND' }], [500, { errcode: 'M_UNKNOWN' }]);
-  const [none, unsure] = [people.profile('@none:h'), people.profile('@unsure:h')];
+  const { people } = person([404, { errcode: 'M_NOT_FOUND' }], [404, { errcode: 'M_UNKNOWN', error: 'No row found' }], [500, { errcode: 'M_UNKNOWN' }], [404, { errcode: 'M_UNRECOGNIZED' }]);
+  const asked = ['@none:h', '@none:synapse', '@unsure:h', '@unsure:old'].map((id) => people.profile(id));
   await settled();
-  assert.deepEqual([none.value.missing, unsure.value.missing], [true, undefined]);
+  assert.deepEqual(asked.map(({ value }) => value.missing), [true, true, undefined, undefined]);
 });
 
 test('settings show at once and arrive in order', async () => {
