@@ -84,4 +84,24 @@ test('ten thousand members: in order, found by name, from the top', async () => 
   assert.equal(await list.evaluate((el) => el.scrollTop), 0);
 });
 
+test('what can be done with a message is in sight, also where the message is at the upper edge', async () => {
+  await me.open('#/room/!square');
+  const rows = me.log.locator('.message');
+  await until(async () => (await rows.count()) >= 20, 'messages');
+  await until(() => rows.nth(8).evaluate((row) => (row.scrollIntoView({ block: 'start' }), Math.abs(row.getBoundingClientRect().top - row.closest('.window').getBoundingClientRect().top) < 2)), 'the row at the edge');
+  await rows.nth(8).hover();
+  const [bar, view] = await Promise.all([rows.nth(8).getByRole('toolbar').boundingBox(), me.log.boundingBox()]);
+  assert.ok(bar.y > view.y - 1, `the bar at ${bar.y}, the view from ${view.y} on`);
+});
+
+test('what is told in one line takes one, though its time stands behind it under the pointer', async () => {
+  await me.page.setViewportSize({ width: 360, height: 740 });
+  await standIn.say({ '!hall': { ...standIn.room('!hall', 'Hall', 1), timeline: { events: [1, 2, 3, 4, 5, 6, 7, 8].map((n) => member('!hall', `@${'a'.repeat(20 + n)}:stand.in`, `Somebody ${'a'.repeat(14 + n)}`)), prev_batch: 'p' } } });
+  await me.open('#/room/!hall');
+  const notices = me.log.locator('.notice');
+  await until(async () => (await notices.count()) === 8, 'notices');
+  const spare = await notices.evaluateAll((rows) => rows.map((row) => row.clientHeight - row.firstElementChild.getBoundingClientRect().height));
+  assert.ok(Math.max(...spare) < 12, `${spare}`);
+});
+
 test('no console errors', () => me.noErrors());
