@@ -73,6 +73,7 @@ export default {
   'join.target': 'Address, link or ID',
   'join.hint': 'Like #garden:example.org',
   'join.invalid': 'That is no room’s address. It looks like #garden:example.org.',
+  'join.none': 'There is no room of that address.',
   'join.submit': 'Join',
   'invite.title': 'Invite somebody to {room}',
   'invite.user': 'Name or full address',

@@ -73,6 +73,7 @@ export default {
   'join.target': '주소, 링크 또는 ID',
   'join.hint': '예: #garden:example.org',
   'join.invalid': '대화방 주소가 아닙니다. #garden:example.org처럼 적어 주세요.',
+  'join.none': '그 주소의 대화방이 없습니다.',
   'join.submit': '참여',
   'invite.title': '{room}에 초대하기',
   'invite.user': '이름 또는 전체 주소',

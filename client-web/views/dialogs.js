@@ -33,6 +33,7 @@ export function joinDialog(app, given = '') {
         {
           submit: () => t('join.submit'),
           cancel: close,
+          special: { M_NOT_FOUND: 'join.none' },
           send: async ({ target }) => {
             const room = roomTarget(target, app.client.server);
             if (!room) return t('join.invalid');

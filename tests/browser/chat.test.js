@@ -160,6 +160,9 @@ test('a public room is joined by its address, and an invitation declined', async
   await dialog.getByLabel('Address, link or ID').fill('not an address');
   await dialog.getByRole('button', { name: 'Join' }).click();
   await dialog.getByRole('alert').waitFor();
+  await dialog.getByLabel('Address, link or ID').fill(`${alias}-of-nobody`);
+  await dialog.getByRole('button', { name: 'Join' }).click();
+  await dialog.getByText('There is no room of that address.').waitFor();
   await dialog.getByLabel('Address, link or ID').fill(alias);
   await dialog.getByRole('button', { name: 'Join' }).click();
   await bob.page.getByRole('heading', { name: 'The garden', level: 1 }).waitFor();
