@@ -3,74 +3,47 @@
  */
 import { h } from '../kit/dom.js';
 import { link } from '../kit/router.js';
-import { onStop, signal } from '../kit/signal.js';
+import { signal } from '../kit/signal.js';
 import { toast } from '../kit/toast.js';
 import { t } from '../i18n/index.js';
-import { attempt, words } from './errors.js';
+import { attempt } from './errors.js';
 import { icon } from './icons.js';
+import { answered, asked } from './lists.js';
 import { avatar } from './names.js';
-import { empty, page, skeletonRows } from './page.js';
+import { empty, page } from './page.js';
 
-/** Between the last key and the question. */
-const PAUSE = 300;
 const MOST_VIA = 3;
 
 /** @typedef {import('../matrix/rooms.js').PublicRoom} PublicRoom */
-/** @typedef {{ rooms: PublicRoom[], next?: string, waiting: boolean, problem: string }} Found */
 
 /** @param {import('./app.js').App} app */
 export function explorePage(app) {
   const { client } = app;
   const search = signal('');
   const server = signal('');
-  const found = signal(/** @type {Found} */ ({ rooms: [], waiting: true, problem: '' }));
-  let turn = 0;
-  /** @type {any} */
-  let pause;
-  const ask = async (/** @type {boolean} */ more = false) => {
-    clearTimeout(pause);
-    const mine = ++turn;
-    const before = more ? found.peek() : { rooms: [], next: undefined };
-    found.value = { ...before, waiting: true, problem: '' };
-    try {
-      const answer = await client.rooms.explore({ server: server.peek() || undefined, search: search.peek().trim() || undefined, since: before.next });
-      if (mine === turn) found.value = { rooms: [...before.rooms, ...answer.rooms], next: answer.next, waiting: false, problem: '' };
-    } catch (error) {
-      if (mine === turn) found.value = { ...before, waiting: false, problem: words(error) };
-    }
+  const list = asked(async (/** @type {string | undefined} */ since) => {
+    const { rooms, next } = await client.rooms.explore({ server: server.peek() || undefined, search: search.peek().trim() || undefined, since });
+    return { rows: rooms, next };
+  });
+  const oninput = (/** @type {any} */ event) => {
+    search.value = event.target.value;
+    list.soon();
   };
-  const soon = () => {
-    clearTimeout(pause);
-    pause = setTimeout(ask, PAUSE);
-  };
-  onStop(() => clearTimeout(pause));
-  ask();
   const byServer = (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
     server.value = String(new FormData(/** @type {HTMLFormElement} */ (event.target)).get('server') ?? '').trim().replace(/^https?:\/\//, '').replace(/\/.*$/, '');
-    ask();
+    list.afresh();
   };
   return page(
     { title: () => t('explore.title') },
     h.p({ class: 'hint' }, () => t('explore.hint')),
     h.div(
       { class: 'explore-ask' },
-      h.label({ class: 'search-box' }, icon('search'), h.input({ type: 'search', 'aria-label': () => t('explore.search'), placeholder: () => t('explore.search'), oninput: (/** @type {any} */ event) => { search.value = event.target.value; soon(); } })),
+      h.label({ class: 'search-box' }, icon('search'), h.input({ type: 'search', 'aria-label': () => t('explore.search'), placeholder: () => t('explore.search'), oninput })),
       h.form({ class: 'explore-server', onsubmit: byServer }, h.input({ class: 'inline-field', name: 'server', 'aria-label': () => t('explore.server'), placeholder: client.server, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none' }), h.button({ class: 'button' }, () => t('explore.show'))),
     ),
-    h.div({ role: 'status', class: 'section' }, () => results(app, found.value, server.peek(), ask)),
+    h.div({ role: 'status', class: 'section' }, answered(list, (room) => row(app, room, server.peek()), () => empty('compass', () => t('explore.none'), () => t('explore.noneHint')))),
   );
-}
-
-/** @param {import('./app.js').App} app @param {Found} found @param {string} server @param {(more?: boolean) => void} ask */
-function results(app, { rooms, next, waiting, problem }, server, ask) {
-  if (problem) return h.div({ class: 'empty' }, icon('alert'), h.p(problem), h.button({ type: 'button', class: 'button', onclick: () => ask() }, t('action.retry')));
-  if (!rooms.length && waiting) return skeletonRows(() => t('action.loading'));
-  if (!rooms.length) return empty('compass', () => t('explore.none'), () => t('explore.noneHint'));
-  return [
-    h.ul({ class: 'card flush', role: 'list' }, rooms.map((room) => row(app, room, server))),
-    next && h.button({ type: 'button', class: 'button more-button', disabled: waiting, onclick: () => ask(true) }, t('action.showMore')),
-  ];
 }
 
 /** @param {import('./app.js').App} app @param {PublicRoom} room @param {string} server */

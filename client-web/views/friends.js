@@ -9,7 +9,8 @@ import { language, number, t } from '../i18n/index.js';
 import { serverOf, userId } from '../matrix/ids.js';
 import { attempt } from './errors.js';
 import { icon } from './icons.js';
-import { empty, page, rows, section } from './page.js';
+import { rows } from './lists.js';
+import { empty, page, section } from './page.js';
 import { befriend, personRow, presenceText, tieButtons } from './person.js';
 
 /** @typedef {import('./app.js').App} App */

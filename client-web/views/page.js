@@ -3,7 +3,7 @@
  * Also the small parts that pages share: a row, an empty place, a list that is being fetched.
  */
 import { cross } from '../kit/dialog.js';
-import { each, h, keyed } from '../kit/dom.js';
+import { h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { signal } from '../kit/signal.js';
 import { toast } from '../kit/toast.js';
@@ -62,24 +62,6 @@ export function section(title, hint, ...children) {
 /** @param {import('./icons.js').IconName} name @param {() => string} title @param {(() => string) | null} [text] @param {...any} actions */
 export function empty(name, title, text = null, ...actions) {
   return h.div({ class: 'empty' }, icon(name), h.p(title), text && h.p({ class: 'hint' }, text), actions);
-}
-
-/** Rows of a list at first, and with each wish for more. */
-const SHOWN = 50;
-
-/**
- * A list of rows that stay while they are wanted; of a long one the first, and more when asked for.
- * @template T
- * @param {() => T[]} items
- * @param {(item: T) => string} key
- * @param {(item: T) => Element} row
- */
-export function rows(items, key, row) {
-  const most = signal(SHOWN);
-  return [
-    each(h.ul({ class: 'card flush', role: 'list' }), () => items().slice(0, most.value), key, row),
-    () => (items().length > most.value ? h.button({ type: 'button', class: 'button more-button', onclick: () => (most.value += SHOWN) }, t('action.showMore')) : null),
-  ];
 }
 
 /** Rows that are still to come. @param {() => string} label @param {number} [count] */

@@ -2,7 +2,7 @@
  * Searching messages: a page for all rooms, a pane for one. Owns asking while one types, the
  * results and the way from each to its place.
  */
-import { h } from '../kit/dom.js';
+import { h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
 import { onStop, signal } from '../kit/signal.js';
 import { brief, t } from '../i18n/index.js';
@@ -11,6 +11,7 @@ import { localpart } from '../matrix/ids.js';
 import { marked } from '../matrix/search.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
+import { growing } from './lists.js';
 import { avatar, hue, memberAvatar, roomName } from './names.js';
 import { page, paneHead } from './page.js';
 import { iso } from './timeline.js';
@@ -72,23 +73,27 @@ function searching({ client }, room) {
     clearTimeout(timer);
     ask();
   };
+  const state = () => {
+    if (trouble.value) return 'trouble';
+    if (!found.value) return busy.value ? 'waiting' : room ? 'search.hintRoom' : 'search.hint';
+    return found.value.results.length ? 'found' : 'search.none';
+  };
   return [
     h.form(
       { class: 'search-form', role: 'search', onsubmit },
       h.label({ class: 'search-box' }, icon('search'), h.input({ type: 'search', name: 'text', autofocus: true, maxlength: 500, 'aria-label': () => t('search.label'), placeholder: () => t('search.label'), oninput, ref: (/** @type {HTMLElement} */ el) => queueMicrotask(() => el.focus()) })),
     ),
     h.p({ class: 'for-ear', role: 'status' }, () => (found.value ? t('search.count', { count: found.value.count }) : '')),
-    () => {
-      if (trouble.value) return h.p({ class: 'pane-note', role: 'alert' }, trouble.value);
-      const now = found.value;
-      if (!now) return busy.value ? h.div({ class: 'skeleton' }, [1, 2, 3].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b()))) : h.div({ class: 'pane-empty' }, icon('search'), h.p(t(room ? 'search.hintRoom' : 'search.hint')));
-      if (!now.results.length) return h.div({ class: 'pane-empty' }, icon('search'), h.p(t('search.none')));
+    keyed(state, (now) => {
+      if (now === 'trouble') return h.p({ class: 'pane-note', role: 'alert' }, trouble.peek());
+      if (now === 'waiting') return h.div({ class: 'skeleton' }, [1, 2, 3].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b())));
+      if (now !== 'found') return h.div({ class: 'pane-empty' }, icon('search'), h.p(() => t(now)));
+      const marks = found.peek()?.words.length ? (found.peek()?.words ?? []) : typed.peek().trim().split(/\s+/);
       return [
-        h.p({ class: 'search-count' }, t('search.count', { count: now.count })),
-        h.ul({ class: 'found-list', role: 'list' }, now.results.map((one) => result(client, one, now.words.length ? now.words : typed.peek().trim().split(/\s+/), !room))),
-        now.next && h.button({ type: 'button', class: 'button', 'aria-disabled': () => (busy.value ? 'true' : null), onclick: () => ask(now.next) }, t('action.showMore')),
+        h.p({ class: 'search-count' }, () => t('search.count', { count: found.value?.count ?? 0 })),
+        growing({ items: () => found.value?.results ?? [], row: (one) => result(client, one, marks, !room), isMore: () => Boolean(found.value?.next), more: () => ask(found.peek()?.next), busy: () => busy.value, look: 'found-list' }),
       ];
-    },
+    }),
   ];
 }
 

@@ -10,6 +10,7 @@ import { words } from './errors.js';
 import { icon } from './icons.js';
 import { paneHead } from './page.js';
 import { summary } from './message-body.js';
+import { growing } from './lists.js';
 import { hue, memberAvatar, unreadBadge } from './names.js';
 import { filesInto } from './drop.js';
 import { talkIn } from './talk.js';
@@ -57,15 +58,13 @@ export function threadsPane(app, room) {
   return h.aside(
     { class: 'pane', 'aria-label': () => t('threads.title') },
     paneHead(() => t('threads.title'), room),
-    h.div({ class: 'pane-body' }, () => {
-      if (trouble.value) return h.p({ class: 'pane-note', role: 'alert' }, trouble.value);
-      if (!found.value) return h.div({ class: 'skeleton' }, [1, 2].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b())));
-      if (!found.value.length) return h.div({ class: 'pane-empty' }, icon('thread'), h.p(t('threads.empty')));
-      return [
-        h.ul({ class: 'found-list', role: 'list' }, found.value.map((event) => card(room, event, link('room', room.id, 'thread', event.event_id), threadFacts(room, event)))),
-        next.value && h.button({ type: 'button', class: 'button', onclick: more }, t('action.showMore')),
-      ];
-    }),
+    h.div({ class: 'pane-body' }, keyed(() => (trouble.value ? 'trouble' : found.value && (found.value.length ? 'found' : 'none')), (now) => {
+      if (now === 'trouble') return h.p({ class: 'pane-note', role: 'alert' }, trouble.peek());
+      if (!now) return h.div({ class: 'skeleton' }, [1, 2].map((n) => h.div({ class: `skeleton-message n${n}` }, h.i(), h.b(), h.b())));
+      if (now === 'none') return h.div({ class: 'pane-empty' }, icon('thread'), h.p(() => t('threads.empty')));
+      const row = (/** @type {import('../matrix/events.js').Event} */ event) => card(room, event, link('room', room.id, 'thread', event.event_id), threadFacts(room, event));
+      return growing({ items: () => found.value ?? [], row, isMore: () => Boolean(next.value), more, look: 'found-list' });
+    })),
   );
 }
 

@@ -47,8 +47,9 @@ test('a thousand friends: who is here first, some at a time, and no row is made 
   const names = () => rows.locator('.row-title').allTextContents();
   await until(async () => (await rows.count()) === 50, 'the first of them');
   assert.deepEqual((await names()).slice(0, 2), ['Friend 0001', 'Friend 0004'], 'online before away');
-  await me.page.getByRole('button', { name: 'Show more' }).click();
+  await me.page.getByRole('button', { name: 'Show more' }).press('Enter');
   await until(async () => (await rows.count()) === 100, 'more of them');
+  await until(() => rows.nth(50).evaluate((row) => row.contains(document.activeElement)), 'the focus going on to what came');
   await rows.nth(1).evaluate((row) => (row.dataset.kept = 'yes'));
   await standIn.say({}, { presence: { events: [presence(friend(0), 'online')] } });
   await until(async () => (await names())[0] === 'Friend 0000', 'the one who came');
