@@ -168,10 +168,8 @@ pub fn with_name(sentence: &str, name: &str) -> String {
 /// A page. `title` is text, `body` is HTML that was escaped where it had to be.
 pub fn page(words: &Words, status: StatusCode, title: &str, body: &str) -> Reply {
     let (code, title) = (words.code, escape(title));
-    let styles: String = ["base", "door"]
-        .iter()
-        .map(|name| format!("<link rel=\"stylesheet\" href=\"/css/{name}.css\">"))
-        .collect();
+    let styles: String =
+        ["base", "door"].iter().map(|name| format!("<link rel=\"stylesheet\" href=\"/css/{name}.css\">")).collect();
     let text = format!(
         "<!doctype html><html lang=\"{code}\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
