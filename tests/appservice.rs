@@ -102,6 +102,11 @@ async fn its_names_are_its_own_and_no_others_are() {
     let bot = bridge.bot(&server);
     bot.put("/_matrix/client/v3/directory/room/%23other%3Alocalhost", alias.clone()).await.fails(400, "M_EXCLUSIVE");
     bot.put("/_matrix/client/v3/directory/room/%23_b_x%3Alocalhost", alias).await.ok();
+    // Its aliases lead where it likes, also to rooms that its people are not in.
+    let apart = alice.create_room(json!({})).await;
+    bot.put("/_matrix/client/v3/directory/room/%23_b_y%3Alocalhost", json!({"room_id": apart})).await.ok();
+    let nowhere = json!({"room_id": "!nowhere:localhost"});
+    bot.put("/_matrix/client/v3/directory/room/%23_b_z%3Alocalhost", nowhere).await.fails(404, "M_NOT_FOUND");
 
     let body = |name: &str| json!({"type": "m.login.application_service", "username": name});
     bot.post(REGISTER, body("mallory")).await.fails(400, "M_EXCLUSIVE");

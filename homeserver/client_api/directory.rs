@@ -48,7 +48,11 @@ pub async fn set_alias(
             "M_ROOM_IN_USE" => Error::conflict("M_UNKNOWN", "this alias is taken"),
             _ => error,
         })?;
-        let room = Room::of_member(tx, &request.room_id, &session.user)?;
+        // A service has full control over its namespace: its people need not be in the room.
+        let room = match session.service {
+            Some(_) => Room::named(tx, &request.room_id)?,
+            None => Room::of_member(tx, &request.room_id, &session.user)?,
+        };
         aliases::set(tx, &me, &request.room_alias, &room, &session.user)
     };
     app.store.write(work).await?;
