@@ -107,6 +107,10 @@ impl Error {
     pub fn server_managed(message: impl Into<Text>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_BAD_JSON", message)
     }
+    /// 408 `M_UNKNOWN`: whoever has to be asked first has not answered in time.
+    pub fn late(message: impl Into<Text>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", message)
+    }
     /// 409 with an errcode of the caller's choice.
     pub fn conflict(errcode: &'static str, message: impl Into<Text>) -> Self {
         Self::new(StatusCode::CONFLICT, errcode, message)

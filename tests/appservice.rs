@@ -376,4 +376,25 @@ async fn what_its_devices_have_to_know_is_told_too_once_and_over_a_crash() {
             .find(|changed| changed.as_array().is_some_and(|users| users.contains(&json!(alice.id))))
     })
     .await;
+    // Who comes to share a room with it, and who shares none any more.
+    let (carol, dave) = (server.register("carol").await, server.register("dave").await);
+    let other = alice.create_room(json!({"preset": "public_chat"})).await;
+    carol.join(&other).await;
+    bot.join(&other).await;
+    dave.join(&other).await;
+    let listed = async |which: &'static str, user: &User| {
+        until("people who came or went", async || {
+            let told = bridge.transactions().into_iter();
+            let lists = told.map(|(_, body)| body["org.matrix.msc3202.device_lists"][which].clone());
+            lists.into_iter().find(|users| users.as_array().is_some_and(|users| users.contains(&json!(user.id))))
+        })
+        .await
+    };
+    listed("changed", &carol).await;
+    listed("changed", &dave).await;
+    carol.leave(&other).await;
+    listed("left", &carol).await;
+    // Dave stays, and the bridge goes; Alice is in another room with it.
+    bot.leave(&other).await;
+    assert!(!listed("left", &dave).await.to_string().contains(&alice.id));
 }

@@ -56,13 +56,29 @@ async fn people_and_rooms_come_to_be_when_somebody_asks_for_them() {
 }
 
 #[tokio::test]
-async fn a_bridge_that_is_not_there_makes_nobody() {
+async fn who_waits_for_a_bridge_that_does_not_answer_is_told_so() {
     let mut bridge = Bridge::start("b", "").await;
     let server = Server::start_with(&bridge.settings(QUIET)).await;
     let alice = server.register("alice").await;
+    let anna = "/_matrix/client/v3/profile/@_b_anna:localhost";
+    // It answers with something that is no answer to the question.
+    bridge.says("/_matrix/app/v1/users/", Says::Json(500, json!({"errcode": "M_UNKNOWN_ERROR"})));
+    alice.get(anna).await.fails(404, "M_NOT_FOUND");
     bridge.stop().await;
-    alice.get("/_matrix/client/v3/profile/@_b_anna:localhost").await.fails(404, "M_NOT_FOUND");
-    alice.get("/_matrix/client/v3/directory/room/%23_b_x%3Alocalhost").await.fails(404, "M_NOT_FOUND");
+    alice.get(anna).await.fails(408, "M_UNKNOWN");
+    alice.get("/_matrix/client/v3/directory/room/%23_b_x%3Alocalhost").await.fails(408, "M_UNKNOWN");
+    // A room is not made without somebody who might have been in it.
+    let wish = json!({"invite": ["@_b_anna:localhost"]});
+    alice.post("/_matrix/client/v3/createRoom", wish.clone()).await.fails(408, "M_UNKNOWN");
+    // It comes back while somebody waits.
+    let before = bridge.asked("/_matrix/app/v1/users/").len();
+    let inviting = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.get(anna).await }
+    });
+    bridge.resume().await;
+    inviting.await.expect("answers").fails(404, "M_NOT_FOUND");
+    assert_eq!(bridge.asked("/_matrix/app/v1/users/").len(), before + 1);
 }
 
 #[tokio::test]

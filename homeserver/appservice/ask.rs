@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use super::{Service, Services};
 use crate::{
     accounts::users,
-    error::Result,
+    error::{Error, Result},
     outside::{self, Direct},
     rooms::aliases,
     store::Store,
@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a service may take to answer a question that somebody waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The waits after which a service that can't be reached is asked again, while somebody waits: it may be restarting.
+const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(750)];
 /// Bytes of an answer at most.
 const MAX_ANSWER: usize = 1 << 20;
 /// Bytes of an answer that is an error, as somebody is told of it.
@@ -177,45 +179,69 @@ impl Services {
     /// Lets the services make somebody who is not here, if they have a claim to that name and want to.
     pub async fn seek_user(&self, store: &Store, user: &UserId) -> Result<()> {
         let claim = |service: &&Arc<Service>| service.told.url.is_some() && service.may_be(user);
-        if self.all.iter().any(|service| claim(&service)) && store.read(|tx| users::lookup(tx, user))?.is_none() {
-            for service in self.all.iter().filter(claim) {
-                let request = query_user_id::v1::Request::new(user.to_owned());
-                if self.is_there(service, request).await {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        let known = || store.read(|tx| Ok(users::lookup(tx, user)?.is_some()));
+        self.seek(claim, known, query_user_id::v1::Request::new(user.to_owned())).await
     }
 
     /// Lets the services make a room for an alias that leads nowhere, if they have a claim to it and want to.
     pub async fn seek_alias(&self, store: &Store, alias: &RoomAliasId) -> Result<()> {
         let claim = |service: &&Arc<Service>| service.told.url.is_some() && service.has_alias(alias.as_str());
-        let known = |tx: &_| Ok(aliases::resolve(tx, alias)?.is_some());
-        if self.all.iter().any(|service| claim(&service)) && !store.read(known)? {
-            for service in self.all.iter().filter(claim) {
-                if self.is_there(service, query_room_alias::v1::Request::new(alias.to_owned())).await {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        let known = || store.read(|tx| Ok(aliases::resolve(tx, alias)?.is_some()));
+        self.seek(claim, known, query_room_alias::v1::Request::new(alias.to_owned())).await
     }
 
-    async fn is_there<R>(&self, service: &Service, request: R) -> bool
+    /// Asks those that have a claim to something that is not known, until one of them has made it. 408 if it is not
+    /// there and not all of them have answered, as one of them might have made it.
+    /// spec: application-service-api#querying
+    async fn seek<R>(
+        &self,
+        claim: impl Fn(&&Arc<Service>) -> bool,
+        known: impl Fn() -> Result<bool>,
+        request: R,
+    ) -> Result<()>
     where
-        R: OutgoingRequest<Authentication = HomeserverToken>,
+        R: OutgoingRequest<Authentication = HomeserverToken> + Clone,
         for<'a> R::PathBuilder: ruma::api::path_builder::PathBuilder<Input<'a> = ()>,
     {
-        match self.calls.ask(service, request).await {
-            Ok(_) => true,
-            Err(Failure::Status(404, _)) => false,
-            Err(failure) => {
-                let id = &service.told.id;
-                tracing::info!(service = id, %failure, "the application service {id} can't be asked what it could make");
-                false
+        if !self.all.iter().any(|service| claim(&service)) || known()? {
+            return Ok(());
+        }
+        let mut all_answered = true;
+        for service in self.all.iter().filter(claim) {
+            match self.is_there(service, &request).await {
+                Some(true) => return Ok(()),
+                Some(false) => {}
+                None => all_answered = false,
             }
         }
+        match all_answered || known()? {
+            true => Ok(()),
+            false => Err(Error::late("the application service that could make this does not answer")),
+        }
+    }
+
+    /// Whether a service has made something; none if it does not answer.
+    async fn is_there<R>(&self, service: &Service, request: &R) -> Option<bool>
+    where
+        R: OutgoingRequest<Authentication = HomeserverToken> + Clone,
+        for<'a> R::PathBuilder: ruma::api::path_builder::PathBuilder<Input<'a> = ()>,
+    {
+        let mut outcome = self.calls.ask(service, request.clone()).await;
+        for wait in AGAIN {
+            if !matches!(outcome, Err(Failure::Unreachable(_))) {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            outcome = self.calls.ask(service, request.clone()).await;
+        }
+        let failure = match outcome {
+            Ok(_) => return Some(true),
+            Err(Failure::Status(404, _)) => return Some(false),
+            Err(failure) => failure,
+        };
+        let id = &service.told.id;
+        tracing::info!(service = id, %failure, "the application service {id} can't be asked what it could make");
+        matches!(failure, Failure::Status(..)).then_some(false)
     }
 
     /// What all services say of a network: one answer, with the instances of all. None if there is no such network.

@@ -5,10 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedUserId, UInt, UserId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{News, Service, Sources, interest::Interest};
+use super::{
+    News, Service, Sources,
+    interest::{self, Interest},
+};
 use crate::{
     base::{Pos, RoomNum, json as text},
     e2ee::{device_lists, one_time_keys, to_device},
@@ -32,6 +35,9 @@ const MAX_LOOK: usize = 2000;
 const MAX_PASSING: usize = 200;
 /// Rooms of one person that are looked at to find out whether they are near.
 const MAX_ROOMS: usize = 500;
+/// People of one room that a transaction names because one of the service's came into it or went out of it. Of
+/// the others a bridge learns when it next asks for their keys.
+const MAX_COMPANY: usize = 1000;
 
 /// Up to where a service has been told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +102,8 @@ pub fn gather(
     (told, news, fixed): (Told, &mut News, Option<TryingRow>),
 ) -> Result<Batch> {
     let now = tx.pos()?;
-    let mut gathering = Gathering { tx, service, sources, interest, body: Body::default(), told, more: false };
+    let body = Body::default();
+    let mut gathering = Gathering { tx, service, sources, interest, body, told, moves: Moves::default(), more: false };
     gathering.events(fixed.map_or(now, |fixed| fixed.events))?;
     let mut recipients = Vec::new();
     // What a snapshot holds beyond the news is not looked for: it is not known yet whom it concerns.
@@ -136,7 +143,19 @@ struct Gathering<'a, T> {
     interest: &'a mut Interest,
     body: Body,
     told: Told,
+    moves: Moves,
     more: bool,
+}
+
+/// Whose memberships changed by the events that a service is told.
+#[derive(Default)]
+struct Moves {
+    came: BTreeSet<OwnedUserId>,
+    gone: BTreeSet<OwnedUserId>,
+    /// Rooms that one of its people came into.
+    entered: BTreeSet<RoomNum>,
+    /// Rooms that one of its people went out of, and when the last did.
+    exited: BTreeMap<RoomNum, Pos>,
 }
 
 impl<T: Read> Gathering<'_, T> {
@@ -154,6 +173,7 @@ impl<T: Read> Gathering<'_, T> {
                 continue;
             }
             let Some(room) = tables::ROOMS.get(self.tx, row.room)? else { continue };
+            self.note_move((pos, &row), &slices)?;
             let told = self.invitation((pos, &row), &slices)?;
             let event = timeline::for_service(self.tx, &room.id, &row, &slices, told)?;
             bytes += event.get().len();
@@ -162,6 +182,34 @@ impl<T: Read> Gathering<'_, T> {
                 (self.told.events, self.more) = (at, true);
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes who came into a room or went out of it by an event.
+    fn note_move(&mut self, (pos, row): (Pos, &EventRow), slices: &Slices<'_>) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Content {
+            membership: String,
+        }
+        let user = slices.state_key.as_deref().filter(|_| slices.kind == "m.room.member");
+        let Some(user) = user.and_then(|user| UserId::parse(user).ok()) else { return Ok(()) };
+        let Ok(Content { membership }) = serde_json::from_str(slices.content.get()) else { return Ok(()) };
+        let is_ours = self.service.may_be(&user);
+        match (interest::was_joined(self.tx, row, user.as_str())?, membership.as_str()) {
+            (false, "join") => {
+                if is_ours {
+                    self.moves.entered.insert(row.room);
+                }
+                self.moves.came.insert(user);
+            }
+            (true, "leave" | "ban") => {
+                if is_ours {
+                    self.moves.exited.insert(row.room, pos);
+                }
+                self.moves.gone.insert(user);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -225,18 +273,50 @@ impl<T: Read> Gathering<'_, T> {
         Ok(recipients.into_iter().collect())
     }
 
-    /// Whose devices changed, of people who share a room with one of its own.
+    /// Whose devices changed, of people who share a room with one of its own, or who do since; and who shares none
+    /// any more.
     fn device_lists(&mut self, from: Pos) -> Result<()> {
-        let mut changed = BTreeSet::new();
-        for (_, user) in device_lists::log(self.tx, from, self.told.events)? {
-            if self.is_near(&user)? {
+        let Moves { mut came, mut gone, entered, exited } = std::mem::take(&mut self.moves);
+        for room in entered {
+            let company = self.company(room, Pos::MAX)?;
+            // Where another of its people was already, all are known.
+            if !company.iter().any(|user| self.service.may_be(user) && !came.contains(user)) {
+                came.extend(company);
+            }
+        }
+        for (room, exit) in exited {
+            if !self.interest.has(self.tx, self.service, room)? {
+                gone.extend(self.company(room, exit)?);
+            }
+        }
+        let (mut changed, mut left) = (BTreeSet::new(), BTreeSet::new());
+        let logged = device_lists::log(self.tx, from, self.told.events)?.into_iter().map(|(_, user)| user);
+        for user in logged.chain(came) {
+            if !changed.contains(&user) && self.is_near(&user)? {
                 changed.insert(user);
             }
         }
-        if !changed.is_empty() {
-            self.body.device_lists = Some(json!({ "changed": changed, "left": [] }));
+        for user in gone {
+            if !changed.contains(&user) && !self.is_near(&user)? {
+                left.insert(user);
+            }
+        }
+        if !changed.is_empty() || !left.is_empty() {
+            self.body.device_lists = Some(json!({ "changed": changed, "left": left }));
         }
         Ok(())
+    }
+
+    /// Who is in a room, and was when a position was taken.
+    fn company(&self, room: RoomNum, at: Pos) -> Result<Vec<OwnedUserId>> {
+        let mut out = Vec::new();
+        members::each(self.tx, room, |user, row| {
+            if row.membership == "join" && row.event <= at {
+                out.extend(UserId::parse(user));
+            }
+            Ok(if out.len() < MAX_COMPANY { Flow::Next } else { Flow::Stop })
+        })?;
+        Ok(out)
     }
 
     /// How many keys the devices have left to which something came.

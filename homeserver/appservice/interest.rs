@@ -163,7 +163,7 @@ fn has_room(tx: &impl Read, service: &Service, room: RoomNum) -> Result<bool> {
 }
 
 /// Whether somebody was in the room at an event.
-fn was_joined(tx: &impl Read, row: &EventRow, user: &str) -> Result<bool> {
+pub(super) fn was_joined(tx: &impl Read, row: &EventRow, user: &str) -> Result<bool> {
     match state::event(tx, row.state_before, &StateEventType::RoomMember, user)? {
         Some(pos) => Ok(Pdu::at(tx, pos)?.membership().as_deref() == Some("join")),
         None => Ok(false),
