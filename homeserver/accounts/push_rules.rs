@@ -4,8 +4,12 @@
 //! spec: client-server-api#push-rules
 
 use ruma::{
-    UserId,
-    push::{Action, AnyPushRuleRef, NewPushRule, RemovePushRuleError, RuleKind, RuleNotFoundError, Ruleset},
+    UInt, UserId,
+    push::{
+        Action, AnyPushRuleRef, ConditionalPushRule, ConditionalPushRuleInit, EventMatchConditionData, NewPushRule,
+        PushCondition, RemovePushRuleError, RoomMemberCountConditionData, RoomMemberCountIs, RuleKind,
+        RuleNotFoundError, Ruleset, SoundTweakValue, Tweak,
+    },
 };
 use serde_json::{Value, json};
 
@@ -21,6 +25,8 @@ pub const TYPE: &str = "m.push_rules";
 const MAX_RULES: usize = 1000;
 /// Bytes of a rule's ID at most.
 const MAX_ID: usize = 255;
+/// People in a room of two.
+const TWO: u32 = 2;
 const KINDS: [&str; 5] = ["override", "content", "room", "sender", "underride"];
 
 /// Somebody's rules, with the defaults of this version of the server.
@@ -29,11 +35,39 @@ pub fn of(tx: &impl Read, user: &UserId) -> Result<Ruleset> {
     struct Stored {
         global: Ruleset,
     }
-    let defaults = Ruleset::server_default(user);
+    let defaults = defaults(user);
     let Some(json) = account_data::get(tx, user, "", TYPE)? else { return Ok(defaults) };
     let mut rules = serde_json::from_str::<Stored>(&json).map_err(Error::internal)?.global;
     rules.update_with_server_default(defaults);
     Ok(rules)
+}
+
+/// The rules that everybody has: those of the spec, and that polls and their ends are told like messages, but not each
+/// answer to them. spec: MSC3930, under its unstable names
+fn defaults(user: &UserId) -> Ruleset {
+    let mut rules = Ruleset::server_default(user);
+    let rule = |name: &str, kind: &str, alone: bool, actions: Vec<Action>| {
+        let is_kind = PushCondition::EventMatch(EventMatchConditionData::new(
+            "type".to_owned(),
+            format!("org.matrix.msc3381.poll.{kind}"),
+        ));
+        let of_two =
+            PushCondition::RoomMemberCount(RoomMemberCountConditionData::new(RoomMemberCountIs::from(UInt::from(TWO))));
+        ConditionalPushRule::from(ConditionalPushRuleInit {
+            actions,
+            default: true,
+            enabled: true,
+            rule_id: format!(".org.matrix.msc3930.rule.poll_{name}"),
+            conditions: if alone { vec![of_two, is_kind] } else { vec![is_kind] },
+        })
+    };
+    rules.override_.insert(rule("response", "response", false, Vec::new()));
+    for kind in ["start", "end"] {
+        let aloud = vec![Action::Notify, Action::SetTweak(Tweak::Sound(SoundTweakValue::Default))];
+        rules.underride.insert(rule(&format!("{kind}_one_to_one"), kind, true, aloud));
+        rules.underride.insert(rule(kind, kind, false, vec![Action::Notify]));
+    }
+    rules
 }
 
 /// The content of `m.push_rules` as clients see it, with every kind of rule even if it has none.
