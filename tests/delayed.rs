@@ -25,17 +25,17 @@ async fn one(user: &User, id: &str) -> Value {
 }
 
 async fn waiting(user: &User) -> Vec<Value> {
-    user.get(PATH).await.ok()["delayed_events"].as_array().expect("a list").clone()
+    user.get(&format!("{PATH}?status=scheduled")).await.ok()["delayed_events"].as_array().expect("a list").clone()
 }
 
 /// The event that something led to, once it was sent.
 async fn sent(user: &User, room: &str, id: &str) -> Value {
     let found = until("the event", async || {
         let found = one(user, id).await;
-        found["finalised_ts"].is_u64().then_some(found)
+        found["finalised"].is_object().then_some(found)
     })
     .await;
-    let event = found["event_id"].as_str().unwrap_or_else(|| panic!("not sent: {found}"));
+    let event = found["finalised"]["event_id"].as_str().unwrap_or_else(|| panic!("not sent: {found}"));
     user.get(&in_room(room, &format!("event/{}", encode(event)))).await.ok()
 }
 
@@ -53,8 +53,10 @@ async fn an_event_is_sent_when_it_is_due_and_not_before() {
     let event = sent(&alice, &room, id).await;
     let shown = one(&alice, id).await;
     assert_eq!((&event["content"], &event["sender"]), (&json!({"a": 1}), &json!(alice.id)));
-    let due = shown["scheduled_at"].as_u64().expect("a time") + 500;
-    assert!(event["origin_server_ts"].as_u64() >= Some(due) && shown["finalised_ts"].as_u64() >= Some(due));
+    let due = shown["delayed_since_ts"].as_u64().expect("a time") + 500;
+    assert!(
+        event["origin_server_ts"].as_u64() >= Some(due) && shown["finalised"]["finalised_ts"].as_u64() >= Some(due)
+    );
     // Only its sender sees as what it waited.
     assert_eq!(event["unsigned"]["org.matrix.msc4140.delay_id"], id);
     let path = in_room(&room, &format!("event/{}", encode(event["event_id"].as_str().expect("an ID"))));
@@ -88,11 +90,11 @@ async fn what_waits_is_listed_sent_early_put_off_and_cancelled() {
     assert_eq!(list[0]["state_key"], "");
     assert_eq!((&list[0]["type"], &list[0]["room_id"]), (&json!("x.later"), &json!(room)));
     assert_eq!((&list[0]["delay_ms"], &list[0]["content"]), (&json!(LONG), &json!({"x": 1})));
-    assert!(list[0]["finalised_ts"].is_null() && list[1]["state_key"].is_null());
+    assert!(list[0]["finalised"].is_null() && list[1]["state_key"].is_null());
 
     // Put off: it is due later than it was.
     act(&alice, &soon, "restart").await.ok();
-    assert!(one(&alice, &soon).await["scheduled_at"].as_u64() >= list[0]["scheduled_at"].as_u64());
+    assert!(one(&alice, &soon).await["delayed_since_ts"].as_u64() >= list[0]["delayed_since_ts"].as_u64());
     act(&alice, &soon, "send").await.ok();
     act(&alice, &soon, "send").await.ok();
     assert_eq!(sent(&alice, &room, &soon).await["content"], json!({"x": 1}));
@@ -104,7 +106,8 @@ async fn what_waits_is_listed_sent_early_put_off_and_cancelled() {
     act(&alice, &late, "send").await.fails(409, "M_UNKNOWN");
     act(&alice, &late, "restart").await.fails(409, "M_UNKNOWN");
     let shown = one(&alice, &late).await;
-    assert!(shown["finalised_ts"].is_u64() && shown["event_id"].is_null() && shown["error"].is_null());
+    let finalised = shown["finalised"].as_object().expect("an object");
+    assert_eq!(finalised.keys().collect::<Vec<_>>(), ["finalised_ts"]);
     assert!(waiting(&alice).await.is_empty());
     act(&alice, &late, "other").await.fails(404, "M_UNRECOGNIZED");
     act(&alice, "unknown", "send").await.fails(404, "M_NOT_FOUND");
@@ -112,7 +115,7 @@ async fn what_waits_is_listed_sent_early_put_off_and_cancelled() {
     // By its ID alone, as the service of a call does it; and with the action in the body.
     let id = later(&alice, &room, json!({"delay_ms": LONG, "content": {}})).await;
     let service = server.guest();
-    service.post(&format!("{PATH}/{id}/restart"), json!({})).await.fails(401, "M_MISSING_TOKEN");
+    service.post(&format!("{PATH}/{id}/restart"), json!({})).await.ok();
     service.post(&format!("{OLD}/{id}/restart"), json!({})).await.ok();
     service.post(&format!("{OLD}/{id}"), json!({"action": "send"})).await.ok();
     service.get(&format!("{OLD}/{id}")).await.fails(401, "M_MISSING_TOKEN");
@@ -161,7 +164,7 @@ async fn what_can_not_be_sent_says_why() {
     // What may be sent is judged when it is sent.
     let id = later(&bob, &room, json!({"delay_ms": LONG, "content": {}, "state_key": "x"})).await;
     act(&bob, &id, "send").await.fails(403, "M_FORBIDDEN");
-    assert!(one(&bob, &id).await["finalised_ts"].is_null(), "it waits on");
+    assert!(one(&bob, &id).await["finalised"].is_null(), "it waits on");
     let powers = json!({"users": {alice.id.clone(): 100, bob.id.clone(): 50}});
     let powers = if room.contains(':') { powers } else { json!({"users": {bob.id.clone(): 50}}) };
     alice.set_state(&room, "m.room.power_levels", "", powers).await;
@@ -171,11 +174,11 @@ async fn what_can_not_be_sent_says_why() {
     bob.leave(&room).await;
     let failed = until("the failure", async || {
         let found = one(&bob, &id).await;
-        found["finalised_ts"].is_u64().then_some(found)
+        found["finalised"].is_object().then_some(found)
     })
     .await;
-    assert_eq!(failed["error"]["errcode"], "M_FORBIDDEN");
-    assert!(failed["event_id"].is_null());
+    assert_eq!(failed["finalised"]["error"]["errcode"], "M_FORBIDDEN");
+    assert!(failed["finalised"]["event_id"].is_null());
     act(&bob, &id, "send").await.fails(409, "M_UNKNOWN");
     act(&bob, &id, "cancel").await.ok();
 }
@@ -215,4 +218,54 @@ async fn how_much_and_how_long_waits_is_bounded() {
     assert!(refused.headers.contains_key("retry-after"));
     act(&alice, &ids[0], "cancel").await.ok();
     ask(json!({"delay_ms": LONG, "content": {}})).await.ok();
+}
+
+#[tokio::test]
+async fn what_waits_and_has_waited_is_listed_by_what_is_sought_in_pages() {
+    let server =
+        Server::start_with("registration = \"open\"\nrate_limits = false\n[delayed_events]\nmax_scheduled = 200\n")
+            .await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let rooms = [alice.create_room(json!({})).await, alice.create_room(json!({})).await];
+    let mut ids = Vec::new();
+    for number in 0..60 {
+        let body = json!({"delay_ms": LONG + number * 1000, "content": {"n": number}});
+        ids.push(later(&alice, &rooms[usize::from(number % 2 == 1)], body).await);
+    }
+    let list = async |query: &str| {
+        let page = alice.get(&format!("{PATH}{query}")).await.ok();
+        let of = |value: &Value| ids.iter().position(|id| value["delay_id"] == id.as_str()).expect("one of them");
+        let found: Vec<usize> = page["delayed_events"].as_array().expect("a list").iter().map(of).collect();
+        (found, page["next_batch"].as_str().map(str::to_owned))
+    };
+    for (dir, all) in [("f", (0..60).collect::<Vec<_>>()), ("b", (0..60).rev().collect())] {
+        let (first, next) = list(&format!("?dir={dir}")).await;
+        let (second, end) = list(&format!("?dir={dir}&from={}", encode(&next.expect("there is more")))).await;
+        assert_eq!(([first, second].concat(), end), (all, None), "{dir}");
+    }
+    let (found, _) = list(&format!("?room_id={}", encode(&rooms[1]))).await;
+    assert_eq!(found, (0..60).filter(|number| number % 2 == 1).collect::<Vec<_>>());
+    assert!(list("?type=x.other").await.0.is_empty());
+    act(&alice, &ids[3], "cancel").await.ok();
+    act(&alice, &ids[4], "send").await.ok();
+    assert_eq!(list("?status=cancelled").await.0, [3]);
+    assert_eq!(list("?status=sent").await.0, [4]);
+    assert!(list("?status=failed").await.0.is_empty());
+    let third = one(&alice, &ids[2]).await;
+    let due = third["delayed_since_ts"].as_u64().expect("a time") + third["delay_ms"].as_u64().expect("a delay");
+    assert_eq!(list(&format!("?to_ts={due}")).await.0, [0, 1, 2]);
+    assert_eq!(list(&format!("?from_ts={due}&to_ts={due}")).await.0, [2]);
+    for query in ["dir=x", "status=none", "from=here", "to_ts=soon", "room_id=kitchen"] {
+        alice.get(&format!("{PATH}?{query}")).await.fails(400, "M_INVALID_PARAM");
+    }
+    assert_eq!(bob.get(PATH).await.ok(), json!({"delayed_events": []}));
+
+    // As clients know it from before: what waits, and what came of the rest.
+    let old = alice.get(OLD).await.ok();
+    assert_eq!(old["delayed_events"].as_array().map(Vec::len), Some(58));
+    assert_eq!(old["scheduled"][0]["running_since"], old["scheduled"][0]["delayed_since_ts"]);
+    let told: Vec<_> = old["finalised"].as_array().expect("a list").iter().collect();
+    assert_eq!((&told[0]["outcome"], &told[0]["reason"]), (&json!("cancel"), &json!("action")));
+    assert_eq!((&told[1]["outcome"], &told[1]["reason"]), (&json!("send"), &json!("action")));
+    assert_eq!(told[1]["delayed_event"]["delay_id"], ids[4].as_str());
 }

@@ -2,6 +2,8 @@
 //! spec: MSC4140; under the paths of its present text, those for its unstable form, and with the query argument by
 //! which older clients ask for it.
 
+mod list;
+
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
@@ -14,7 +16,7 @@ use ruma::{
     events::TimelineEventType,
 };
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{json, value::RawValue};
 use tokio::sync::watch;
 
 use super::{messages, state};
@@ -34,10 +36,7 @@ use crate::{
         delayed::{self, Wish},
         draft::{self, Draft},
     },
-    store::{
-        Read, WriteTx,
-        rows::client::{DelayedRow, Outcome},
-    },
+    store::{Read, WriteTx, rows::client::DelayedRow},
 };
 
 /// How older clients ask for a delay.
@@ -45,6 +44,8 @@ const PARAMETER: &str = "org.matrix.msc4140.delay";
 /// The stable paths' prefix, and the other.
 const STABLE: &str = "/_matrix/client/v1";
 const UNSTABLE: &str = "/_matrix/client/unstable/org.matrix.msc4140";
+/// That of listing them, which is a proposal of its own.
+const LISTING: &str = "/_matrix/client/unstable/org.matrix.msc4486";
 /// Events that are sent in one go, before it is looked anew what is due.
 const AT_ONCE: usize = 100;
 /// What could not be sent as the server can't write now is tried again after this time.
@@ -56,15 +57,18 @@ pub fn routes(router: &mut Router) {
         let path = format!("{rooms}/rooms/{{room_id}}/delayed_event/{{event_type}}/{{txn_id}}");
         untyped::route(router, Method::PUT, &path, put);
     }
-    for prefix in [STABLE, UNSTABLE] {
-        untyped::route(router, Method::GET, &format!("{prefix}/delayed_events"), list);
-        untyped::route(router, Method::GET, &format!("{prefix}/delayed_events/{{delay_id}}"), one);
+    for listing in [STABLE, LISTING] {
+        untyped::route(router, Method::GET, &format!("{listing}/delayed_events"), list::all);
     }
-    untyped::route(router, Method::POST, &format!("{STABLE}/delayed_events/{{delay_id}}/{{action}}"), manage);
+    untyped::route(router, Method::GET, &format!("{UNSTABLE}/delayed_events"), list::of_old);
+    untyped::route(router, Method::GET, &format!("{STABLE}/delayed_events/{{delay_id}}"), list::one);
+    untyped::route(router, Method::GET, &format!("{UNSTABLE}/delayed_events/{{delay_id}}"), list::one_of_old);
     // Services of calls are told the ID, a secret, to act for those who are in a call.
-    let path = format!("{UNSTABLE}/delayed_events/{{delay_id}}");
-    router.plain_as("optional", Method::POST, &format!("{path}/{{action}}"), manage_by_secret);
-    router.plain_as("optional", Method::POST, &path, manage_by_secret);
+    for prefix in [STABLE, UNSTABLE] {
+        let path = format!("{prefix}/delayed_events/{{delay_id}}/{{action}}");
+        router.plain_as("optional", Method::POST, &path, manage);
+    }
+    router.plain_as("optional", Method::POST, &format!("{UNSTABLE}/delayed_events/{{delay_id}}"), manage);
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
@@ -169,58 +173,9 @@ async fn schedule(app: &App, session: &Session, wish: Wish, transaction: Option<
     reply::json(&json!({ "delay_id": id }))
 }
 
-/// `GET /_matrix/client/v1/delayed_events`
-async fn list(app: Arc<App>, asked: Asked) -> Result<Reply> {
-    let user = &asked.session.user;
-    app.limits.take(Bucket::Costly, user)?;
-    let (waiting, done) = app.store.read(|tx| {
-        let shown = |(_, id): &(u64, String)| shown(id, &delayed::find(tx, id, Some(user))?);
-        let waiting = delayed::of(tx, user)?.iter().map(shown).collect::<Result<Vec<_>>>()?;
-        let done = delayed::done(tx, user.as_str())?.iter().map(shown).collect::<Result<Vec<_>>>()?;
-        Ok((waiting, done))
-    })?;
-    // The second and third are how the clients of today know them.
-    reply::json(&json!({ "delayed_events": waiting, "scheduled": waiting, "finalised": done }))
-}
-
-/// `GET /_matrix/client/v1/delayed_events/{delayId}`
-async fn one(app: Arc<App>, asked: Asked) -> Result<Reply> {
-    app.limits.take(Bucket::Costly, &asked.session.user)?;
-    let id: String = asked.path(0)?;
-    let row = app.store.read(|tx| delayed::find(tx, &id, Some(&asked.session.user)))?;
-    reply::json(&shown(&id, &row)?)
-}
-
-/// An event that waits or has waited, by the names of the present text and by those before it.
-fn shown(id: &str, row: &DelayedRow) -> Result<Value> {
-    let content = raw(row.content.clone())?;
-    let mut out = json!({
-        "delay_id": id, "room_id": row.room, "type": row.kind, "content": content,
-        "delay_ms": row.delay, "scheduled_at": row.since, "delay": row.delay, "running_since": row.since,
-    });
-    if let Some(key) = &row.state_key {
-        out["state_key"] = key.as_str().into();
-    }
-    if let Some(Outcome { at, event, error }) = &row.outcome {
-        out["finalised_ts"] = (*at).into();
-        if let Some(event) = event {
-            out["event_id"] = event.as_str().into();
-        }
-        if let Some((errcode, message)) = error {
-            out["error"] = json!({ "errcode": errcode, "error": message });
-        }
-    }
-    Ok(out)
-}
-
-/// `POST /_matrix/client/v1/delayed_events/{delayId}/{action}`
-async fn manage(app: Arc<App>, asked: Asked) -> Result<Reply> {
-    app.limits.take(Bucket::Other, &asked.session.user)?;
-    act(&app, asked.path::<String>(0)?, &asked.path::<String>(1)?, Some(&asked.session)).await
-}
-
-/// The same where the ID alone may be shown; and with the action in the body, as it was once.
-async fn manage_by_secret(app: Arc<App>, call: Call, path: Vec<String>) -> Result<Reply> {
+/// `POST /_matrix/client/v1/delayed_events/{delayId}/{action}`: the ID is enough, and who shows who they are can only
+/// name their own. Without an action in the path it is in the body, as it was once.
+async fn manage(app: Arc<App>, call: Call, path: Vec<String>) -> Result<Reply> {
     #[derive(Deserialize)]
     struct Body {
         action: String,

@@ -1,6 +1,6 @@
 //! Events that people have the server send later: how they wait, and what came of them. Sending them is the
 //! caller's; here it is seen to that each is sent once, in the transaction that says so.
-//! spec: MSC4140, as its text is of July 2026.
+//! spec: MSC4140, as its text is since September 2026.
 
 use std::time::Duration;
 
