@@ -340,3 +340,41 @@ async fn events_are_told_in_the_form_and_with_the_parts_that_were_asked_for() {
     let bad = encode(&json!({"event_format": "other"}).to_string());
     alice.get(&format!("/_matrix/client/v3/sync?filter={bad}")).await.fails(400, "M_BAD_JSON");
 }
+
+/// Of many whose presence changed no more are told at once than are asked for, and the others at once after.
+#[tokio::test]
+async fn presence_is_told_in_parts_of_the_size_that_is_asked_for() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let room = alice.create_room(json!({"preset": "public_chat"})).await;
+    let mut people = Vec::new();
+    for number in 0..5 {
+        let user = server.register(&format!("person{number}")).await;
+        user.join(&room).await;
+        people.push(user);
+    }
+    let mut since = alice.now().await;
+    for user in &people {
+        let path = format!("/_matrix/client/v3/presence/{}/status", encode(&user.id));
+        user.put(&path, json!({"presence": "unavailable", "status_msg": "told in parts"})).await.ok();
+    }
+    let filter = encode(&json!({"presence": {"limit": 2}, "room": {"rooms": []}}).to_string());
+    let mut told = Vec::new();
+    until("all of them", async || {
+        let path = format!("/_matrix/client/v3/sync?timeout=0&since={since}&filter={filter}");
+        let answer = alice.get(&path).await.ok();
+        let events = list(&answer["presence"]["events"]);
+        assert!(events.len() <= 2, "{answer}");
+        told.extend(
+            events
+                .iter()
+                .filter(|event| event["content"]["status_msg"] == "told in parts")
+                .map(|event| event["sender"].as_str().expect("a sender").to_owned()),
+        );
+        answer["next_batch"].as_str().expect("a token").clone_into(&mut since);
+        told.sort();
+        told.dedup();
+        people.iter().all(|user| told.contains(&user.id)).then_some(())
+    })
+    .await;
+}

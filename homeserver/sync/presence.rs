@@ -45,17 +45,25 @@ pub struct Presence {
     pub more: bool,
 }
 
-/// What changed since the client's token, and where people are who came together since. `tick` is the
-/// newest when the turn began. To be built after the rooms, which tell who came.
+/// Where people are who came together since the client's token, and what changed since then, as much as the filter's
+/// limit leaves: the rest is for the next answer. `tick` is the newest when the turn began. To be built after the
+/// rooms, which tell who came.
 pub fn build(turn: &Turn<'_, impl Read>, tick: u64) -> Result<Presence> {
     let since = turn.since.map_or(0, |since| since.ephemeral);
+    let limit = turn.ask.filter.presence.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let changed = turn.hub.presence.changed_since(since, MAX_LOOK);
-    let (upto, more) = match changed.last() {
+    let (mut upto, mut more) = match changed.last() {
         Some((number, ..)) if changed.len() == MAX_LOOK => (*number, true),
         _ => (tick.max(since), false),
     };
     let mut told = BTreeMap::new();
-    for (_, user, status) in changed {
+    let mut reached = since;
+    for (number, user, status) in changed {
+        if told.len() >= limit.max(1) {
+            (upto, more) = (reached, true);
+            break;
+        }
+        reached = number;
         // Nobody new to a client needs to be told that somebody is not there.
         let dull = turn.since.is_none() && status.state == PresenceState::Offline;
         if !dull && wants(turn, &user) && is_near(turn, &user)? {
