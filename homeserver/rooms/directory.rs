@@ -172,16 +172,6 @@ fn parse(room: Map<String, Value>) -> Result<PublicRoomsChunk> {
     serde_json::from_value(Value::Object(room)).map_err(Error::internal)
 }
 
-/// Rooms that the directory lists, some of them.
-pub fn listed(tx: &impl Read, most: usize) -> Result<Vec<RoomNum>> {
-    let mut out = Vec::new();
-    tables::PUBLIC_ROOMS.scan::<RoomNum>(tx, .., |room, ()| {
-        out.push(room);
-        Ok(if out.len() < most { Flow::Next } else { Flow::Stop })
-    })?;
-    Ok(out)
-}
-
 /// All rooms that this server knows, listed or not.
 pub fn all(tx: &impl Read) -> Result<Vec<RoomNum>> {
     tables::ROOM_NUMS.collect::<&str, _>(tx, .., |_, num| num)

@@ -6,20 +6,22 @@ use std::collections::BTreeMap;
 use ruma::{OwnedUserId, UserId, events::StateEventType};
 use serde::Deserialize;
 
-use super::{directory, members, room::Room};
+use super::{history, members, restricted, room::Room};
 use crate::{
     accounts::{profile, users},
     base::{RoomNum, signing::Identity},
     error::Result,
-    store::{Flow, Read},
+    store::{Flow, Read, tables},
 };
 
 /// Accounts of this server that one search looks at.
 const MAX_ACCOUNTS: usize = 100_000;
 /// Members of rooms that one search looks at.
 const MAX_MEMBERS: usize = 20_000;
-/// Rooms of a community that one search looks at, beside the searcher's own.
+/// Rooms that are open to all of which one search looks at the members, beside the searcher's own; and rooms that it
+/// looks at to find those.
 const MAX_ROOMS: usize = 500;
+const MAX_LOOKED: usize = 5000;
 
 /// Somebody who was found.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +77,7 @@ fn remote(tx: &impl Read, me: &Identity, searcher: &UserId) -> Result<Vec<Person
     let mut seen = BTreeMap::<OwnedUserId, RoomNum>::new();
     let mut looked = 0;
     let own = members::joined_rooms(tx, searcher)?;
-    for room in own.into_iter().chain(directory::listed(tx, MAX_ROOMS)?) {
+    for room in own.into_iter().chain(open_to_all(tx)?) {
         members::each(tx, room, |user, row| {
             looked += 1;
             if row.membership == "join"
@@ -88,6 +90,27 @@ fn remote(tx: &impl Read, me: &Identity, searcher: &UserId) -> Result<Vec<Person
         })?;
     }
     seen.into_iter().map(|(user, room)| shown_in(tx, room, user)).collect()
+}
+
+/// Rooms with people of other servers into which everybody may come, or which everybody may read, published or not:
+/// the newest.
+fn open_to_all(tx: &impl Read) -> Result<Vec<RoomNum>> {
+    let (mut shared, mut looked) = (Vec::new(), 0);
+    tables::ROOMS.scan_back::<RoomNum>(tx, .., |num, row| {
+        looked += 1;
+        if row.servers > 1 {
+            shared.push(num);
+        }
+        Ok(if looked < MAX_LOOKED { Flow::Next } else { Flow::Stop })
+    })?;
+    let mut open = Vec::new();
+    for num in shared {
+        let room = Room::at(tx, num)?;
+        if open.len() < MAX_ROOMS && (restricted::is_public(tx, &room)? || history::is_world_readable(tx, &room)?) {
+            open.push(num);
+        }
+    }
+    Ok(open)
 }
 
 fn shown_in(tx: &impl Read, room: RoomNum, user: OwnedUserId) -> Result<Person> {

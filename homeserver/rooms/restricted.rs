@@ -158,6 +158,12 @@ pub fn is_open_to(tx: &impl Read, room: &Room, user: Option<&UserId>) -> Result<
     }
 }
 
+/// Whether everybody may come into a room who likes.
+pub fn is_public(tx: &impl Read, room: &Room) -> Result<bool> {
+    let rules = room.state_content::<JoinRules>(tx, &StateEventType::RoomJoinRules)?;
+    Ok(rules.is_some_and(|rules| rules.join_rule == "public"))
+}
+
 /// Whether somebody of a server may come into a room, or ask to, as its rules stand.
 pub fn is_open_to_server(tx: &impl Read, room: &Room, server: &ServerName) -> Result<bool> {
     let Some(rules) = room.state_content::<JoinRules>(tx, &StateEventType::RoomJoinRules)? else { return Ok(false) };
