@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, User, encode, in_room, transaction, until};
+use crate::common::{Server, User, encode, federate, in_room, transaction, until};
 
 const V3: &str = "/_matrix/client/v3";
 
@@ -231,6 +231,37 @@ async fn people_are_found_by_name_and_by_part_of_it() {
     alice.post(&format!("{V3}/user_directory/search"), json!({})).await.fails(400, "M_BAD_JSON");
 }
 
+/// Of other servers whoever is in a room that is open to all is found, published or not, and nobody else.
+#[tokio::test]
+async fn people_of_other_servers_are_found_where_everybody_could_meet_them() {
+    let [here, there] = federate().await;
+    let (alice, seeker) = (here.register("alice").await, here.register("seeker").await);
+    let found = async |name: &str| {
+        let body = json!({"search_term": name});
+        let answer = seeker.post(&format!("{V3}/user_directory/search"), body).await.ok();
+        answer["results"].as_array().map(Vec::len)
+    };
+    let history = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": "world_readable"}}]);
+    let rooms = [
+        ("openly", json!({"preset": "public_chat"})),
+        ("readably", json!({"preset": "private_chat", "initial_state": history})),
+        ("secretly", json!({"preset": "private_chat"})),
+    ];
+    for (name, wish) in rooms {
+        let guest = there.register(name).await;
+        let room = alice.create_room(wish).await;
+        alice.invite(&room, &guest).await;
+        let path = format!("{V3}/join/{}?via={}", encode(&room), encode(&here.name));
+        until("the invite", async || {
+            let joined = guest.sync(None, 0).await;
+            joined["rooms"]["invite"][&room].is_object().then_some(())
+        })
+        .await;
+        guest.post(&path, json!({})).await.ok();
+        assert_eq!(found(name).await, Some(usize::from(name != "secretly")), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn nobody_has_an_address_here_and_is_told_so() {
     let server = Server::start().await;
@@ -252,6 +283,8 @@ async fn nobody_has_an_address_here_and_is_told_so() {
     alice.post(&format!("{V3}/account/3pid/unbind"), delete).await.ok();
     let add = json!({"client_secret": "s3cret", "sid": "1", "auth": proof("alice")});
     alice.post(&format!("{V3}/account/3pid/add"), add).await.fails(400, "M_THREEPID_AUTH_FAILED");
+    let of_old = json!({"three_pid_creds": {"client_secret": "s3cret", "sid": "1"}});
+    alice.post(&format!("{V3}/account/3pid"), of_old).await.fails(403, "M_THREEPID_AUTH_FAILED");
     let capabilities = alice.get(&format!("{V3}/capabilities")).await.ok();
     assert_eq!(capabilities["capabilities"]["m.3pid_changes"]["enabled"], false);
 }
@@ -317,4 +350,33 @@ async fn invites_are_let_in_shown_or_refused_by_who_sends_them() {
     pest.invite(&rooms[2], &bob).await;
     let seen: Vec<[bool; 3]> = shown().await;
     assert_eq!(seen, [[true; 3]; 3]);
+}
+
+/// Account data that is deleted, or set to nothing, is told once to who knew it, and is not there. (MSC3391)
+#[tokio::test]
+async fn account_data_that_is_deleted_is_told_once_and_gone() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = alice.create_room(json!({})).await;
+    let me = encode(&alice.id);
+    for part in ["account_data/org.test".to_owned(), format!("rooms/{}/account_data/org.test", encode(&room))] {
+        let path = format!("{V3}/user/{me}/{part}");
+        let deleting = format!("/_matrix/client/unstable/org.matrix.msc3391/user/{me}/{part}");
+        for by_putting in [false, true] {
+            alice.put(&path, json!({"a": 1})).await.ok();
+            bob.delete(&deleting).await.fails(403, "M_FORBIDDEN");
+            let since = alice.now().await;
+            match by_putting {
+                true => alice.put(&path, json!({})).await.ok(),
+                false => alice.delete(&deleting).await.ok(),
+            };
+            alice.get(&path).await.fails(404, "M_NOT_FOUND");
+            alice.delete(&deleting).await.ok();
+            let told = alice.sync(Some(&since), 0).await.to_string();
+            assert!(told.contains(r#""content":{},"type":"org.test""#), "{told}");
+            assert!(!alice.sync(None, 0).await.to_string().contains("org.test"));
+        }
+    }
+    let rules = format!("/_matrix/client/unstable/org.matrix.msc3391/user/{me}/account_data/m.push_rules");
+    alice.delete(&rules).await.fails(405, "M_BAD_JSON");
 }

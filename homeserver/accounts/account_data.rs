@@ -2,7 +2,7 @@
 //! rooms; and tags, which are the room type `m.tag`. Owns the log of what changed when.
 //! spec: client-server-api#client-config, #room-tagging
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::RangeInclusive};
 
 use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
@@ -32,6 +32,9 @@ pub const DIRECT: &str = "m.direct";
 const SERVER_MANAGED: [&str; 2] = ["m.fully_read", "m.push_rules"];
 /// The room type that holds tags.
 const TAGS: &str = "m.tag";
+/// The content of what was deleted, or emptied, which is the same: sessions that knew it hear of it once, and for all
+/// others it is as if it had never been. spec: MSC3391
+const DELETED: &str = "{}";
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +47,10 @@ pub struct Entry {
     pub json: String,
 }
 
-/// An entry's content. `room` is empty for what belongs to the account as a whole.
+/// An entry's content, unless it is deleted. `room` is empty for what belongs to the account as a whole.
 pub fn get(tx: &impl Read, user: &UserId, room: &str, kind: &str) -> Result<Option<String>> {
-    Ok(tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))?.map(|row| row.json))
+    let row = tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))?;
+    Ok(row.map(|row| row.json).filter(|json| json != DELETED))
 }
 
 /// Whether somebody has any entry. People of other servers have none.
@@ -65,6 +69,14 @@ pub fn set_by_client(tx: &WriteTx, user: &UserId, room: &str, kind: &str, conten
         return Err(Error::server_managed(format!("{kind} is set through its own endpoint")));
     }
     set(tx, user, room, kind, serde_json::to_string(content).map_err(Error::internal)?)
+}
+
+/// Deletes an entry for a client. Nothing happens if there is none.
+pub fn delete_by_client(tx: &WriteTx, user: &UserId, room: &str, kind: &str) -> Result<()> {
+    match get(tx, user, room, kind)?.is_some() || SERVER_MANAGED.contains(&kind) {
+        true => set_by_client(tx, user, room, kind, &Map::new()),
+        false => Ok(()),
+    }
 }
 
 /// Sets an entry, and tells the account's other sessions.
@@ -107,30 +119,31 @@ pub fn changes(tx: &impl Read, user: &UserId, since: Pos, upto: Pos) -> Result<V
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
         let (room, kind) = name.split_once('\n').ok_or_else(|| Error::internal("damaged account data log"))?;
-        let json = get(tx, user, room, kind)?.ok_or_else(|| Error::internal("account data log without data"))?;
-        entries.push(Entry { room: room.to_owned(), kind: kind.to_owned(), json });
+        let row = tables::ACCOUNT_DATA.get(tx, (user.as_str(), room, kind))?;
+        let row = row.ok_or_else(|| Error::internal("account data log without data"))?;
+        entries.push(Entry { room: room.to_owned(), kind: kind.to_owned(), json: row.json });
     }
     Ok(entries)
 }
 
 /// All entries: those of the account first, then room by room.
 pub fn all(tx: &impl Read, user: &UserId) -> Result<Vec<Entry>> {
-    let range = (user.as_str(), "", "")..=(user.as_str(), LAST, "");
-    tables::ACCOUNT_DATA.collect(tx, range, |(_, room, kind), row| Entry {
-        room: room.to_owned(),
-        kind: kind.to_owned(),
-        json: row.json,
-    })
+    within(tx, (user.as_str(), "", "")..=(user.as_str(), LAST, ""))
 }
 
 /// All entries of one room.
 pub fn of_room(tx: &impl Read, user: &UserId, room: &str) -> Result<Vec<Entry>> {
-    let range = (user.as_str(), room, "")..=(user.as_str(), room, LAST);
-    tables::ACCOUNT_DATA.collect(tx, range, |(_, room, kind), row| Entry {
+    within(tx, (user.as_str(), room, "")..=(user.as_str(), room, LAST))
+}
+
+fn within(tx: &impl Read, range: RangeInclusive<(&str, &str, &str)>) -> Result<Vec<Entry>> {
+    let mut entries = tables::ACCOUNT_DATA.collect(tx, range, |(_, room, kind), row| Entry {
         room: room.to_owned(),
         kind: kind.to_owned(),
         json: row.json,
-    })
+    })?;
+    entries.retain(|entry| entry.json != DELETED);
+    Ok(entries)
 }
 
 /// The tags of a room, by name.
@@ -290,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn the_log_has_each_entry_once_where_it_changed_last() {
         let (_dir, store) = with_rooms().await;
-        put(&store, "", "m.direct", json!({})).await.expect("sets");
+        put(&store, "", "m.direct", json!({ "@bob:b.c": [] })).await.expect("sets");
         put(&store, "!r:b.c", "x", json!({ "n": 1 })).await.expect("sets");
         let since = store.read(|tx| tx.pos()).expect("reads");
         put(&store, "", "m.direct", json!({ "@bob:b.c": ["!r:b.c"] })).await.expect("sets");
@@ -304,6 +317,31 @@ mod tests {
         assert!(store.read(|tx| changes(tx, user_id!("@bob:b.c"), 0, upto)).expect("reads").is_empty());
         let everything = store.read(|tx| all(tx, alice())).expect("reads");
         assert_eq!(everything.iter().map(|entry| &*entry.kind).collect::<Vec<_>>(), ["m.direct", "x"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_or_emptied_is_told_once_and_gone() {
+        let (_dir, store) = with_rooms().await;
+        for (kind, by_emptying) in [("x", false), ("y", true)] {
+            put(&store, "!r:b.c", kind, json!({ "n": 1 })).await.expect("sets");
+            let since = store.read(|tx| tx.pos()).expect("reads");
+            match by_emptying {
+                true => put(&store, "!r:b.c", kind, json!({})).await.expect("empties"),
+                false => {
+                    let delete = |tx: &WriteTx| delete_by_client(tx, alice(), "!r:b.c", kind);
+                    store.write(delete).await.expect("deletes");
+                    store.write(delete).await.expect("deletes nothing");
+                }
+            }
+            let upto = store.read(|tx| tx.pos()).expect("reads");
+            let told = store.read(|tx| changes(tx, alice(), since, upto)).expect("reads");
+            assert_eq!(told.iter().map(|entry| (&*entry.kind, &*entry.json)).collect::<Vec<_>>(), [(kind, "{}")]);
+            assert_eq!(store.read(|tx| get(tx, alice(), "!r:b.c", kind)).expect("reads"), None);
+        }
+        assert!(store.read(|tx| all(tx, alice())).expect("reads").is_empty());
+        assert!(store.read(|tx| of_room(tx, alice(), "!r:b.c")).expect("reads").is_empty());
+        let error = store.write(|tx| delete_by_client(tx, alice(), "", "m.push_rules")).await.expect_err("refused");
+        assert_eq!(error.status().as_u16(), 405);
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use ruma::{
-    RoomId, UserId,
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
     api::client::{
         config::{get_global_account_data, get_room_account_data, set_global_account_data, set_room_account_data},
         tag::{create_tag, delete_tag, get_tags},
@@ -17,10 +18,37 @@ use crate::{
     app::App,
     base::json::raw,
     error::{Error, Result},
-    http::{Bucket, Loose, Reply, Session, reply},
+    http::{Asked, Bucket, Loose, Reply, Router, Session, reply, untyped},
 };
 
 type Object = Map<String, Value>;
+
+/// Deleting account data, which is no part of the spec. spec: MSC3391
+pub fn routes(router: &mut Router) {
+    let user = "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}";
+    untyped::route(router, Method::DELETE, &format!("{user}/account_data/{{event_type}}"), delete_global);
+    let path = format!("{user}/rooms/{{room_id}}/account_data/{{event_type}}");
+    untyped::route(router, Method::DELETE, &path, delete_of_room);
+}
+
+/// `DELETE /_matrix/client/unstable/org.matrix.msc3391/user/{userId}/account_data/{type}`
+async fn delete_global(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    let kind = asked.path(1)?;
+    delete(&app, asked, String::new(), kind).await
+}
+
+/// `DELETE /_matrix/client/unstable/org.matrix.msc3391/user/{userId}/rooms/{roomId}/account_data/{type}`
+async fn delete_of_room(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    let (room, kind) = (asked.path::<OwnedRoomId>(1)?, asked.path(2)?);
+    delete(&app, asked, room.into(), kind).await
+}
+
+async fn delete(app: &App, asked: Asked, room: String, kind: String) -> Result<Reply> {
+    let user: OwnedUserId = asked.path(0)?;
+    check_own(app, &asked.session, user.as_str())?;
+    app.store.write(move |tx: &_| account_data::delete_by_client(tx, &user, &room, &kind)).await?;
+    reply::json(&json!({}))
+}
 
 /// `GET /_matrix/client/v3/user/{userId}/account_data/{type}`
 pub async fn global(app: Arc<App>, session: Session, request: get_global_account_data::v3::Request) -> Result<Reply> {
