@@ -117,6 +117,28 @@ pub struct Seat {
 /// A seat that somebody has taken.
 pub struct Taken(Arc<Seat>);
 
+/// A seat at one room.
+pub struct Beside {
+    seat: Taken,
+    room: RoomNum,
+    notifier: Notifier,
+    _counted: Taken,
+}
+
+impl std::ops::Deref for Beside {
+    type Target = Taken;
+
+    fn deref(&self) -> &Taken {
+        &self.seat
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.notifier.0.place(&self.seat.0, self.room, false);
+    }
+}
+
 impl Notifier {
     /// What the writer is to call after each commit.
     pub fn on_commit(&self) -> OnCommit {
@@ -165,6 +187,14 @@ impl Notifier {
             taken.0.placed.store(true, SeqCst);
         }
         Ok(taken)
+    }
+
+    /// A seat of its own at one room, for somebody who may not be in it. Counted like any other of theirs.
+    pub fn sit_at(&self, store: &Store, user: &UserId, room: RoomNum) -> Result<Beside> {
+        let counted = self.sit(store, user)?;
+        let seat = Arc::new(Seat { taken: AtomicU32::new(1), ..Seat::default() });
+        self.0.place(&seat, room, true);
+        Ok(Beside { seat: Taken(seat), room, notifier: self.clone(), _counted: counted })
     }
 
     /// How many requests and WebSockets wait for something to happen, of everybody together.

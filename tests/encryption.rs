@@ -272,3 +272,72 @@ async fn a_session_that_ends_takes_its_keys_along() {
     assert_eq!(left["device_keys"][&alice.id], json!({}));
     alice.get("/_matrix/client/v3/room_keys/version").await.fails(404, "M_NOT_FOUND");
 }
+
+/// However near to each other keys come and their session ends: none is left of a device that is gone.
+#[tokio::test]
+async fn keys_that_come_while_their_session_ends_are_not_left_behind() {
+    let server = Server::start_with("registration = \"open\"\nrate_limits = false\n").await;
+    let (alice, bob) = couple(&server).await;
+    for round in 0..20 {
+        let phone = server.login("alice").await;
+        let key = Key::new();
+        let upload = async |number: usize| {
+            let mut body = json!({"device_keys": device_keys(&phone, &key)});
+            body["one_time_keys"][format!("signed_curve25519:{number}")] = one_time_key(&phone, &key, "AAAA");
+            body["fallback_keys"]["signed_curve25519:f"] = one_time_key(&phone, &key, "BBBB");
+            phone.post(UPLOAD, body).await
+        };
+        // By turns the session ends itself, together with all others, or another session ends it.
+        let end = async || match round % 3 {
+            0 => phone.post("/_matrix/client/v3/logout", json!({})).await,
+            1 => phone.post("/_matrix/client/v3/logout/all", json!({})).await,
+            _ => {
+                let proof = json!({"type": "m.login.password", "password": Server::password("alice"),
+                    "identifier": {"type": "m.id.user", "user": "alice"}});
+                let path = "/_matrix/client/v3/delete_devices";
+                phone.post(path, json!({"devices": [phone.device], "auth": proof})).await
+            }
+        };
+        let (uploads, ended) = tokio::join!(futures_util::future::join_all((0..6).map(upload)), end());
+        ended.ok();
+        assert!(uploads.iter().all(|upload| [200, 401].contains(&upload.status)), "{uploads:?}");
+        let left = bob.post(QUERY, json!({"device_keys": {&alice.id: [phone.device]}})).await.ok();
+        assert!(left["device_keys"][&alice.id][&phone.device].is_null(), "round {round}: {left}");
+        let wanted = json!({"one_time_keys": {&alice.id: {phone.device.clone(): "signed_curve25519"}}});
+        let claimed = bob.post(CLAIM, wanted).await.ok();
+        assert!(claimed["one_time_keys"][&alice.id][&phone.device].is_null(), "round {round}: {claimed}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_to_a_sleeping_device_is_read_page_by_page() {
+    let server = Server::start_with("registration = \"open\"\nrate_limits = false\n").await;
+    let (alice, bob) = couple(&server).await;
+    let path = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device";
+    let mut sleeper = alice.clone();
+    sleeper.device = "SLEEPER".to_owned();
+    let body = json!({"device_id": "SLEEPER", "device_data": {"algorithm": "org.test"},
+        "device_keys": device_keys(&sleeper, &Key::new())});
+    alice.put(path, body).await.ok();
+    for n in 0..150 {
+        let path = format!("/_matrix/client/v3/sendToDevice/m.test/{}", transaction());
+        bob.put(&path, json!({"messages": {&alice.id: {"SLEEPER": {"n": n}}}})).await.ok();
+    }
+    let events = format!("{path}/SLEEPER/events");
+    for by_get in [false, true] {
+        let (mut seen, mut token) = (Vec::new(), String::new());
+        for expected in [100, 50, 0] {
+            let page = match by_get {
+                true => alice.get(&format!("{events}?next_batch={token}")).await.ok(),
+                false => alice.post(&events, json!({"next_batch": token})).await.ok(),
+            };
+            let told = page["events"].as_array().expect("a list");
+            assert_eq!(told.len(), expected);
+            seen.extend(told.iter().map(|event| event["content"]["n"].as_u64().expect("a number")));
+            page["next_batch"].as_str().expect("a token").clone_into(&mut token);
+        }
+        assert!(seen.into_iter().eq(0..150));
+    }
+    bob.get(&events).await.fails(404, "M_NOT_FOUND");
+    alice.get(&format!("{path}/OTHER/events")).await.fails(403, "M_FORBIDDEN");
+}

@@ -54,4 +54,5 @@ mod tls;
 mod upgrades;
 mod versions;
 mod visible;
+mod visible_outside;
 mod websocket;

@@ -116,6 +116,7 @@ pub async fn capabilities(app: Arc<App>, session: Session, _: get_capabilities::
         "m.get_login_token": { "enabled": true },
         "m.forget_forced_upon_leave": { "enabled": false },
         "chat.hearth.admin": { "enabled": is_admin },
+        "io.element.msc4452.preview_url": { "enabled": app.config.url_previews },
     });
     let (max_delay, max_scheduled) = (app.config.delayed.max_delay, app.config.delayed.max_scheduled);
     for name in ["m.delayed_events", "org.matrix.msc4140.delayed_events"] {

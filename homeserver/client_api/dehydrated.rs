@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use ruma::api::client::dehydrated_device::{
     delete_dehydrated_device, get_dehydrated_device, get_events, put_dehydrated_device,
 };
@@ -14,14 +15,21 @@ use crate::{
     base::{Pos, json},
     e2ee::{dehydrated, device_keys, one_time_keys, to_device},
     error::{Error, Result},
-    http::{Bucket, Reply, Session, reply},
+    http::{Asked, Bucket, Reply, Router, Session, reply, untyped},
     store::{Read, WriteTx},
 };
+
+/// All endpoints.
+pub fn routes(router: &mut Router) {
+    router.route(put).route_raw(device).route(remove).route_raw(events);
+    let path = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device/{device_id}/events";
+    untyped::route(router, Method::GET, path, events_by_get);
+}
 
 /// `PUT /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device`
 ///
 /// There is one for each person: a new one takes the place of the old.
-pub async fn put(
+async fn put(
     app: Arc<App>,
     session: Session,
     request: put_dehydrated_device::unstable::Request,
@@ -56,13 +64,13 @@ pub async fn put(
 }
 
 /// `GET /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device`
-pub async fn device(app: Arc<App>, session: Session, _: get_dehydrated_device::unstable::Request) -> Result<Reply> {
+async fn device(app: Arc<App>, session: Session, _: get_dehydrated_device::unstable::Request) -> Result<Reply> {
     let row = app.store.read(|tx| dehydrated::of(tx, &session.user))?;
     reply::json(&json!({ "device_id": row.device, "device_data": json::raw(row.data)? }))
 }
 
 /// `DELETE /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device`
-pub async fn remove(
+async fn remove(
     app: Arc<App>,
     session: Session,
     _: delete_dehydrated_device::unstable::Request,
@@ -81,17 +89,27 @@ pub async fn remove(
 /// `POST /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device/{deviceId}/events`
 ///
 /// Messages stay until the device is gone: whoever wakes it may have to begin again.
-pub async fn events(app: Arc<App>, session: Session, request: get_events::unstable::Request) -> Result<Reply> {
+async fn events(app: Arc<App>, session: Session, request: get_events::unstable::Request) -> Result<Reply> {
+    page(&app, &session, request.device_id.as_str(), request.next_batch.as_deref())
+}
+
+/// `GET /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device/{deviceId}/events`
+async fn events_by_get(app: Arc<App>, asked: Asked) -> Result<Reply> {
+    page(&app, &asked.session, &asked.path::<String>(0)?, asked.query("next_batch"))
+}
+
+/// What waits for the device after a page, as many as a sync takes.
+fn page(app: &App, session: &Session, device: &str, token: Option<&str>) -> Result<Reply> {
     app.limits.take(Bucket::Costly, &session.user)?;
-    let after = match request.next_batch.as_deref().filter(|token| !token.is_empty()) {
+    let after = match token.filter(|token| !token.is_empty()) {
         Some(token) => token.parse::<Pos>().map_err(|_| Error::invalid_param("next_batch is no token of ours"))?,
         None => 0,
     };
     let pending = app.store.read(|tx| {
-        if dehydrated::of(tx, &session.user)?.device != request.device_id.as_str() {
+        if dehydrated::of(tx, &session.user)?.device != device {
             return Err(Error::forbidden("this is not your dehydrated device"));
         }
-        to_device::pending(tx, &session.user, request.device_id.as_str(), after, tx.pos()?)
+        to_device::pending(tx, &session.user, device, after, tx.pos()?)
     })?;
     let events = pending.events.into_iter().map(json::raw).collect::<Result<Vec<_>>>()?;
     reply::json(&json!({ "events": events, "next_batch": pending.upto.to_string() }))

@@ -8,7 +8,7 @@ use ruma::api::client::discovery::{
     get_supported_versions,
 };
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::calls;
 use crate::{
@@ -26,11 +26,14 @@ const VERSIONS: [&str; 19] = [
 
 /// Extensions and earlier names of what the versions include, which clients still look for.
 const FEATURES: &[&str] = &[
+    "net.zemos.msc4383",
     "org.matrix.e2e_cross_signing",
     "org.matrix.msc3916.stable",
     "org.matrix.msc2285.stable",
+    "org.matrix.msc3391",
     "org.matrix.msc3440.stable",
     "org.matrix.msc3814",
+    "org.matrix.msc3827.stable",
     "org.matrix.msc3874",
     "org.matrix.msc3881",
     "org.matrix.msc4140",
@@ -38,23 +41,26 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc4108",
     "org.matrix.msc4155",
     "org.matrix.msc4222",
+    "org.matrix.msc4380.stable",
+    "org.matrix.msc4486",
     "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.half-shot.msc2666.query_mutual_rooms.stable",
     "uk.tcpip.msc4133",
+    "uk.tcpip.msc4133.stable",
     "chat.hearth.ws",
     "chat.hearth.friends",
     "chat.hearth.push",
 ];
 
-/// `GET /_matrix/client/versions`
-pub async fn versions(
-    _: Arc<App>,
-    _: (Caller, Option<Session>),
-    _: get_supported_versions::Request,
-) -> Result<get_supported_versions::Response> {
-    let mut response = get_supported_versions::Response::new(VERSIONS.map(str::to_owned).to_vec());
-    response.unstable_features = FEATURES.iter().map(|name| ((*name).to_owned(), true)).collect();
-    Ok(response)
+/// `GET /_matrix/client/versions`, with which server this is (MSC4383).
+pub async fn versions(_: Arc<App>, _: (Caller, Option<Session>), _: get_supported_versions::Request) -> Result<Reply> {
+    let features: Map<String, Value> = FEATURES.iter().map(|name| ((*name).to_owned(), true.into())).collect();
+    reply::json(&json!({
+        "versions": VERSIONS,
+        "unstable_features": features,
+        "net.zemos.msc4383.server": { "name": "Hearth", "version": env!("CARGO_PKG_VERSION") },
+    }))
 }
 
 /// `GET /.well-known/matrix/client`

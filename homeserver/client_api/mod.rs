@@ -20,6 +20,7 @@ pub mod membership;
 pub mod messages;
 pub mod oauth;
 pub mod openid;
+pub mod peeking;
 pub mod presence;
 pub mod profile;
 pub mod push_rules;
@@ -56,7 +57,7 @@ use crate::{
 /// All endpoints that clients use.
 pub fn routes() -> Router {
     let mut router = Router::default();
-    router.route(discovery::versions).route_raw(discovery::well_known_client).route(discovery::well_known_support);
+    router.route_raw(discovery::versions).route_raw(discovery::well_known_client).route(discovery::well_known_support);
     account_routes(&mut router);
     personal_routes(&mut router);
     room_routes(&mut router);
@@ -68,6 +69,8 @@ pub fn routes() -> Router {
     threepids::routes(&mut router);
     calls::routes(&mut router);
     delayed::routes(&mut router);
+    account_data::routes(&mut router);
+    peeking::routes(&mut router);
     rendezvous::routes(&mut router);
     sliding::routes(&mut router);
     appservice::routes(&mut router);
@@ -106,6 +109,7 @@ fn account_routes(router: &mut Router) {
 fn personal_routes(router: &mut Router) {
     router
         .route_raw(profile::profile)
+        .alias_raw("/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}", profile::profile)
         .route_raw(profile::field)
         .route(profile::set_field)
         .route(profile::remove_field)
@@ -203,11 +207,8 @@ fn key_routes(router: &mut Router) {
         .route_raw(key_backup::remove_all)
         .route_raw(key_backup::remove_of_room)
         .route_raw(key_backup::remove_one)
-        .route(dehydrated::put)
-        .route_raw(dehydrated::device)
-        .route(dehydrated::remove)
-        .route_raw(dehydrated::events)
         .route(to_device::send);
+    dehydrated::routes(router);
 }
 
 #[expect(deprecated, reason = "the unauthenticated endpoints are answered too")]

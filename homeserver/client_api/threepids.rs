@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use ruma::api::client::account::{
     ThirdPartyIdRemovalStatus, add_3pid, bind_3pid, delete_3pid,
     request_3pid_management_token_via_email as manage_email, request_3pid_management_token_via_msisdn as manage_msisdn,
@@ -15,12 +16,13 @@ use ruma::api::client::account::{
 use crate::{
     app::App,
     error::{Error, Result},
-    http::{Caller, Router, Session},
+    http::{Asked, Caller, Reply, Router, Session, untyped},
 };
 
 /// The endpoints.
 pub fn routes(router: &mut Router) {
     router.route(add).route(bind).route(delete).route(unbind);
+    untyped::route(router, Method::POST, "/_matrix/client/v3/account/3pid", add_of_old);
     router.route(to_manage_by_email).route(to_manage_by_msisdn);
     router.route(to_register_by_email).route(to_register_by_msisdn);
     router.route(to_change_password_by_email).route(to_change_password_by_msisdn);
@@ -33,6 +35,11 @@ fn denied<T>() -> Result<T> {
 /// `POST /_matrix/client/v3/account/3pid/add`: nothing was ever proved that could be added.
 async fn add(_: Arc<App>, _: Session, _: add_3pid::v3::Request) -> Result<add_3pid::v3::Response> {
     Err(Error::bad_request("M_THREEPID_AUTH_FAILED", "nothing was proved about this address"))
+}
+
+/// `POST /_matrix/client/v3/account/3pid`, by which it was done once.
+async fn add_of_old(_: Arc<App>, _: Asked) -> Result<Reply> {
+    Err(Error::forbidden_as("M_THREEPID_AUTH_FAILED", "nothing was proved about this address"))
 }
 
 /// `POST /_matrix/client/v3/account/3pid/bind`

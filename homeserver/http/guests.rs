@@ -5,7 +5,7 @@
 use http::Method;
 
 /// The endpoints: what follows the version in the path, `*` being any segment.
-const OPEN: [(&str, &str); 27] = [
+const OPEN: [(&str, &str); 29] = [
     ("GET", "rooms/*/state"),
     ("GET", "rooms/*/context/*"),
     ("GET", "rooms/*/event/*"),
@@ -13,6 +13,8 @@ const OPEN: [(&str, &str); 27] = [
     ("GET", "rooms/*/state/*"),
     ("GET", "rooms/*/messages"),
     ("GET", "rooms/*/members"),
+    ("GET", "rooms/*/initialSync"),
+    ("GET", "events"),
     ("GET", "sync"),
     ("GET", "media/download/*/*"),
     ("GET", "media/download/*/*/*"),
