@@ -18,6 +18,7 @@ mod encryption;
 mod federation_answers;
 mod federation_asking;
 mod federation_edus;
+mod federation_faults;
 mod federation_forks;
 mod federation_history;
 mod federation_hostile;

@@ -30,6 +30,11 @@ const STALLED: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(90);
 /// Connections to one host that are kept open at most while nobody uses them. HTTP/2 needs one.
 const IDLE_OF_HOST: usize = 4;
+/// After how long a silence whoever has an HTTP/2 request of ours is asked whether it is there at all, and how
+/// long it may take to say so: of a machine that is gone without a word the next request would be asked over the
+/// same connection, for as long as TCP believes in it.
+const ASKED_AFTER: Duration = Duration::from_secs(5);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// How often a request may be sent elsewhere, where that is followed at all.
 const MAX_REDIRECTS: usize = 5;
 /// The largest head of an answer over HTTP/2. Over HTTP/1.1 hyper has bounds of its own.
@@ -121,6 +126,8 @@ impl Outside {
             .tcp_keepalive(Duration::from_secs(60))
             .http2_max_header_list_size(MAX_HEAD)
             .http2_adaptive_window(true)
+            .http2_keep_alive_interval(ASKED_AFTER)
+            .http2_keep_alive_timeout(ANSWERED_WITHIN)
     }
 
     /// What all clients have in common.

@@ -52,7 +52,16 @@ pub async fn federate<const N: usize>() -> [Server; N] {
 /// One such server, with further settings and settings of `[federation]`.
 pub async fn federated(settings: &str, of_federation: &str) -> Server {
     let address = free_address();
-    let (name, certificates) = (format!("localhost:{}", address.port()), certificates());
+    federated_at((address, address), settings, of_federation).await
+}
+
+/// The same, known to be at one address, and listening at another.
+pub(super) async fn federated_at(
+    (known, address): (SocketAddr, SocketAddr),
+    settings: &str,
+    of_federation: &str,
+) -> Server {
+    let (name, certificates) = (format!("localhost:{}", known.port()), certificates());
     let open = match settings.contains("registration = ") {
         true => "",
         false => "registration = \"open\"\n",
@@ -162,7 +171,7 @@ pub struct Asked {
 /// remembers what it was asked.
 pub struct Peer {
     /// Who it is.
-    pub me: Identity,
+    pub me: Arc<Identity>,
     answers: Answers,
     asked: Arc<Mutex<Vec<Asked>>>,
     listening: tokio::task::JoinHandle<()>,
@@ -207,7 +216,7 @@ impl Peer {
                 });
             }
         });
-        let peer = Self { me, answers, asked, listening, _dir: dir };
+        let peer = Self { me: Arc::new(me), answers, asked, listening, _dir: dir };
         peer.says("/_matrix/key/v2/server", Says::Json(200, peer.keys()));
         peer
     }

@@ -10,6 +10,7 @@
 mod bridge;
 mod crowd;
 mod federation;
+mod line;
 mod s3;
 mod server;
 mod synapse;
@@ -18,6 +19,7 @@ mod user;
 pub use bridge::Bridge;
 pub use crowd::Crowd;
 pub use federation::{Asked, Peer, Says, ask_as, certificates, federate, federated, free_address, until};
+pub use line::{Line, federate_by_lines};
 pub use s3::{S3, SECRET as S3_SECRET};
 pub use server::{Server, repository};
 pub use synapse::Synapse;

@@ -104,8 +104,17 @@ impl Server {
         self.status("RssAnon:")
     }
 
+    /// The processor's time that the process has taken.
+    pub fn processor_time(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.process())).expect("it runs");
+        // The name of the program, which may have spaces in it, ends with a bracket; Linux counts in hundredths.
+        let after = text.rsplit(") ").next().unwrap_or_default();
+        let ticks = after.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     fn status(&self, name: &str) -> u64 {
-        let id = self.child.as_ref().expect("it runs").id();
+        let id = self.process();
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
         let line = status.lines().find(|line| line.starts_with(name)).expect("Linux says so");
         line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") * 1024
@@ -164,9 +173,14 @@ impl Server {
         self.ended().await
     }
 
+    /// The process's ID.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Sends the process a signal by its name.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let id = self.process().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill is there");
         assert!(sent.success(), "no process {id}");
     }
