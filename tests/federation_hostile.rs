@@ -21,6 +21,9 @@ pub struct Guest {
 
 pub const VERSION: RoomVersionId = RoomVersionId::V11;
 
+/// Events that are made ends of a room.
+const ENDS: usize = 10_000;
+
 /// A server with alice, whose room mallory has come into from a server of the test's own.
 pub async fn party() -> (Server, User, Guest) {
     let [server] = federate().await;
@@ -30,24 +33,8 @@ pub async fn party() -> (Server, User, Guest) {
 /// The same at a server that there is.
 pub async fn party_at(server: Server) -> (Server, User, Guest) {
     let alice = server.register("alice").await;
-    let room = alice.create_room(json!({"preset": "public_chat", "room_version": VERSION.as_str()})).await;
-    let peer = Peer::start().await;
-    let mallory = format!("@mallory:{}", peer.name());
-    let path = format!("/_matrix/federation/v1/make_join/{}/{}?ver=11", encode(&room), encode(&mallory));
-    let template = peer.ask(&server, Method::GET, &path, None).await.ok()["event"].clone();
-    let (id, join) = seal(&peer, template);
-    let path = format!("/_matrix/federation/v2/send_join/{}/{}", encode(&room), encode(&id));
-    let answer = peer.ask(&server, Method::PUT, &path, Some(join.clone())).await.ok();
-    let rules = VERSION.rules().expect("known");
-    let find = |kind: &str| {
-        let state = answer["state"].as_array().expect("a state");
-        let event = state.iter().find(|event| event["type"] == kind).expect("it is there");
-        let object: CanonicalJsonObject = serde_json::from_value(event.clone()).expect("canonical");
-        format!("${}", ruma::signatures::reference_hash(&object, &rules).expect("a hash"))
-    };
-    let auth = vec![find("m.room.create"), find("m.room.power_levels"), id.clone()];
-    let depth = join["depth"].as_u64().expect("a depth");
-    (server, alice, Guest { peer, room, mallory, auth, end: id, depth })
+    let guest = Guest::enters(&server, &alice, Peer::start().await).await;
+    (server, alice, guest)
 }
 
 /// Hashes and signs an event; its ID, and it.
@@ -60,6 +47,40 @@ pub fn seal(peer: &Peer, event: Value) -> (String, Value) {
 }
 
 impl Guest {
+    /// Makes a room of alice's, and has mallory come into it.
+    async fn enters(server: &Server, alice: &User, peer: Peer) -> Self {
+        let room = alice.create_room(json!({"preset": "public_chat", "room_version": VERSION.as_str()})).await;
+        let mut guest = Self {
+            mallory: format!("@mallory:{}", peer.name()),
+            peer,
+            room,
+            auth: vec![],
+            end: String::new(),
+            depth: 0,
+        };
+        (guest.auth, guest.end, guest.depth) = guest.comes_into(server, &guest.room).await;
+        guest
+    }
+
+    /// Comes into a room: what allows mallory's events there, their join, and its depth.
+    async fn comes_into(&self, server: &Server, room: &str) -> (Vec<String>, String, u64) {
+        let (peer, mallory) = (&self.peer, &self.mallory);
+        let path = format!("/_matrix/federation/v1/make_join/{}/{}?ver=11", encode(room), encode(mallory));
+        let template = peer.ask(server, Method::GET, &path, None).await.ok()["event"].clone();
+        let (id, join) = seal(peer, template);
+        let path = format!("/_matrix/federation/v2/send_join/{}/{}", encode(room), encode(&id));
+        let answer = peer.ask(server, Method::PUT, &path, Some(join.clone())).await.ok();
+        let rules = VERSION.rules().expect("known");
+        let find = |kind: &str| {
+            let state = answer["state"].as_array().expect("a state");
+            let event = state.iter().find(|event| event["type"] == kind).expect("it is there");
+            let object: CanonicalJsonObject = serde_json::from_value(event.clone()).expect("canonical");
+            format!("${}", ruma::signatures::reference_hash(&object, &rules).expect("a hash"))
+        };
+        let auth = vec![find("m.room.create"), find("m.room.power_levels"), id.clone()];
+        (auth, id, join["depth"].as_u64().expect("a depth"))
+    }
+
     /// A message of mallory's after the newest, with what is different from a good one.
     pub fn draft(&self, body: &str, more: Value) -> Value {
         let mut event = json!({
@@ -91,6 +112,11 @@ impl Guest {
     pub async fn outcome(&self, server: &Server, (id, event): (String, Value)) -> Value {
         self.send(server, &[event]).await.ok()["pdus"][&id].clone()
     }
+}
+
+/// Whether the log has a line with this text.
+pub fn is_logged(server: &Server, text: &str) -> bool {
+    server.log().lines().any(|line| line.contains(text))
 }
 
 pub async fn bodies(user: &User, room: &str) -> Vec<String> {
@@ -125,6 +151,8 @@ async fn only_what_is_signed_and_whole_is_believed() {
     assert_eq!(guest.outcome(&server, (id.clone(), event)).await, json!({}));
     let shown = alice.get(&in_room(&guest.room, &format!("event/{}", encode(&id)))).await.ok();
     assert_eq!(shown["content"], json!({}));
+    let line = format!("{} sent events whose content is not what was signed: it is taken away", guest.peer.name());
+    assert!(is_logged(&server, &line), "{}", server.log());
     assert!(server.log().contains(&format!("{} sent events that are refused", guest.peer.name())));
     let heard = bodies(&alice, &guest.room).await;
     assert!(
@@ -138,15 +166,22 @@ async fn a_server_speaks_for_itself_and_where_it_is() {
     let (server, alice, guest) = party().await;
     // For another server, or with more than a transaction holds.
     guest.send_as(&server, "elsewhere.test", "t1", &[]).await.fails(403, "M_FORBIDDEN");
+    let line = "says that it is elsewhere.test, and is not believed: its transaction was signed by";
+    assert!(is_logged(&server, line), "{}", server.log());
     let many: Vec<Value> = (0..51).map(|n| guest.message(&n.to_string(), json!({})).1).collect();
     guest.send(&server, &many).await.fails(400, "M_BAD_JSON");
     // In rooms that it is not in, and in none.
     let other = alice.create_room(json!({"preset": "public_chat", "room_version": VERSION.as_str()})).await;
     let outcome = guest.outcome(&server, guest.message("intruder", json!({"room_id": other}))).await;
     assert!(outcome["error"].is_string(), "{outcome}");
+    let log = server.log();
+    assert!(log.contains(&format!("{} sends to a room that it is not in", guest.peer.name())), "{log}");
     let none =
         guest.send(&server, &[guest.message("x", json!({"room_id": "!none:localhost"})).1, json!(7), json!({})]).await;
     assert_eq!(none.ok()["pdus"], json!({}));
+    let line = format!("{} sent what are no events, or of no room that is known here", guest.peer.name());
+    let log = server.log();
+    assert!(log.lines().any(|text| text.contains(&line) && text.contains("nameless=3")), "{log}");
     assert!(!bodies(&alice, &other).await.contains(&"intruder".to_owned()));
     // As somebody who is of another server, or in the room of whom nobody knows.
     let outcome = guest.outcome(&server, guest.message("as alice", json!({"sender": alice.id}))).await;
@@ -180,6 +215,8 @@ async fn what_the_room_forbids_is_shown_to_nobody() {
     mine["users"][&guest.mallory] = json!(100);
     let (grab, event) = state("m.room.power_levels", "", mine);
     assert_eq!(guest.outcome(&server, (grab.clone(), event)).await, json!({}), "a rejected event is no error");
+    let line = format!("{} sent events that {} forbids: nobody is shown them", guest.peer.name(), guest.room);
+    assert!(is_logged(&server, &line) && server.log().contains(&grab), "{}", server.log());
     // What builds on it falls with it.
     let mut auth = guest.auth.clone();
     auth[1] = grab.clone();
@@ -216,18 +253,64 @@ async fn a_past_that_nobody_can_tell_stops_nobody() {
     let unknown = guest.message("by nothing", json!({"auth_events": auth}));
     assert!(guest.outcome(&server, unknown).await["error"].is_string());
     assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_eq!(server.log().matches("can't be judged").count(), 2, "{}", server.log());
     alice.say(&guest.room, "all is well").await;
     assert_eq!(bodies(&alice, &guest.room).await[0], "all is well");
 }
 
+/// What is before an event is asked for in vain, for long: who else says something in another room is heard at once,
+/// and what takes long is written down, so that it is judged even if the server is killed meanwhile.
+#[tokio::test]
+async fn a_room_that_takes_long_holds_up_no_other_and_loses_nothing() {
+    let (mut server, alice, guest) = party().await;
+    let other = alice.create_room(json!({"preset": "public_chat", "room_version": VERSION.as_str()})).await;
+    let (auth, end, _) = guest.comes_into(&server, &other).await;
+    let elsewhere =
+        |text: &str| guest.message(text, json!({"room_id": other, "auth_events": auth, "prev_events": [end]}));
+    const MISSING: &str = "/_matrix/federation/v1/get_missing_events/";
+    guest.peer.says(MISSING, Says::Wait);
+    let (before, missing) = guest.message("before it", json!({}));
+    let (late, event) = guest.message("late", json!({"prev_events": [before]}));
+    let (beside, good) = elsewhere("beside it");
+    let pdus = [event, good];
+    let sending = guest.send(&server, &pdus);
+    let speaking = async {
+        until("what is before it is asked for", async || (!guest.peer.asked(MISSING).is_empty()).then_some(())).await;
+        // Of the same transaction, and of another one, while that waits.
+        hears(&alice, &other, "beside it").await;
+        let began = std::time::Instant::now();
+        assert_eq!(guest.outcome(&server, elsewhere("after it")).await, json!({}));
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+        hears(&alice, &other, "after it").await;
+        alice.say(&guest.room, "who lives here speaks").await;
+    };
+    let (answer, ()) = tokio::join!(sending, speaking);
+    let answer = answer.ok();
+    assert_eq!((&answer["pdus"][&late], &answer["pdus"][&beside]), (&json!({}), &json!({})));
+    assert!(is_logged(&server, &format!("events from {} take long and are judged later", guest.peer.name())));
+    assert!(!bodies(&alice, &guest.room).await.contains(&"late".to_owned()));
+    server.kill9().await;
+    guest.peer.says(MISSING, Says::Json(200, json!({"events": [missing]})));
+    server.resume().await;
+    hears(&alice, &guest.room, "late").await;
+    let heard = bodies(&alice, &guest.room).await;
+    assert_eq!(heard.iter().filter(|text| *text == "late" || *text == "before it").count(), 2, "{heard:?}");
+}
+
+/// Ten thousand events that all stand on the same one: each is an end of the room when it comes.
 #[tokio::test]
 async fn very_many_ends_are_brought_together() {
     let (server, alice, guest) = party().await;
-    for batch in 0..6 {
+    let (memory, mut spent) = (server.own_memory(), vec![server.processor_time()]);
+    for batch in 0..ENDS / 50 {
         let events: Vec<Value> = (0..50).map(|n| guest.message(&format!("{batch}/{n}"), json!({})).1).collect();
         let answer = guest.send(&server, &events).await.ok();
         assert!(answer["pdus"].as_object().expect("results").values().all(|outcome| *outcome == json!({})));
+        spent.push(server.processor_time());
     }
+    let (first, last) = (spent[20] - spent[0], spent[ENDS / 50] - spent[ENDS / 50 - 20]);
+    assert!(last < 3 * first, "the first thousand took {first:?} of the processor, the last {last:?}");
+    assert!(server.own_memory() < memory + (96 << 20), "{} bytes", server.own_memory());
     for n in 0..4 {
         alice.say(&guest.room, &format!("calm {n}")).await;
     }
@@ -294,5 +377,7 @@ async fn what_is_no_event_is_refused_for_itself() {
         assert!(told.contains(why), "{told}");
     }
     assert_eq!(answer["pdus"].as_object().map(serde_json::Map::len), Some(5), "{answer}");
+    assert!(is_logged(&server, &format!("{} sent events that are refused, one of them as: ", guest.peer.name())));
+    assert!(is_logged(&server, &format!("{} sent what are no events", guest.peer.name())));
     hears(&alice, &guest.room, "beside").await;
 }

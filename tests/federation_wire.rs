@@ -20,6 +20,13 @@ fn admitted(answer: &Answer) -> bool {
     answer.status == 404 && answer.body["errcode"] == "M_NOT_FOUND"
 }
 
+/// That the log says why the keys of a server can't be had.
+fn complains(server: &Server, of: &Peer) {
+    let (line, log) = (format!("can't get the keys of {}: ", of.name()), server.log());
+    let why = log.lines().find_map(|text| text.split_once(&line)).expect("a line in the log").1;
+    assert!(!why.is_empty(), "{log}");
+}
+
 /// Has a server ask `peer` for its keys, for somebody who wants to know them. Answers what came of it.
 async fn asks(server: &Server, peer: &Peer) -> Vec<Value> {
     let answer = server.guest().get(&format!("/_matrix/key/v2/query/{}", encode(peer.name()))).await.ok();
@@ -121,6 +128,11 @@ async fn what_is_not_signed_as_it_was_sent_is_refused() {
     let flipped =
         if good.contains("sig=\"A") { good.replace("sig=\"A", "sig=\"B") } else { good.replace("sig=\"", "sig=\"A") };
     refused(&flipped, Method::GET, SIGNED, None).await;
+    // Once in a while for each address and name, whatever it says.
+    for claimed in [peer.name(), &server.name] {
+        let line = format!("says that it is {claimed}, and is not believed: ");
+        assert_eq!(server.log().matches(&line).count(), 1, "{}", server.log());
+    }
 }
 
 #[tokio::test]
@@ -179,6 +191,8 @@ async fn keys_that_prove_nothing_are_refused_whatever_they_have_signed() {
         peer.says("/_matrix/key/v2/server", Says::Json(200, say(&peer)));
         let answer = peer.ask(&server, Method::GET, SIGNED, None).await;
         assert_eq!((answer.status, answer.body["errcode"].as_str()), (401, Some("M_UNAUTHORIZED")), "way {number}");
+        let line = format!("says that it is {}, and is not believed: ", peer.name());
+        assert!(server.log().contains(&line), "way {number}: {}", server.log());
     }
 }
 
@@ -219,6 +233,8 @@ async fn only_the_right_certificate_is_trusted() {
     let of_another = Peer::start_with(&file("elsewhere.example.pem"), &file("elsewhere.example-key.pem")).await;
     of_another.ask(&server, Method::GET, SIGNED, None).await.fails(401, "M_UNAUTHORIZED");
     assert!(of_nobody.asked("/").is_empty() && of_another.asked("/").is_empty(), "nothing was said to them");
+    complains(&server, &of_nobody);
+    complains(&server, &of_another);
 }
 
 #[tokio::test]
@@ -245,6 +261,7 @@ async fn answers_that_are_no_answers_cost_little_and_do_no_harm() {
         assert_eq!(peer.asked("/_matrix/key/v2/server").len(), 1, "{what}");
         assert!(began.elapsed() < Duration::from_secs(20), "{what} took {:?}", began.elapsed());
         assert!(server.memory() < before + (96 << 20), "{what} took memory");
+        complains(&server, &peer);
         assert!(peer.asked("/x").is_empty(), "it goes where it is sent");
     }
     assert_eq!(asks(&server, &Peer::start().await).await.len(), 1, "others are asked as before");

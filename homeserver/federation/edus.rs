@@ -15,7 +15,7 @@ use ruma::{
     serde::Raw,
 };
 
-use super::keys::RemoteKeys;
+use super::{keys::RemoteKeys, remote::short};
 use crate::{
     accounts::presence::{Presence, Status},
     base::{json, signing::Identity},
@@ -46,19 +46,27 @@ pub struct Told {
 impl Told {
     /// Understands what was told in one transaction; what makes no sense is left out.
     pub fn new(origin: &ServerName, edus: &[Raw<Edu>]) -> Self {
-        let mut told = Self::default();
+        let (mut told, mut left_out) = (Self::default(), Vec::new());
         for edu in edus.iter().take(MAX_EDUS) {
             if json::is_deeper_than(edu.json().get().as_bytes(), json::MAX_DEPTH_AROUND) {
-                tracing::debug!(%origin, "an EDU of {origin} is nested too deeply");
+                left_out.push("it is nested too deeply".to_owned());
                 continue;
             }
             match edu.deserialize() {
                 Ok(edu @ (Edu::Receipt(_) | Edu::Typing(_))) => told.after.push(edu),
                 Ok(edu) => told.before.push(edu),
-                Err(error) => tracing::debug!(%origin, %error, "an EDU of {origin} makes no sense"),
+                Err(error) => left_out.push(format!("it makes no sense: {}", short(&error.to_string()))),
             }
         }
+        log_left_out(origin, &left_out);
         told
+    }
+}
+
+/// One line for a transaction, however much of it is left out.
+fn log_left_out(origin: &ServerName, reasons: &[String]) {
+    if let Some(why) = reasons.first() {
+        tracing::info!(%origin, count = reasons.len(), "EDUs of {origin} are left out, one of them as: {why}");
     }
 }
 
@@ -82,13 +90,15 @@ impl Edus {
     /// Takes in what a server told, in its order. Fails only where that is our own trouble: it has to be told
     /// again then, and what was taken already does no harm.
     pub async fn receive(&self, origin: &ServerName, edus: Vec<Edu>) -> Result<()> {
+        let mut left_out = Vec::new();
         for edu in edus {
             match self.take(origin, edu).await {
                 Err(error) if error.cause().is_some() => return Err(error),
-                Err(error) => tracing::debug!(%origin, %error, "an EDU of {origin} is not taken"),
+                Err(error) => left_out.push(error.message().to_owned()),
                 Ok(()) => {}
             }
         }
+        log_left_out(origin, &left_out);
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use quick_cache::sync::Cache;
@@ -66,8 +67,9 @@ const MAX_SINGLE: usize = 300;
 const AT_ONCE: usize = 8;
 /// Events in the auth chain of one event at most: more than the oldest rooms have.
 const MAX_CHAIN: usize = 10_000;
-/// Events in a state and its auth chain at most.
+/// Events in a state and its auth chain at most, and what their IDs take.
 const MAX_STATE: usize = 300_000;
+const IDS: Bounds = Bounds { time: Duration::from_secs(60), size: 32 << 20 };
 /// Rooms of which it is remembered that their history is being fetched.
 const BUSY_ROOMS: usize = 1_000;
 /// Events before one that stand on something which is not here: the state before each is asked for.
@@ -294,7 +296,7 @@ impl Fetch {
                     let chain = self.checker.check(answer.auth_chain, &rules).await?;
                     self.keep(event.room_id(), chain).await?;
                 }
-                Err(failure) => tracing::debug!(%server, %failure, "what allows an event is not told"),
+                Err(failure) => tracing::info!(%server, %failure, "{server} does not tell what allows an event"),
             }
             let lacking = self.unknown(ids.iter().cloned())?;
             if lacking.is_empty() || self.singles(event.room_id(), lacking, &server, &rules).await? {
@@ -394,7 +396,7 @@ impl Fetch {
                 let answer = match self.remote.call_for_events(Bounds::USUAL, &server, request).await {
                     Ok(answer) => answer,
                     Err(failure) => {
-                        tracing::debug!(%server, %failure, "the events before one are not told");
+                        tracing::info!(%server, %failure, "{server} does not tell what came before an event");
                         break;
                     }
                 };
@@ -437,7 +439,7 @@ impl Fetch {
             match self.state_from(&server, event).await {
                 Ok(state) => return Ok(state),
                 Err(error) if error.cause().is_some() => return Err(error),
-                Err(error) => tracing::debug!(%server, %error, "the state before an event is not told"),
+                Err(error) => tracing::info!(%server, %error, "{server} does not tell the state before an event"),
             }
         }
         Err(Error::unknown("the state before it can't be had"))
@@ -446,7 +448,7 @@ impl Fetch {
     async fn state_from(&self, server: &ServerName, event: &Checked) -> Result<StateId> {
         let (room, rules) = (event.room_id().to_owned(), self.rules(event.room_id())?);
         let request = state_ids::Request::new(event.id().to_owned(), room.clone());
-        let told = self.remote.call_within(Bounds::LARGE, server, request).await?;
+        let told = self.remote.call_within(IDS, server, request).await?;
         if told.pdu_ids.len() + told.auth_chain_ids.len() > MAX_STATE {
             return Err(Error::bad_gateway("the other server tells of too large a state"));
         }

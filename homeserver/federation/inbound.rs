@@ -132,7 +132,7 @@ impl Inbound {
         if pdus.len() > MAX_PDUS {
             return Err(Error::bad_json(format!("a transaction has {MAX_PDUS} events at most")));
         }
-        let (mut results, mut waiting) = (Results::new(), Vec::new());
+        let (mut results, mut waiting, mut nameless, mut bent) = (Results::new(), Vec::new(), 0, 0);
         // 1.
         let mut by_version: BTreeMap<RoomVersionId, Vec<Parsed>> = BTreeMap::new();
         let entered = Instant::now() + MAX_ENTERING;
@@ -144,7 +144,7 @@ impl Inbound {
             match self.0.store.read(|tx| self.admit(tx, origin, raw))? {
                 Admitted::Event(version, parsed) => by_version.entry(version).or_default().push(*parsed),
                 Admitted::Refused(id, why) => drop(results.insert(id, Err(why))),
-                Admitted::Nothing => {}
+                Admitted::Nothing => nameless += 1,
             }
         }
         // 2.
@@ -153,16 +153,30 @@ impl Inbound {
             let ids: Vec<OwnedEventId> = events.iter().map(|event| event.id().to_owned()).collect();
             for (id, checked) in ids.into_iter().zip(self.0.checker.verify(events, &rules).await?) {
                 match checked {
-                    Ok(checked) => waiting.push((id, self.queue(origin, checked)?)),
+                    Ok(checked) => {
+                        bent += usize::from(checked.was_bent());
+                        waiting.push((id, self.queue(origin, checked)?));
+                    }
                     Err(error) if error.cause().is_some() => return Err(error),
                     Err(error) => drop(results.insert(id, Err(error.message().to_owned()))),
                 }
             }
         }
-        log_refused(origin, &results);
+        log_refused(origin, &results, (nameless, bent));
         // 3.
+        self.verdicts(origin, waiting, &mut results).await?;
+        Ok(results)
+    }
+
+    /// Waits for the verdicts on a transaction's events, and writes down what takes longer.
+    async fn verdicts(
+        &self,
+        origin: &ServerName,
+        waiting: Vec<(OwnedEventId, Waiting)>,
+        results: &mut Results,
+    ) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        let (mut late, mut held) = (Vec::new(), Vec::new());
+        let (mut late, mut held, mut forbidden) = (Vec::new(), Vec::new(), Vec::new());
         for (id, mut wait) in waiting {
             let outcome = match timeout_at(until, &mut wait.done).await {
                 Ok(outcome) => outcome.map_err(Error::internal)?,
@@ -175,6 +189,8 @@ impl Inbound {
             let outcome = match outcome {
                 // A rejected event is no error. spec: server-server-api#rejection
                 Ok(standing) => {
+                    let is_forbidden = matches!(standing, Some(Standing::Rejected | Standing::SoftFailed));
+                    forbidden.extend(is_forbidden.then(|| wait.event.clone()));
                     held.extend(standing.is_none().then_some(wait.event));
                     Ok(())
                 }
@@ -184,9 +200,9 @@ impl Inbound {
             };
             results.insert(id, outcome);
         }
+        log_forbidden(origin, &forbidden);
         self.keep(origin, &held).await?;
-        self.keep_late(origin, late).await?;
-        Ok(results)
+        self.keep_late(origin, late).await
     }
 
     /// Writes events down that will be judged later, and returns where. 429 if there are too many.
@@ -422,9 +438,24 @@ impl Queues {
     }
 }
 
-fn log_refused(origin: &ServerName, results: &Results) {
+/// One line for a transaction, however much of it is refused.
+fn log_refused(origin: &ServerName, results: &Results, (nameless, bent): (usize, usize)) {
     if let Some(why) = results.values().find_map(|outcome| outcome.as_ref().err()) {
         tracing::info!(%origin, "{origin} sent events that are refused, one of them as: {why}");
+    }
+    if nameless > 0 {
+        tracing::info!(%origin, nameless, "{origin} sent what are no events, or of no room that is known here");
+    }
+    if bent > 0 {
+        tracing::info!(%origin, bent, "{origin} sent events whose content is not what was signed: it is taken away");
+    }
+}
+
+/// The same for what the rules of its room forbid.
+fn log_forbidden(origin: &ServerName, events: &[Arc<Checked>]) {
+    if let Some(first) = events.first() {
+        let (count, event, room) = (events.len(), first.id(), first.room_id());
+        tracing::info!(%origin, count, %event, %room, "{origin} sent events that {room} forbids: nobody is shown them");
     }
 }
 

@@ -31,6 +31,7 @@ pub mod remote;
 pub mod server_keys;
 mod spaces;
 mod split;
+mod strangers;
 mod transaction;
 mod typing;
 
@@ -84,6 +85,8 @@ pub struct Federation {
     pub inbound: Flights,
     /// Requests that are being read, by the address they come from.
     pub reading: Flights<String>,
+    /// Those who only say that they are a server.
+    pub strangers: strangers::Strangers,
     /// Whose turn it is to enter a room.
     pub turns: Arc<Turns>,
     /// What they say of rooms that this server is not in.
@@ -144,6 +147,7 @@ impl Federation {
             arrivals,
             inbound,
             reading,
+            strangers: strangers::Strangers::default(),
             turns,
             spaces,
             lacking,

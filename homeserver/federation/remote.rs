@@ -389,7 +389,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Somebody else's text, no longer than is good for a log.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(MAX_MESSAGE).collect()
 }
 

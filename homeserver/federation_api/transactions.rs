@@ -17,6 +17,8 @@ const MAX_EDUS: usize = 100;
 /// `PUT /_matrix/federation/v1/send/{txnId}`
 pub async fn send(app: Arc<App>, origin: Origin, request: send::Request) -> Result<send::Response> {
     if request.origin != origin.server {
+        let why = format!("its transaction was signed by {}", origin.server);
+        app.federation.strangers.complain(origin.ip, &request.origin, &why);
         return Err(Error::forbidden("a server sends only its own transactions"));
     }
     if request.edus.len() > MAX_EDUS {

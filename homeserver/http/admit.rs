@@ -328,11 +328,15 @@ impl Admit for ServerSignatures {
 pub async fn claim(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Claimed> {
     let said = XMatrix::of(headers).map_err(|why| Error::unauthorized("M_UNAUTHORIZED", why))?;
     let me = &app.me.name;
+    let refused = |why: &str| {
+        app.federation.strangers.complain(peer.ip, &said.origin, why);
+        Err(Error::unauthorized("M_UNAUTHORIZED", why.to_owned()))
+    };
     if said.destination.as_ref().is_some_and(|destination| destination != me) {
-        return Err(Error::unauthorized("M_UNAUTHORIZED", "this request is meant for another server"));
+        return refused("this request is meant for another server");
     }
     if said.origin == *me {
-        return Err(Error::unauthorized("M_UNAUTHORIZED", "this server does not ask itself"));
+        return refused("this server does not ask itself");
     }
     let keyring = &app.federation.keyring;
     if !keyring.knows(&said.origin, &said.key)? {
@@ -341,8 +345,7 @@ pub async fn claim(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Claimed
     // Nobody knows yet whose request it is: who only names a server takes no place of that server's.
     let reading = app.federation.reading.enter(&limits::address(peer.ip)).await;
     let Some(key) = keyring.request_key(&said.origin, &said.key).await? else {
-        let why = format!("the key {} of {} can't be had or is no longer good", said.key, said.origin);
-        return Err(Error::unauthorized("M_UNAUTHORIZED", why));
+        return refused(&format!("the key {} of {} can't be had or is no longer good", said.key, said.origin));
     };
     let federation = app.federation.clone();
     Ok(Claimed { said, key, me: me.clone(), ip: peer.ip, reading, federation })
@@ -368,7 +371,11 @@ pub async fn origin(claimed: Claimed, head: &Parts, body: &Bytes) -> Result<Orig
             federation.outbox.heard(&server);
             Ok(Origin { server, ip, _place: Arc::new(place), proof: std::marker::PhantomData })
         }
-        false => Err(Error::unauthorized("M_UNAUTHORIZED", "the signature is not over this request")),
+        false => {
+            let why = "the signature is not over this request";
+            federation.strangers.complain(ip, &server, why);
+            Err(Error::unauthorized("M_UNAUTHORIZED", why))
+        }
     }
 }
 

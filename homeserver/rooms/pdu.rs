@@ -55,11 +55,17 @@ pub struct Checked {
     pdu: Pdu,
     room_id: OwnedRoomId,
     json: String,
+    /// Whether it had a content that is not the one that was signed, and is taken away.
+    bent: bool,
     /// The policy server whose signature it has been found to carry.
     vouched: Option<Policy>,
 }
 
 impl Checked {
+    /// Whether it had a content that is not the one that was signed, and is taken away.
+    pub fn was_bent(&self) -> bool {
+        self.bent
+    }
     /// The policy server whose signature it has been found to carry.
     pub fn vouched(&self) -> Option<&Policy> {
         self.vouched.as_ref()
@@ -288,12 +294,16 @@ impl Parsed {
         for (server, carried) in signers {
             check_signatures(&object, &message, &server, &carried, keys)?;
         }
-        if !has_right_hash(&object) {
+        let is_right = has_right_hash(&object);
+        // What has been redacted elsewhere has lost nothing more by it.
+        let bent = !is_right && object != redacted;
+        if !is_right {
             object = redacted;
             let json = serde_json::to_string(&object).map_err(Error::internal)?;
             pdu = Pdu::parse(pdu.id, &json)?;
         }
-        Ok(Checked { pdu, room_id, json: serde_json::to_string(&object).map_err(Error::internal)?, vouched: None })
+        let json = serde_json::to_string(&object).map_err(Error::internal)?;
+        Ok(Checked { pdu, room_id, json, bent, vouched: None })
     }
 }
 
