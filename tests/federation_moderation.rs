@@ -5,8 +5,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Answer, Peer, Says, Server, User, encode, federate, in_room, repository, until},
-    federation_hostile::{Guest, party},
+    common::{Answer, Peer, Says, Server, User, encode, federate, in_room, repository, transaction, until},
+    federation_hostile::{Guest, bodies, hears, party, party_at},
 };
 
 async fn join_by(user: &User, room: &str, server: &Server) -> Answer {
@@ -241,4 +241,53 @@ async fn a_server_that_is_shut_out_is_refused_wherever_it_asks_for_a_room() {
             }
         }
     }
+}
+
+/// Who has the power to do so takes back also what has not come here, or was shown to nobody here: it comes empty,
+/// and other servers empty it.
+#[tokio::test]
+async fn what_is_not_here_is_taken_back_for_when_it_comes() {
+    let [one, two] = federate().await;
+    let (one, alice, guest) = party_at(one).await;
+    let (bob, room) = (two.register("bob").await, &guest.room);
+    join_by(&bob, room, &one).await.ok();
+    let state = alice.get(&in_room(room, "state")).await.ok();
+    let of_bob = state.as_array().expect("a list").iter().find(|event| event["state_key"] == json!(bob.id));
+    let after = json!({"prev_events": [of_bob.expect("bob is there")["event_id"]]});
+    let redact = async |user: &User, event: &str, of: &str| {
+        user.put(&in_room(of, &format!("redact/{}/{}", encode(event), transaction())), json!({"reason": "spam"})).await
+    };
+    let event = async |user: &User, id: &str| user.get(&in_room(room, &format!("event/{}", encode(id)))).await;
+    let hears_of = async |user: &User, redaction: &str| {
+        until("the redaction", async || (event(user, redaction).await.status == 200).then_some(())).await;
+    };
+    let (id, spam) = guest.message("buy this", after.clone());
+    // Others don't get to know that way what there is.
+    redact(&bob, &id, room).await.fails(404, "M_NOT_FOUND");
+    let elsewhere = alice.create_room(json!({})).await;
+    redact(&alice, &alice.say(&elsewhere, "mine").await, room).await.fails(404, "M_NOT_FOUND");
+    let redaction = redact(&alice, &id, room).await.ok()["event_id"].as_str().expect("an ID").to_owned();
+    hears_of(&bob, &redaction).await;
+    for (server, user) in [(&one, &alice), (&two, &bob)] {
+        assert_eq!(guest.outcome(server, (id.clone(), spam.clone())).await, json!({}));
+        let seen = event(user, &id).await.ok();
+        assert_eq!(seen["content"], json!({}));
+        assert_eq!(seen["unsigned"]["redacted_because"]["event_id"], json!(redaction), "{seen}");
+        let sync = user.sync(None, 0).await;
+        let unread = &sync["rooms"]["join"][room]["unread_notifications"]["notification_count"];
+        assert_eq!(*unread, 0, "nobody is called for it");
+        assert!(!sync.to_string().contains("buy this"));
+    }
+    // Bob's server has it from before the ban, alice's shows it to nobody.
+    let (id, past) = guest.message("from the past", after);
+    assert_eq!(guest.outcome(&two, (id.clone(), past.clone())).await, json!({}));
+    hears(&bob, room, "from the past").await;
+    alice.post(&in_room(room, "ban"), json!({"user_id": guest.mallory})).await.ok();
+    assert_eq!(guest.outcome(&one, (id.clone(), past)).await, json!({}));
+    event(&alice, &id).await.fails(404, "M_NOT_FOUND");
+    let redaction = redact(&alice, &id, room).await.ok()["event_id"].as_str().expect("an ID").to_owned();
+    hears_of(&bob, &redaction).await;
+    assert_eq!(event(&bob, &id).await.ok()["content"], json!({}));
+    assert!(!bodies(&bob, room).await.contains(&"from the past".to_owned()));
+    event(&alice, &id).await.fails(404, "M_NOT_FOUND");
 }

@@ -73,14 +73,29 @@ fn may(tx: &impl Read, room: &Room, redaction: Pos, whose: &UserId) -> Result<bo
     Ok(by.server_name() == whose.server_name() || Powers::at(tx, room, before)?.may(&by, Action::Redact))
 }
 
-/// Whether one of our users may redact an event: their own, or by power. 403 if not, 404 if there is
-/// no such event in the room.
+/// Whether one of our users may redact an event: their own, or by power. Power is enough for what is not here,
+/// or shown to nobody: others may have it. 403 if they may not, 404 if there is nothing that they know of.
 pub fn check(tx: &impl Read, room: &Room, by: &UserId, target: &EventId) -> Result<()> {
-    let (pos, _) = event::shown(tx, room.num, target)?.ok_or_else(|| Error::not_found("there is no such event"))?;
-    if Pdu::at(tx, pos)?.sender == by || Powers::of(tx, room)?.may(by, Action::Redact) {
+    let unknown = || Error::not_found("there is no such event");
+    let is_elsewhere = match tables::EVENT_IDS.get(tx, target.as_str())? {
+        Some(pos) => event::row(tx, pos)?.room != room.num,
+        None => false,
+    };
+    if is_elsewhere {
+        return Err(unknown());
+    }
+    let shown = event::shown(tx, room.num, target)?;
+    let is_own = match &shown {
+        Some((pos, _)) => Pdu::at(tx, *pos)?.sender == by,
+        None => false,
+    };
+    if is_own || Powers::of(tx, room)?.may(by, Action::Redact) {
         return Ok(());
     }
-    Err(Error::forbidden("you can't redact what others have sent here"))
+    match shown {
+        Some(_) => Err(Error::forbidden("you can't redact what others have sent here")),
+        None => Err(unknown()),
+    }
 }
 
 /// Takes the content out of the stored event. What it related to forgets it.

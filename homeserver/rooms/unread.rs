@@ -154,6 +154,8 @@ pub struct Judged {
     /// The thread that it is in.
     pub thread: String,
     redacts: Option<String>,
+    /// It came after its redaction, or is judged after it: nobody is told of it.
+    is_redacted: bool,
     flat: FlattenedJson,
 }
 
@@ -310,6 +312,7 @@ impl Unread {
             Ok(Arc::new(Judged {
                 thread: threads::of(tx, room.num, &slices)?.unwrap_or_else(|| MAIN.to_owned()),
                 redacts: redacted(&slices),
+                is_redacted: row.redacted_by != 0,
                 flat: flatten(&slices, room.id().as_str(), &row.id)?,
                 sender: slices.sender.into_owned(),
                 state_key: slices.state_key.map(|key| key.into_owned()),
@@ -353,7 +356,7 @@ fn judge<'c>(
         }
         return Ok(());
     }
-    if reader.ignores(&event.sender) && event.state_key.is_none() {
+    if event.is_redacted || (reader.ignores(&event.sender) && event.state_key.is_none()) {
         return Ok(());
     }
     let Some(highlight) = notifies(reader.rules, &event.flat, context()?) else { return Ok(()) };
