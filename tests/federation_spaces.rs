@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Peer, Says, Server, User, encode, federate, in_room};
+use crate::common::{Answer, Peer, Says, Server, User, encode, federate, in_room, until};
 
 async fn space(user: &User, name: &str) -> String {
     user.create_room(json!({"name": name, "creation_content": {"type": "m.space"}, "preset": "public_chat"})).await
@@ -74,6 +74,42 @@ async fn a_space_is_walked_into_the_rooms_of_another_server() {
     dora.join(&top).await;
     summary(&dora, &members, &one.name).await.ok();
     summary(&two.register("eve").await, &members, &one.name).await.fails(404, "M_NOT_FOUND");
+}
+
+/// What another server keeps back is asked for again by who has been let in, and by nobody else.
+#[tokio::test]
+async fn who_is_let_in_sees_at_once_what_was_kept_from_them() {
+    let [one, two] = federate().await;
+    let (alice, bob, dora) = (one.register("alice").await, two.register("bob").await, two.register("dora").await);
+    let sub = space(&alice, "sub").await;
+    let secret = alice.create_room(json!({"name": "secret", "preset": "private_chat"})).await;
+    let (top, hall) = (space(&bob, "top").await, space(&bob, "hall").await);
+    alice.post(&format!("/_matrix/client/v3/join/{}?via={}", encode(&hall), encode(&two.name)), json!({})).await.ok();
+    let rule = json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": &hall}]});
+    let rule = json!({"type": "m.room.join_rules", "content": rule});
+    let members = alice.create_room(json!({"name": "members", "initial_state": [rule]})).await;
+    // One is named by a space of this server, the other one by a space of the server that knows it.
+    add(&bob, &top, &sub, &one.name).await;
+    add(&bob, &top, &secret, &one.name).await;
+    add(&alice, &sub, &secret, &one.name).await;
+    add(&alice, &sub, &members, &one.name).await;
+    let seen = async |user: &User| walk(user, &top, "").await.ok();
+    // Bob is in the hall himself.
+    until("bob sees what its members see", async || {
+        (names(&seen(&bob).await) == ["top", "sub", "members"]).then_some(())
+    })
+    .await;
+    assert_eq!(names(&seen(&dora).await), ["top", "sub"]);
+    alice.invite(&secret, &dora).await;
+    until("dora is invited", async || dora.sync(None, 0).await["rooms"]["invite"][&secret].is_object().then_some(()))
+        .await;
+    assert_eq!(names(&seen(&dora).await), ["top", "sub", "secret"], "at once");
+    dora.join(&hall).await;
+    let all = ["top", "sub", "secret", "members"];
+    until("she sees what its members see", async || (names(&seen(&dora).await) == all).then_some(())).await;
+    // Who was let in nowhere is told from what is known, and sees what is theirs.
+    let eve = two.register("eve").await;
+    assert_eq!(names(&seen(&eve).await), ["top", "sub"]);
 }
 
 #[tokio::test]

@@ -14,12 +14,17 @@ use tokio::{task::JoinSet, time::timeout_at};
 
 use super::{Bounds, Federation, Remote};
 use crate::{
+    base::{Pos, clock},
     error::{Error, Result},
     rooms::{
-        Room, doorstep, hearsay,
+        Room, doorstep,
+        event::Pdu,
+        hearsay,
         hearsay::Told,
         hierarchy::{self, Elsewhere, Page, Walk},
+        members,
     },
+    store::{Read, ReadTx},
 };
 
 /// What one server may take to answer, and in how many bytes.
@@ -35,6 +40,10 @@ const WIDTH: usize = 8;
 /// How long an answer is good, and how long it is remembered that there was none.
 const KEPT: Duration = Duration::from_secs(300);
 const KEPT_NOTHING: Duration = Duration::from_secs(60);
+/// How long an answer is good that keeps something back, if whoever wanted it has just been let in somewhere, so
+/// that the other server may not have heard of it; and how long that is so.
+const KEPT_EARLY: Duration = Duration::from_secs(3);
+const EARLY: Duration = Duration::from_secs(60);
 /// Answers that are kept, by their text, and rooms whose servers are remembered.
 const CACHE: u64 = 8 << 20;
 const MAX_PATHS: usize = 10_000;
@@ -51,8 +60,58 @@ pub struct Spaces {
 #[derive(Clone)]
 struct Kept {
     at: Instant,
+    /// How far things were here when it was asked for.
+    pos: Pos,
+    good_for: Duration,
     size: usize,
     told: Option<Arc<Told>>,
+}
+
+impl Kept {
+    fn new(asker: &Asker, told: Option<Arc<Told>>, size: usize) -> Self {
+        let good_for = match &told {
+            _ if asker.is_early && keeps_back(told.as_ref()) => KEPT_EARLY,
+            Some(_) => KEPT,
+            None => KEPT_NOTHING,
+        };
+        Self { at: Instant::now(), pos: asker.now, good_for, size, told }
+    }
+
+    /// Whether it is what somebody would be told who asked now. What was kept back may be theirs to see once
+    /// they have come in somewhere, or were invited.
+    fn is_good_for(&self, asker: &Asker) -> bool {
+        let is_outdated = keeps_back(self.told.as_ref()) && self.pos < asker.changed;
+        self.at.elapsed() < self.good_for && !is_outdated && (self.told.is_some() || !asker.again)
+    }
+}
+
+fn keeps_back(told: Option<&Arc<Told>>) -> bool {
+    told.is_none_or(|told| told.keeps_back())
+}
+
+/// For whom servers are asked.
+#[derive(Clone, Copy)]
+struct Asker {
+    /// The position of the present, and of what their memberships are since.
+    now: Pos,
+    changed: Pos,
+    /// Other servers may not know of that.
+    is_early: bool,
+    /// Those that said nothing are asked again.
+    again: bool,
+}
+
+impl Asker {
+    fn of(tx: &ReadTx, user: &UserId) -> Result<Self> {
+        let newest = members::newest_abroad(tx, user)?;
+        let since = match &newest {
+            Some(row) => u64::from(Pdu::at(tx, row.event)?.origin_server_ts.get()),
+            None => 0,
+        };
+        let age = Duration::from_millis(clock::now_ms().saturating_sub(since));
+        let changed = newest.map_or(0, |row| row.since());
+        Ok(Self { now: tx.pos()?, changed, is_early: age < EARLY, again: false })
+    }
 }
 
 #[derive(Clone)]
@@ -72,24 +131,16 @@ impl Default for Spaces {
 }
 
 impl Spaces {
-    /// What the first of some servers that knows the room says of it. Those that said nothing are asked
-    /// again only if it is wished: somebody may have been invited since.
-    async fn ask(&self, remote: &Remote, room: &RoomId, via: &[OwnedServerName], again: bool) -> Option<Arc<Told>> {
+    /// What the first of some servers that knows the room says of it.
+    async fn ask(&self, remote: &Remote, room: &RoomId, via: &[OwnedServerName], asker: Asker) -> Option<Arc<Told>> {
         for server in via.iter().take(MAX_SERVERS) {
             let key = (room.to_owned(), server.clone());
-            let kept = self.answers.get(&key).filter(|kept| {
-                kept.at.elapsed()
-                    < match &kept.told {
-                        Some(_) => KEPT,
-                        None if again => Duration::ZERO,
-                        None => KEPT_NOTHING,
-                    }
-            });
+            let kept = self.answers.get(&key).filter(|kept| kept.is_good_for(&asker));
             let told = match kept {
                 Some(kept) => kept.told,
                 None => {
                     let (told, size) = asked(remote, room, server).await;
-                    self.answers.insert(key, Kept { at: Instant::now(), size, told: told.clone() });
+                    self.answers.insert(key, Kept::new(&asker, told.clone(), size));
                     told
                 }
             };
@@ -120,6 +171,7 @@ impl Federation {
     /// One page of a walk through a space.
     pub async fn walk(self: &Arc<Self>, mut walk: Walk) -> Result<Page> {
         walk.root.1 = self.servers_near(&walk.root.0, &walk.user)?;
+        let asker = self.store.read(|tx| Asker::of(tx, &walk.user))?;
         let (walk, mut elsewhere) = (Arc::new(walk), Elsewhere::new());
         let until = tokio::time::Instant::now() + TIME;
         loop {
@@ -138,14 +190,14 @@ impl Federation {
                     false => Ok(page),
                 };
             }
-            self.gather(page.lacking, &mut elsewhere, until).await;
+            self.gather((page.lacking, asker), &mut elsewhere, until).await;
         }
     }
 
     /// Asks about rooms, a few at a time, for as long as there is time.
     async fn gather(
         self: &Arc<Self>,
-        lacking: Vec<(OwnedRoomId, Vec<OwnedServerName>)>,
+        (lacking, asker): (Vec<(OwnedRoomId, Vec<OwnedServerName>)>, Asker),
         elsewhere: &mut Elsewhere,
         until: tokio::time::Instant,
     ) {
@@ -162,7 +214,7 @@ impl Federation {
                     self.spaces.paths.insert(room.clone(), via.clone());
                     let this = self.clone();
                     asking.spawn(async move {
-                        let told = this.spaces.ask(&this.remote, &room, &via, false).await;
+                        let told = this.spaces.ask(&this.remote, &room, &via, asker).await;
                         (room, told)
                     });
                 }
@@ -183,7 +235,9 @@ impl Federation {
         servers.extend(self.servers_near(room, user)?);
         servers.retain(|server| *server != self.me.name);
         let hidden = || Error::not_found("there is no such room, or it is not yours to see");
-        let told = self.spaces.ask(&self.remote, room, &servers, true).await.ok_or_else(hidden)?;
+        // Those that said nothing are asked again: somebody may have been invited since, and ask for this alone.
+        let asker = Asker { again: true, ..self.store.read(|tx| Asker::of(tx, user))? };
+        let told = self.spaces.ask(&self.remote, room, &servers, asker).await.ok_or_else(hidden)?;
         match self.store.read(|tx| hearsay::may_see(tx, room, &told.summary, user))? {
             true => Ok(told.summary.clone()),
             false => Err(hidden()),

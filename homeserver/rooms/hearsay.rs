@@ -72,6 +72,11 @@ impl Told {
         })
     }
 
+    /// Whether it may say more to who was let in somewhere.
+    pub fn keeps_back(&self) -> bool {
+        !self.inaccessible.is_empty()
+    }
+
     /// Its children, in their order.
     pub fn below(&self) -> Vec<Child> {
         let mut out: Vec<_> = self.events.iter().cloned().filter_map(Child::of).collect();

@@ -119,6 +119,18 @@ pub fn all_rooms_of(tx: &impl Read, user: &UserId) -> Result<Vec<(RoomNum, Membe
     tables::USER_ROOMS.collect(tx, (user.as_str(), 0)..=(user.as_str(), u64::MAX), |(_, room), row| (room, row))
 }
 
+/// Somebody's newest membership that concerns other servers: of a room that these are in, or at its door.
+pub fn newest_abroad(tx: &impl Read, user: &UserId) -> Result<Option<MemberRow>> {
+    let mut rows = all_rooms_of(tx, user)?;
+    rows.sort_unstable_by_key(|(_, row)| std::cmp::Reverse(row.since()));
+    for (room, row) in rows {
+        if matches!(row.membership.as_str(), "invite" | "knock") || Room::at(tx, room)?.row.servers > 1 {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
 /// The rooms that somebody is in.
 pub fn joined_rooms(tx: &impl Read, user: &UserId) -> Result<Vec<RoomNum>> {
     let rooms = rooms_of(tx, user)?.into_iter();
