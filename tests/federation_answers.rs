@@ -4,8 +4,17 @@
 
 use std::time::{Duration, Instant};
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use hearth::{
+    base::{
+        clock,
+        signing::{Identity, SigningKey},
+    },
+    federation::server_keys,
+};
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair, date_time_ymd};
 use reqwest::Method;
+use ruma::CanonicalJsonObject;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -331,6 +340,84 @@ async fn a_certificate_that_has_run_out_is_not_trusted() {
     let path = format!("/_matrix/client/v3/join/{}?via={}", encode("!room:elsewhere.test"), encode(peer.name()));
     bob.post(&path, json!({})).await.fails(502, "M_UNKNOWN");
     assert!(server.log().contains(&format!("{} is of no help: ", peer.name())));
+}
+
+/// What is asked for while an event is judged may be answered by what never ends: it is cut off, what stands on it
+/// is shown to nobody, and the room goes on.
+#[tokio::test]
+async fn what_is_told_of_the_past_without_end_is_cut_off() {
+    let (server, alice, guest) = party().await;
+    let endless = |begin: &str| Says::Endless(format!("{HEAD}\r\n{begin}").into_bytes());
+    let path = |what: &str| format!("/_matrix/federation/v1/{what}");
+    let ids: Vec<String> = (0..400).map(|n| format!("${n:043}")).collect();
+    let ids = Says::Json(200, json!({"pdu_ids": ids, "auth_chain_ids": []}));
+    let none = Says::Json(200, json!({"events": []}));
+    for (what, asked, said, line) in [
+        ("before", "get_missing_events", endless("{\"events\":[{\"x\":\"y"), "does not tell what came before an event"),
+        ("ids", "state_ids", endless("{\"pdu_ids\":[\"$"), "does not tell the state before an event"),
+        ("ids without end", "state_ids", endless("{\"auth_chain_ids\":[],\"x\":\" "), "does not tell the state before"),
+        ("auth", "event_auth", endless("{\"auth_chain\":[{\"x\":\"y"), "does not tell what allows an event"),
+        ("one by one", "event/", endless("{\"pdus\":[{\"x\":\"y"), "can't be judged"),
+    ] {
+        guest.peer.says(&path(""), Says::Json(404, json!({"errcode": "M_NOT_FOUND", "error": "?"})));
+        guest.peer.says(&path("get_missing_events"), none.clone());
+        guest.peer.says(&path("state_ids"), ids.clone());
+        guest.peer.says(&path(asked), said);
+        let (memory, began, lines) = (server.memory(), Instant::now(), server.log().len());
+        let mut more = json!({"prev_events": [format!("$unknown-{what}")]});
+        if matches!(what, "auth" | "one by one") {
+            more = json!({"auth_events": [guest.auth[0], format!("$unknown-{what}"), guest.auth[2]]});
+        }
+        let outcome = guest.outcome(&server, guest.message(&format!("on {what}"), more)).await;
+        assert!(outcome["error"].is_string() || outcome == json!({}), "{what}: {outcome}");
+        let log = || server.log()[lines..].to_owned();
+        until(what, async || (log().contains("can't be judged") && log().contains(line)).then_some(())).await;
+        assert!(began.elapsed() < Duration::from_secs(60), "{what} took {:?}", began.elapsed());
+        assert!(server.memory() < memory + (128 << 20), "{what} took {} bytes", server.memory() - memory);
+        assert!(!guest.peer.asked(&path(asked)).is_empty(), "{what}: it was not asked for");
+    }
+    let heard = bodies(&alice, &guest.room).await;
+    assert!(!heard.iter().any(|body| body.starts_with("on ")), "{heard:?}");
+    let (id, good) = guest.message("all the same", json!({}));
+    assert_eq!(guest.send(&server, &[good]).await.ok()["pdus"][&id], json!({}));
+    assert!(bodies(&alice, &guest.room).await.contains(&"all the same".to_owned()));
+}
+
+/// A key that its server has given up is good for what was sent before that, and for nothing that says that it was
+/// sent later.
+#[tokio::test]
+async fn a_key_that_was_given_up_speaks_of_the_time_before_that_alone() {
+    let (server, alice, guest) = party().await;
+    let (eves, folder) = (Peer::start().await, TempDir::new().expect("a directory"));
+    let fresh = SigningKey::load_or_create(&folder.path().join("fresh.key")).expect("made");
+    let (given_up, mut keys) = (clock::now_ms() - 60_000, eves.keys());
+    keys["old_verify_keys"] = keys["verify_keys"].take();
+    keys["old_verify_keys"][eves.me.key.id().as_str()]["expired_ts"] = json!(given_up);
+    keys["verify_keys"] = json!({ fresh.id().as_str(): { "key": STANDARD_NO_PAD.encode(fresh.public()) } });
+    keys.as_object_mut().expect("an object").remove("signatures");
+    let mut keys: CanonicalJsonObject = serde_json::from_value(keys).expect("canonical");
+    server_keys::sign(&Identity { name: eves.me.name.clone(), key: fresh }, &mut keys).expect("signed");
+    eves.says("/_matrix/key/v2/server", Says::Json(200, serde_json::to_value(keys).expect("JSON")));
+    let eve = format!("@eve:{}", eves.name());
+    let rules = alice.get(&in_room(&guest.room, "state")).await.ok();
+    let rules = rules.as_array().expect("a list").iter().find(|event| event["type"] == "m.room.join_rules");
+    let rules = rules.expect("join rules")["event_id"].clone();
+    let joins = |at: u64| {
+        let more = json!({
+            "type": "m.room.member", "sender": eve, "state_key": eve, "content": {"membership": "join"},
+            "origin_server_ts": at, "auth_events": [guest.auth[0], guest.auth[1], rules],
+        });
+        seal(&eves, guest.draft("", more))
+    };
+    let member = in_room(&guest.room, &format!("state/m.room.member/{}", encode(&eve)));
+    for late in [given_up + 1, clock::now_ms()] {
+        let outcome = guest.outcome(&server, joins(late)).await;
+        assert!(outcome["error"].is_string(), "{outcome}");
+        alice.get(&member).await.fails(404, "M_NOT_FOUND");
+    }
+    assert!(server.log().contains(&format!("{} sent events that are refused, one of them as: ", guest.peer.name())));
+    assert_eq!(guest.outcome(&server, joins(given_up - 1000)).await, json!({}));
+    assert_eq!(alice.get(&member).await.ok()["membership"], "join");
 }
 
 const EVENT_AUTH: &str = "/_matrix/federation/v1/event_auth/";

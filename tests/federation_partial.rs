@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::common::{Answer, Crowd, Says, Server, User, encode, federated, in_room, until};
 
+/// What the server may take to read members that are told without end.
+const MOST: u64 = 640 << 20;
+
 async fn join(who: &User, crowd: &Crowd) -> Answer {
     let path = format!("/_matrix/client/v3/join/{}?via={}", encode(&crowd.room), encode(crowd.peer.name()));
     who.post(&path, json!({})).await
@@ -322,6 +325,69 @@ async fn of_a_room_without_its_members_what_is_forged_is_left_out() {
     crowd.tells();
     assert_eq!(joined(&bob, room).await, 6);
     bob.get(&in_room(room, "state/m.room.topic/")).await.fails(404, "M_NOT_FOUND");
+}
+
+/// A server that lets somebody in and then tells the members without end, or one member without end, is cut off;
+/// the room is used meanwhile, and is whole once somebody tells what there is.
+#[tokio::test]
+async fn members_that_are_told_without_end_are_cut_off() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
+    for text in ["{\"pdus\":[{\"x\":\"y", "{\"pdus\":[], \"auth_chain\": [ "] {
+        let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(12));
+        let (bob, room) = (server.register("bob").await, &crowd.room);
+        crowd.tells_else(Says::Endless(format!("{head}{text}").into_bytes()));
+        let memory = server.memory();
+        join(&bob, &crowd).await.ok();
+        bob.say(room, "here I am").await;
+        let (line, began) = (format!("{} does not tell the members of {room}", crowd.peer.name()), Instant::now());
+        let mut most = 0;
+        while !server.log().contains(&line) {
+            assert!(began.elapsed() < Duration::from_secs(240), "it is read for ever: {}", server.log());
+            most = server.memory().max(most);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(most < memory + MOST, "{} bytes more", most.saturating_sub(memory));
+        bob.say(room, "still here").await;
+        crowd.tells();
+        assert_eq!(joined(&bob, room).await, 13);
+        assert_eq!(bodies(&bob, room).await, ["still here", "here I am"]);
+    }
+}
+
+/// Of what a client shows of a room, and whose devices it follows, nothing is left out once the members are known.
+#[tokio::test]
+async fn names_and_devices_of_those_who_turn_out_to_be_there_are_told() {
+    let (server, mut crowd) = tokio::join!(federated("", ""), Crowd::gather(4));
+    crowd.is_nameless();
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    join(&bob, &crowd).await.ok();
+    let summary = async |since: Option<&str>| {
+        let sync = bob.sync(since, 0).await;
+        (sync["rooms"]["join"][room]["summary"].clone(), sync)
+    };
+    let (known, sync) = summary(None).await;
+    assert_eq!(known["chat.hearth.partial"], true, "{sync}");
+    let since = sync["next_batch"].as_str().expect("a token").to_owned();
+    crowd.tells();
+    assert_eq!(joined(&bob, room).await, 5);
+    let all: Vec<String> = (0..4).map(|number| crowd.person(number)).collect();
+    let sorted = |list: &serde_json::Value| {
+        let mut out: Vec<String> =
+            list.as_array().into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect();
+        out.sort();
+        out
+    };
+    let mut expected = all.clone();
+    expected.sort();
+    let (told, sync) = summary(Some(&since)).await;
+    assert_eq!(sorted(&told["m.heroes"]), expected, "{sync}");
+    assert_eq!((&told["m.joined_member_count"], &told["chat.hearth.partial"]), (&json!(5), &json!(false)), "{sync}");
+    let changed = sorted(&sync["device_lists"]["changed"]);
+    let unknown: Vec<&String> = all.iter().filter(|person| !changed.contains(person)).collect();
+    assert!(unknown.iter().all(|person| known["m.heroes"].to_string().contains(&***person)), "{changed:?}: {sync}");
+    // From the beginning it is the same.
+    let (first, sync) = summary(None).await;
+    assert_eq!(sorted(&first["m.heroes"]), expected, "{sync}");
 }
 
 /// Clients of every kind have what is known of a room, and of who speaks in it, while its members are to come.

@@ -11,7 +11,12 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use hearth::base::{signed_json, signing::SigningKey};
-use ruma::{CanonicalJsonObject, canonical_json::redact_in_place, signatures::KeyPair};
+use reqwest::Method;
+use ruma::{
+    CanonicalJsonObject,
+    canonical_json::redact_in_place,
+    signatures::{KeyPair, hash_and_sign_event},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -145,6 +150,86 @@ async fn what_others_say_without_the_signature_is_shown_to_nobody() {
     hears(&alice, &guest.room, "afterwards").await;
     let heard = bodies(&alice, &guest.room).await;
     assert!(!heard.iter().any(|body| body == "spam" || body == "by another key" || body == "mine"), "{heard:?}");
+}
+
+/// Invites over servers are signed by the policy server before whoever is invited hears of them, and before the room
+/// does.
+#[tokio::test]
+async fn invites_are_signed_by_the_rooms_policy_server_or_not_sent() {
+    let (server, alice, guest) = party().await;
+    let [two] = federate().await;
+    let bob = two.register("bob").await;
+    guest.peer.says("/_matrix/federation/v1/send/", Says::Json(200, json!({"pdus": {}})));
+    let judge = policed(&alice, &guest, "spam").await;
+    let invite = async |whom: &str, why: &str| {
+        alice.post(&in_room(&guest.room, "invite"), json!({"user_id": whom, "reason": why})).await
+    };
+    // Somebody of a third server: refused where the policy server refuses, and they hear nothing of it.
+    invite(&bob.id, "spam").await.fails(400, "ORG_EXAMPLE_SPAM");
+    let none = bob.sync(None, 0).await;
+    assert!(none["rooms"]["invite"][&guest.room].is_null(), "{none}");
+    invite(&bob.id, "come in").await.ok();
+    let told = async |membership: &str, of: &str| {
+        until(&format!("{membership} of {of} is told"), async || {
+            let told = guest.peer.asked("/_matrix/federation/v1/send/").into_iter();
+            let mut events = told.flat_map(|asked| asked.body["pdus"].as_array().cloned().unwrap_or_default());
+            events.find(|event| event["state_key"] == json!(of) && event["content"]["membership"] == json!(membership))
+        })
+        .await
+    };
+    let invited = told("invite", &bob.id).await;
+    assert_eq!(invited["signatures"][guest.peer.name()]["ed25519:policy_server"], json!(judge.signature(&invited)));
+    assert!(invited["signatures"][&two.name].is_object() && invited["signatures"][&server.name].is_object());
+    until("bob is invited", async || {
+        let sync = bob.sync(None, 0).await;
+        sync["rooms"]["invite"][&guest.room].is_object().then_some(())
+    })
+    .await;
+    let path = format!("/_matrix/client/v3/join/{}?via={}", encode(&guest.room), encode(&server.name));
+    bob.post(&path, json!({})).await.ok();
+    told("join", &bob.id).await;
+    bob.say(&guest.room, "thank you").await;
+    hears(&alice, &guest.room, "thank you").await;
+    // Somebody of the policy server's own, which signs as both.
+    let (peer, eve) = (guest.peer.me.clone(), format!("@eve:{}", guest.peer.name()));
+    let countersigns = move |asked: &Asked| {
+        let mut event: CanonicalJsonObject = serde_json::from_value(asked.body["event"].clone()).expect("canonical");
+        let rules = VERSION.rules().expect("known");
+        hash_and_sign_event(peer.name.as_str(), &peer.key, &mut event, &rules.redaction).expect("signs");
+        (200, json!({ "event": event }))
+    };
+    guest.peer.says("/_matrix/federation/v2/invite/", Says::Answer(Arc::new(countersigns)));
+    invite(&eve, "spam").await.fails(400, "ORG_EXAMPLE_SPAM");
+    assert!(guest.peer.asked("/_matrix/federation/v2/invite/").is_empty(), "it hears nothing of it either");
+    invite(&eve, "come in").await.ok();
+    let signatures = told("invite", &eve).await["signatures"][guest.peer.name()].clone();
+    assert_eq!(signatures.as_object().map(serde_json::Map::len), Some(2), "{signatures}");
+}
+
+/// Somebody of ours is invited by another server, which has not asked the policy server: this server is in the
+/// room, and believes it with the signature alone.
+#[tokio::test]
+async fn an_invite_that_others_bring_without_the_signature_brings_nobody_to_the_door() {
+    let (server, alice, mut guest) = party().await;
+    let carol = server.register("carol").await;
+    let mut levels = alice.get(&in_room(&guest.room, "state/m.room.power_levels/")).await.ok();
+    levels["invite"] = json!(0);
+    guest.end = alice.set_state(&guest.room, "m.room.power_levels", "", levels).await;
+    guest.auth[1].clone_from(&guest.end);
+    policed(&alice, &guest, "spam").await;
+    let brings = async |why: &str| {
+        let content = json!({"membership": "invite", "reason": why});
+        let (id, event) =
+            guest.message("", json!({"type": "m.room.member", "state_key": carol.id, "content": content}));
+        let uri = format!("/_matrix/federation/v2/invite/{}/{}", encode(&guest.room), encode(&id));
+        let body = json!({"room_version": VERSION.as_str(), "event": event, "invite_room_state": []});
+        let signed = guest.peer.ask(&server, Method::PUT, &uri, Some(body)).await.ok()["event"].clone();
+        assert_eq!(guest.outcome(&server, (id, signed)).await, json!({}));
+        carol.sync(None, 0).await["rooms"]["invite"][&guest.room].is_object()
+    };
+    assert!(!brings("spam").await);
+    assert!(brings("come in").await);
+    carol.join(&guest.room).await;
 }
 
 #[tokio::test]

@@ -85,6 +85,16 @@ impl Crowd {
         format!("@p{number}:{}", self.peer.name())
     }
 
+    /// It turns out that the room has no name.
+    pub fn is_nameless(&mut self) {
+        let is_name = |event: &Value| event["type"] == "m.room.name";
+        let place = self.state.iter().position(is_name).expect("it had one");
+        self.state.remove(place);
+        // After the maker's membership, which is not among the state.
+        self.ids.remove(place + 1);
+        self.opens(true);
+    }
+
     /// It answers to joins, with the members left out or all of it.
     pub fn opens(&self, omits: bool) {
         // The join cites no membership of its own, as it is the sender's first.
