@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::try_join_all;
+use tokio::time::sleep;
 
 use crate::Result;
 use crate::circles::Circle;
@@ -147,6 +148,12 @@ pub async fn in_parallel<'t, T, R>(
         Result::Ok(results)
     });
     Ok(try_join_all(workers).await?.into_iter().flatten().collect())
+}
+
+/// Waits before it is looked once more whether what began then has come about: longer, the longer it has taken, so
+/// that looking costs a slow server no larger share than a fast one, and what is measured is a fiftieth too long at most.
+pub async fn pause(began: Instant) {
+    sleep((began.elapsed() / 50).clamp(Duration::from_millis(5), Duration::from_secs(2))).await;
 }
 
 /// Processor time of the server and of ourselves at one moment.

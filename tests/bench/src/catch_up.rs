@@ -1,18 +1,13 @@
 //! Catching up: a server was away while many messages were sent in a room, comes back, and is asked for all of them.
 
-use std::time::{Duration, Instant};
-
-use tokio::time::sleep;
+use std::time::Instant;
 
 use crate::Result;
-use crate::bench::Bench;
+use crate::bench::{Bench, Meter, pause};
 use crate::listener::{Listener, Way};
 use crate::pair::Pair;
 use crate::report::Row;
 use crate::talk::arrival;
-
-/// How long it may take until everything is there.
-const PATIENCE: Duration = Duration::from_secs(900);
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let mut pair = Pair::start(bench).await?;
@@ -23,7 +18,8 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let last = pair.fill(&room, count).await?;
     pair.two.start(None).await?;
 
-    let began = Instant::now();
+    let before = Meter::of(&[&pair.one, &pair.two])?;
+    let (began, deadline) = (Instant::now(), bench.deadline());
     let mut listener = Listener::open(Way::LongPoll, &pair.two.authority, &pair.bob, &since).await?;
     // Whoever is back says something, which tells the others that they are.
     pair.bob.send(&mut pair.at_two(), &room).await?;
@@ -34,14 +30,15 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         if found >= count {
             break;
         }
-        if began.elapsed() > PATIENCE {
+        if Instant::now() > deadline {
             return Err(format!("{found} of {count} messages are there").into());
         }
-        sleep(Duration::from_millis(100)).await;
+        pause(began).await;
     }
     let all = began.elapsed();
+    let cpu = Meter::of(&[&pair.one, &pair.two])?.each_since(&before, count);
     bench.report.add(Row::new(format!("back after {count} messages: the newest")).times(&mut [newest]));
     let row = Row::new(format!("back after {count} messages: all of them"));
-    bench.report.add(row.rate(count, all).times(&mut [all]));
+    bench.report.add(row.rate(count, all).cpu(cpu).times(&mut [all]));
     Ok(())
 }

@@ -4,10 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
-
 use crate::Result;
-use crate::bench::Bench;
+use crate::bench::{Bench, Meter, pause};
 use crate::http::Client;
 use crate::listener::{Listener, Way};
 use crate::pair::Pair;
@@ -31,12 +29,19 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Until usable, until complete, and the memory that the server has grown by at most meanwhile.
-struct Joined(Duration, Duration, Option<f64>);
+/// Until usable, until complete, and what that took of the server: its processor time, and the memory that it has
+/// grown by at most meanwhile.
+struct Joined {
+    usable: Duration,
+    complete: Duration,
+    cpu: Option<f64>,
+    memory: Option<f64>,
+}
 
-fn add(bench: &mut Bench, Joined(usable, complete, memory): Joined, name: &str) {
+fn add(bench: &mut Bench, joined: Joined, name: &str) {
+    let Joined { usable, complete, cpu, memory } = joined;
     bench.report.add(Row::new(format!("{name}: usable")).times(&mut [usable]));
-    bench.report.add(Row::new(format!("{name}: complete")).times(&mut [complete]).bytes(memory));
+    bench.report.add(Row::new(format!("{name}: complete")).times(&mut [complete]).cpu(cpu).bytes(memory));
 }
 
 async fn join(server: &Server, person: &Person, room: &str, by: &str, expected: usize) -> Result<Joined> {
@@ -45,6 +50,7 @@ async fn join(server: &Server, person: &Person, room: &str, by: &str, expected: 
     let mut listener = Listener::open(Way::LongPoll, &server.authority, person, &since).await?;
     server.forget_peak()?;
     let before = server.peak()?;
+    let spent = Meter::of(&[server])?;
     let began = Instant::now();
     person.join_by(&mut client, room, by).await?;
     // The room's ID stands in quotes as a key of what the person is in, whatever the answer looks like otherwise.
@@ -60,9 +66,10 @@ async fn join(server: &Server, person: &Person, room: &str, by: &str, expected: 
         if began.elapsed() > PATIENCE {
             return Err(format!("{members} of {expected} members are known").into());
         }
-        sleep(Duration::from_millis(50)).await;
+        pause(began).await;
     }
     let complete = began.elapsed();
-    let grown = server.peak()?.zip(before).map(|(peak, before)| peak.saturating_sub(before) as f64);
-    Ok(Joined(usable, complete, grown))
+    let cpu = Meter::of(&[server])?.each_since(&spent, 1);
+    let memory = server.peak()?.zip(before).map(|(peak, before)| peak.saturating_sub(before) as f64);
+    Ok(Joined { usable, complete, cpu, memory })
 }

@@ -3,16 +3,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::Result;
-use crate::bench::{Bench, Meter};
+use crate::bench::{Bench, Meter, pause};
 use crate::circles::{Circle, fill};
 use crate::person::{API, Person};
 use crate::report::Row;
-
-/// How long a message may take until it can be found.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let circles = Circle::first(bench, 8).await?;
@@ -22,12 +18,12 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let mut client = bench.client();
     let last = person.send(&mut client, &room).await?.number;
     bench.written += 1;
-    let (all, began) = (bench.written, Instant::now());
+    let (all, began, deadline) = (bench.written, Instant::now(), bench.deadline());
     while find(bench, &person, &last.to_string()).await?.0 == 0 {
-        if began.elapsed() > PATIENCE {
+        if Instant::now() > deadline {
             return Err("the newest message can't be found".into());
         }
-        sleep(Duration::from_millis(50)).await;
+        pause(began).await;
     }
     let row = Row::new(format!("from a message to finding it, {all} messages"));
     bench.report.add(row.times(&mut [began.elapsed()]));
@@ -46,6 +42,12 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         let row = Row::new(format!("search for {what}, {all} messages"));
         bench.report.add(row.cpu(cpu).times(&mut times));
     }
+    let memory = bench.server.memory_at_rest().await?;
+    let row = Row::new(format!("memory after searching {all} messages"));
+    bench.report.add(row.bytes(memory.map(|bytes| bytes as f64)));
+    let disk = bench.server.disk()?;
+    let row = Row::new(format!("on disk, a message of {all} with its words"));
+    bench.report.add(row.bytes(disk.map(|bytes| bytes as f64 / all as f64)));
     Ok(())
 }
 
