@@ -14,8 +14,9 @@ use crate::{
     rooms::pdu::{self, Checked, Parsed},
 };
 
-/// Events that one thread checks at a time.
+/// Events that one thread checks at a time; of few events at least so many, as a thread costs something too.
 const CHUNK: usize = 128;
+const LEAST: usize = 16;
 
 /// Checks signatures, on so many threads at once as there are processors. Clones share them.
 #[derive(Clone)]
@@ -38,7 +39,7 @@ impl Checker {
         let total = events.len();
         // 1. Whose keys are wanted.
         let reading = rules.clone();
-        let read = self.in_chunks(events, move |chunk| (Signers::of(&chunk, &reading), chunk)).await?;
+        let read = self.in_chunks(events, CHUNK, move |chunk| (Signers::of(&chunk, &reading), chunk)).await?;
         let (mut all, mut events) = (Signers::default(), Vec::with_capacity(total));
         for (signers, chunk) in read {
             all.add(signers);
@@ -48,7 +49,7 @@ impl Checker {
         let keys = Arc::new(self.keys(&all).await?);
         // 3. The signatures.
         let rules = rules.clone();
-        let checked = self.in_chunks(events, move |chunk| verify_all(chunk, &keys, &rules)).await?;
+        let checked = self.in_chunks(events, CHUNK, move |chunk| verify_all(chunk, &keys, &rules)).await?;
         Ok(checked.into_iter().flatten().collect())
     }
 
@@ -56,33 +57,35 @@ impl Checker {
     pub async fn verify(&self, events: Vec<Parsed>, rules: &RoomVersionRules) -> Result<Vec<Result<Checked>>> {
         let mut all = Signers::default();
         for event in &events {
-            all.note(event, rules);
+            all.add(Signers { wanted: event.signers(rules), latest: sent_at(event) });
         }
-        let (keys, rules) = (self.keys(&all).await?, rules.clone());
-        // It is never closed.
-        let _thread = self.threads.clone().acquire_owned().await.ok();
-        let work = move || events.into_iter().map(|event| verify(event, &keys, &rules)).collect();
-        tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+        let (keys, rules) = (Arc::new(self.keys(&all).await?), rules.clone());
+        let each = events.len().div_ceil(self.count).max(LEAST);
+        let work = move |chunk: Vec<Parsed>| {
+            chunk.into_iter().map(|event| verify(event, &keys, &rules)).collect::<Vec<Result<Checked>>>()
+        };
+        Ok(self.in_chunks(events, each, work).await?.into_iter().flatten().collect())
     }
 
     async fn keys(&self, signers: &Signers) -> Result<Keys> {
         self.keyring.gather(&signers.wanted, At::Time(signers.latest.min(clock::now_ms()))).await
     }
 
-    /// Does work on all items, a chunk at a time. The results keep the order of the items.
+    /// Does work on all items, a chunk of so many at a time. The results keep the order of the items.
     async fn in_chunks<I, O>(
         &self,
         items: Vec<I>,
+        each: usize,
         work: impl Fn(Vec<I>) -> O + Clone + Send + 'static,
     ) -> Result<Vec<O>>
     where
         I: Send + 'static,
         O: Send + 'static,
     {
-        let mut chunks = Vec::with_capacity(items.len().div_ceil(CHUNK));
+        let mut chunks = Vec::with_capacity(items.len().div_ceil(each));
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
-            chunks.push(items.by_ref().take(CHUNK).collect::<Vec<I>>());
+            chunks.push(items.by_ref().take(each).collect::<Vec<I>>());
         }
         let wanted = chunks.len().min(self.count);
         let queue = Arc::new(Mutex::new(chunks.into_iter().enumerate()));
@@ -120,19 +123,10 @@ struct Signers {
 impl Signers {
     fn of(events: &[Box<RawValue>], rules: &RoomVersionRules) -> Self {
         let mut out = Self::default();
-        for event in events {
-            if let Ok(parsed) = pdu::parse(event, rules) {
-                out.note(&parsed, rules);
-            }
+        for (wanted, latest) in events.iter().filter_map(|event| pdu::keys_wanted(event, rules)) {
+            out.add(Self { wanted, latest });
         }
         out
-    }
-
-    fn note(&mut self, event: &Parsed, rules: &RoomVersionRules) {
-        self.latest = self.latest.max(sent_at(event));
-        for (server, ids) in event.signers(rules) {
-            self.wanted.entry(server).or_default().extend(ids);
-        }
     }
 
     fn add(&mut self, other: Self) {

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
     RoomVersionId, UserId,
     canonical_json::redact_in_place,
     room_version_rules::RoomVersionRules,
     signatures::{PublicKeyMap, content_hash, reference_hash},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use super::{draft, event::Pdu, policy::Policy};
@@ -230,6 +230,67 @@ fn wrong(why: &str) -> Error {
     Error::bad_json(format!("not an event of this room version: {why}"))
 }
 
+/// Whose keys an event will be checked by, and when it was sent, as far as it can be read as one: found for a
+/// fraction of what reading all of it takes, and good for no more than getting those keys.
+pub fn keys_wanted(raw: &RawValue, rules: &RoomVersionRules) -> Option<(Signers, u64)> {
+    #[derive(Deserialize)]
+    struct Signed<'a> {
+        #[serde(rename = "type")]
+        name: String,
+        sender: OwnedUserId,
+        #[serde(borrow)]
+        content: &'a RawValue,
+        origin_server_ts: u64,
+        #[serde(borrow)]
+        signatures: BTreeMap<String, &'a RawValue>,
+    }
+    let text = Some(raw.get()).filter(|text| text.len() <= MAX_TEXT)?;
+    let event: Signed<'_> = serde_json::from_str(text).ok()?;
+    let servers = signing_servers((&event.name, &event.sender, event.content), rules);
+    let key_ids = |server: &OwnedServerName| {
+        let own = event.signatures.get(server.as_str())?;
+        let own: BTreeMap<String, IgnoredAny> = serde_json::from_str(own.get()).ok()?;
+        Some(ed25519(own.keys()))
+    };
+    let signers = servers.into_iter().map(|server| (server.clone(), key_ids(&server).unwrap_or_default())).collect();
+    Some((signers, event.origin_server_ts))
+}
+
+/// The servers that have to have signed an event of a type, a sender and a content.
+fn signing_servers(
+    (name, sender, content): (&str, &UserId, &RawValue),
+    rules: &RoomVersionRules,
+) -> BTreeSet<OwnedServerName> {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: Option<String>,
+        third_party_invite: Option<Box<RawValue>>,
+        join_authorised_via_users_server: Option<String>,
+    }
+    let is_member = name == "m.room.member";
+    let content: Option<Content> = if is_member { serde_json::from_str(content.get()).ok() } else { None };
+    let by_third_party = content.as_ref().is_some_and(|content| {
+        content.membership.as_deref() == Some("invite")
+            && content.third_party_invite.as_ref().is_some_and(|invite| invite.get().starts_with('{'))
+    });
+    let mut servers = BTreeSet::new();
+    if !by_third_party {
+        servers.insert(sender.server_name().to_owned());
+    }
+    if rules.signatures.check_join_authorised_via_users_server
+        && let Some(user) = content.and_then(|content| content.join_authorised_via_users_server)
+        && let Ok(user) = UserId::parse(user)
+    {
+        servers.insert(user.server_name().to_owned());
+    }
+    servers
+}
+
+/// The IDs of keys of the kind that is known, so many at most.
+fn ed25519<'a>(ids: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    ids.filter(|id| id.starts_with("ed25519:")).take(MAX_SIGNATURES).cloned().collect()
+}
+
 impl Parsed {
     /// The event, which nobody has vouched for yet.
     pub fn pdu(&self) -> &Pdu {
@@ -251,35 +312,14 @@ impl Parsed {
     /// somebody outside of Matrix was sent proves itself by other keys.
     /// spec: server-server-api#validating-hashes-and-signatures-on-received-events, rooms/v8#authorization-rules
     pub fn signers(&self, rules: &RoomVersionRules) -> Signers {
-        #[derive(Deserialize)]
-        struct Content {
-            membership: Option<String>,
-            third_party_invite: Option<Box<RawValue>>,
-            join_authorised_via_users_server: Option<String>,
-        }
-        let is_member = self.pdu.name == "m.room.member";
-        let content: Option<Content> = self.pdu.content_as().filter(|_| is_member);
-        let by_third_party = content.as_ref().is_some_and(|content| {
-            content.membership.as_deref() == Some("invite")
-                && content.third_party_invite.as_ref().is_some_and(|invite| invite.get().starts_with('{'))
-        });
-        let mut servers = BTreeSet::new();
-        if !by_third_party {
-            servers.insert(self.pdu.sender.server_name().to_owned());
-        }
-        if rules.signatures.check_join_authorised_via_users_server
-            && let Some(user) = content.and_then(|content| content.join_authorised_via_users_server)
-            && let Ok(user) = UserId::parse(user)
-        {
-            servers.insert(user.server_name().to_owned());
-        }
+        let servers = signing_servers((&self.pdu.name, &self.pdu.sender, &self.pdu.content), rules);
         servers.into_iter().map(|server| (server.clone(), self.key_ids(&server))).collect()
     }
 
     fn key_ids(&self, server: &OwnedServerName) -> BTreeSet<String> {
         let Some(CanonicalJsonValue::Object(all)) = self.object.get("signatures") else { return BTreeSet::new() };
         let Some(CanonicalJsonValue::Object(own)) = all.get(server.as_str()) else { return BTreeSet::new() };
-        own.keys().filter(|id| id.starts_with("ed25519:")).take(MAX_SIGNATURES).cloned().collect()
+        ed25519(own.keys())
     }
 
     /// Checks the signatures of its [`Self::signers`] by keys that were valid when it was sent, then its

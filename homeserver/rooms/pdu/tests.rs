@@ -102,6 +102,28 @@ fn who_has_to_sign_has_to_sign() {
 }
 
 #[test]
+fn the_keys_that_are_wanted_beforehand_are_those_it_is_checked_by() {
+    let (one, two) = (Signer::new("one.test"), Signer::new("two.test"));
+    let mut join = event();
+    (join["type"], join["state_key"]) = (json!("m.room.member"), json!("@a:one.test"));
+    join["content"] = json!({ "membership": "join", "join_authorised_via_users_server": "@b:two.test" });
+    let mut invite = join.clone();
+    invite["content"] = json!({ "membership": "invite", "third_party_invite": {} });
+    for version in [RoomVersionId::V7, RoomVersionId::V11] {
+        let rules = version.rules().expect("known");
+        for event in [event(), join.clone(), invite.clone()] {
+            let mut signed = two.sign(&one.sign(&event, &version), &version);
+            // What others put there is no reason to look for no keys.
+            signed["signatures"]["three.test"] = json!("odd");
+            let (signers, sent) = keys_wanted(&raw(&signed), &rules).expect("an event");
+            let parsed = read(&signed, &version).expect("well-formed");
+            assert_eq!(signers, parsed.signers(&rules), "{signed}");
+            assert_eq!(sent, u64::from(parsed.pdu().origin_server_ts.get()));
+        }
+    }
+}
+
+#[test]
 fn a_later_bad_signature_is_not_covered_by_a_good_one() {
     let one = Signer::new("one.test");
     let other = Signer::new("one.test");
