@@ -32,8 +32,9 @@ pub const MAX_EDUS: usize = 100;
 const MAX_EDU_BYTES: usize = 1 << 20;
 /// Messages for devices in one transaction, which leave room for other EDUs.
 const MAX_TO_DEVICE: usize = 50;
-/// Entries of the log that are looked at for one transaction.
+/// Entries of the log that are looked at for one transaction, and how many of them are read at once.
 const MAX_SCAN: usize = 5000;
+const READ: usize = 100;
 
 /// A name for the device of somebody who has none, to say that something changed.
 const NO_DEVICE: &str = "NONE";
@@ -112,6 +113,16 @@ struct Gathering<'a, T> {
     hash: Context,
 }
 
+/// Where a piece of the log ends.
+enum End {
+    /// At the next piece.
+    Piece,
+    /// At what is not wanted.
+    Wanted,
+    /// Where there is no more.
+    Log,
+}
+
 /// Receipts as EDUs want them: one of a person in a room in each. room → person → receipt
 #[derive(Default)]
 struct Receipts(Vec<BTreeMap<ruma::OwnedRoomId, BTreeMap<OwnedUserId, ReceiptData>>>);
@@ -175,27 +186,42 @@ impl<T: Read> Gathering<'_, T> {
 
     /// The log from the cursor on, for as long as there is room.
     fn log(&mut self, wanted: &Wanted) -> Result<()> {
-        let mut entries = Vec::new();
-        let mut more = false;
-        outgoing::after(self.tx, wanted.cursor, |pos, entry| {
-            more = entries.len() == MAX_SCAN;
-            if more || pos > wanted.limit {
-                more = true;
+        for _ in 0..MAX_SCAN / READ {
+            let (entries, end) = self.entries(wanted.limit)?;
+            for (pos, entry) in entries {
+                if self.is_full() || (self.most.0 == 1 && !self.batch.is_empty()) {
+                    self.batch.more = true;
+                    return Ok(());
+                }
+                self.take(pos, entry)?;
+                self.batch.upto = pos;
+            }
+            match end {
+                End::Piece => {}
+                End::Wanted => break,
+                End::Log => return Ok(()),
+            }
+        }
+        self.batch.more = true;
+        Ok(())
+    }
+
+    /// The next entries of the log, a piece at a time: most of a long log is beyond what one transaction takes.
+    fn entries(&self, limit: Pos) -> Result<(Vec<(Pos, Outgoing)>, End)> {
+        let (mut entries, mut end) = (Vec::with_capacity(READ), End::Log);
+        outgoing::after(self.tx, self.batch.upto, |pos, entry| {
+            if pos > limit {
+                end = End::Wanted;
                 return Ok(Flow::Stop);
             }
             entries.push((pos, entry));
+            if entries.len() == READ {
+                end = End::Piece;
+                return Ok(Flow::Stop);
+            }
             Ok(Flow::Next)
         })?;
-        for (pos, entry) in entries {
-            if self.is_full() || (self.most.0 == 1 && !self.batch.is_empty()) {
-                more = true;
-                break;
-            }
-            self.take(pos, entry)?;
-            self.batch.upto = pos;
-        }
-        self.batch.more |= more;
-        Ok(())
+        Ok((entries, end))
     }
 
     /// Takes an entry in, if it is for this server.
