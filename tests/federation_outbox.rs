@@ -181,6 +181,15 @@ async fn a_crash_in_the_middle_of_a_transaction_loses_nothing_and_repeats_nothin
 }
 
 #[tokio::test]
+async fn who_is_there_again_says_so_to_who_shares_a_room() {
+    let (mut server, peer, ..) = shared().await;
+    until("the first time", async || (peer.greeted() == 1).then_some(())).await;
+    server.kill9().await;
+    server.resume().await;
+    until("once more", async || (peer.greeted() == 2).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_retry_is_the_same_transaction() {
     let (_server, peer, alice, room) = shared().await;
     peer.says(SEND, away());

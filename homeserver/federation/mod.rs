@@ -14,6 +14,7 @@ mod guests;
 pub mod handed_in;
 mod handed_over;
 mod handshake;
+mod hello;
 pub mod inbound;
 pub mod invite;
 pub mod join;
@@ -166,10 +167,17 @@ impl Federation {
             }
         };
         let typing = self.edus.typing.clone();
+        let greeting = async {
+            if let Err(error) = hello::say(&self.me, &self.store, &self.remote, &self.outbox).await {
+                tracing::debug!(%error, "can't find out whom to tell that this server is there again");
+            }
+            std::future::pending().await
+        };
         tokio::select! {
             () = self.outbox.run(stop) => {}
             () = telling => {}
             () = self.see_guests_out() => {}
+            () = greeting => {}
             () = typing::follow(self.me.clone(), self.store.clone(), typing, self.outbox.clone()) => {}
         }
     }

@@ -25,7 +25,9 @@ const FIRST_WAIT: u64 = 1000;
 const LONGEST_WAIT: u64 = 6 * 60 * 60_000;
 /// How much longer each wait is than the one before.
 const GROWTH: u64 = 3;
-/// Tries between which a server that speaks to us is not tried once more, milliseconds, at most.
+/// How long after the last try a server is tried that speaks to us, milliseconds: at first at once, as it has come
+/// back; if it can't be reached even so, twice as late each time it speaks in vain, up to the longest.
+const FIRST_GAP: u64 = 1000;
 const LONGEST_GAP: u64 = 60_000;
 /// Refusals of one thing alone after which it is left out.
 const MAX_REFUSALS: u32 = 5;
@@ -59,6 +61,10 @@ struct Peer {
     failing_since: u64,
     retry_at: u64,
     tried_at: u64,
+    /// How often in a row it was tried for having spoken, in vain.
+    called: u32,
+    /// It has spoken while it was tried, which may have begun before it was there.
+    speaking: bool,
     trying: Pos,
     narrow: bool,
     waiting: Waiting,
@@ -111,6 +117,22 @@ impl Peer {
         self.retry_at = now + wait_after(self.failures).max(at_least);
         (self.running, self.tried_at) = (false, now);
         self.waiting = Waiting::default();
+        if std::mem::take(&mut self.speaking) && at_least == 0 && self.may_be_called(now) {
+            self.call(now);
+        }
+    }
+
+    /// Whether it may be tried for having spoken.
+    fn may_be_called(&self, now: u64) -> bool {
+        let doublings = self.called.saturating_sub(1).min(10);
+        let gap = if self.called == 0 { 0 } else { LONGEST_GAP.min(FIRST_GAP << doublings) };
+        now.saturating_sub(self.tried_at) >= gap
+    }
+
+    /// It is to be tried now, for having spoken.
+    fn call(&mut self, now: u64) {
+        self.called = self.called.saturating_add(1);
+        self.retry_at = now;
     }
 }
 
@@ -216,11 +238,14 @@ impl Peers {
     /// A server spoke to us. True if it is to be tried now.
     pub fn heard(&mut self, server: &ServerName, now: u64) -> bool {
         let Some(peer) = self.known.get_mut(server) else { return false };
-        let gap = LONGEST_GAP.min(1000u64.saturating_mul(1 << peer.failures.min(10)));
-        if peer.failures == 0 || peer.running || now.saturating_sub(peer.tried_at) < gap {
+        peer.speaking = peer.running;
+        if peer.failures == 0 || peer.running || !peer.may_be_called(now) {
             return false;
         }
-        self.try_now(server, now)
+        let before = peer.retry_at;
+        peer.call(now);
+        self.due.remove(&(before, server.to_owned()));
+        self.due.insert((now, server.to_owned()))
     }
 
     /// Tries a server that failed now, and not when its time has come. True if there was one to try.
@@ -270,6 +295,7 @@ impl Peers {
         advance(peer, batch);
         let was_marked = peer.marked;
         (peer.failures, peer.failing_since, peer.retry_at, peer.narrow) = (0, 0, 0, false);
+        (peer.called, peer.speaking) = (0, false);
         let row = peer.row();
         peer.marked = row.behind;
         (was_marked || !batch.is_empty()).then_some(row)

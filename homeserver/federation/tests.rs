@@ -299,12 +299,37 @@ fn who_can_t_be_reached_is_tried_less_and_less_until_it_speaks() {
     peers.take_ready(now);
     peers.turn(&server).expect("there is something");
     peers.refused(&server, &batch(), &Failure::Unreachable("gone".into()), now);
-    assert!(!peers.heard(&server, now + 1), "it was tried a moment ago");
-    assert!(peers.heard(&server, now + 61_000));
-    assert_eq!(peers.take_ready(now + 61_000), std::slice::from_ref(&server));
+    assert!(peers.heard(&server, now + 1), "it has come back");
+    assert_eq!(peers.take_ready(now + 1), std::slice::from_ref(&server));
+    peers.turn(&server).expect("there is something");
+    assert!(!peers.heard(&server, now + 1), "it is being tried");
+    peers.refused(&server, &batch(), &Failure::Unreachable("gone".into()), now + 2);
+    assert!(peers.take_ready(now + 2).is_empty(), "it was tried in vain for having spoken");
+    assert!(!peers.heard(&server, now + 500) && peers.heard(&server, now + 1100));
+    assert_eq!(peers.take_ready(now + 1100), std::slice::from_ref(&server));
+    peers.turn(&server).expect("there is something");
+    peers.refused(&server, &batch(), &Failure::Unreachable("gone".into()), now + 1100);
+    assert!(!peers.heard(&server, now + 2200) && peers.heard(&server, now + 3200), "less and less");
+    assert_eq!(peers.take_ready(now + 3200), std::slice::from_ref(&server));
     peers.turn(&server).expect("there is something");
     assert_eq!(peers.acknowledged(&server, &batch()).expect("written").failures, 0);
     assert!(peers.turn(&server).is_none() && !peers.knows(&server));
+}
+
+#[test]
+fn who_speaks_while_it_is_tried_is_tried_once_more_at_once() {
+    let (mut peers, server) = (Peers::default(), b_test());
+    peers.dispatched(10, vec![(server.clone(), 0, (3, 10))]);
+    let batch = Batch { upto: 10, ..Batch::default() };
+    peers.take_ready(1000);
+    peers.turn(&server).expect("there is something");
+    peers.refused(&server, &batch, &Failure::Unreachable("gone".into()), 1000);
+    let later = peers.next_due().expect("tried again");
+    peers.take_ready(later);
+    peers.turn(&server).expect("there is something");
+    assert!(!peers.heard(&server, later + 5), "it is being tried");
+    peers.refused(&server, &batch, &Failure::Unreachable("gone".into()), later + 9);
+    assert_eq!(peers.take_ready(later + 9), std::slice::from_ref(&server));
 }
 
 #[test]

@@ -167,6 +167,15 @@ pub struct Asked {
     pub body: Value,
 }
 
+impl Asked {
+    /// Whether it is a transaction with nothing in it: a server says that it is there again.
+    fn is_greeting(&self) -> bool {
+        self.uri.starts_with("/_matrix/federation/v1/send/")
+            && self.body["pdus"].as_array().is_some_and(Vec::is_empty)
+            && self.body.get("edus").is_none()
+    }
+}
+
 /// A server of the test's own: it has a name, a key and a TLS listener, answers what it is told to, and
 /// remembers what it was asked.
 pub struct Peer {
@@ -243,10 +252,15 @@ impl Peer {
         self.answers.lock().expect("a lock").insert(0, (path.to_owned(), answer));
     }
 
-    /// What it was asked where the path begins so.
+    /// What it was asked where the path begins so, but for being told that a server is there again.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         let asked = self.asked.lock().expect("a lock");
-        asked.iter().filter(|asked| asked.uri.starts_with(path)).cloned().collect()
+        asked.iter().filter(|asked| asked.uri.starts_with(path) && !asked.is_greeting()).cloned().collect()
+    }
+
+    /// How often it was told that a server is there again.
+    pub fn greeted(&self) -> usize {
+        self.asked.lock().expect("a lock").iter().filter(|asked| asked.is_greeting()).count()
     }
 
     /// The header that proves that a request is its own.
