@@ -68,6 +68,38 @@ async fn rule_25_a_closed_server_opens_only_to_the_first_administrators_token() 
     guest.post(&path, dummy).await.fails(401, "M_FORBIDDEN");
 }
 
+/// Cinny begins with an empty body, to learn the flows, and goes on with what is typed then.
+#[tokio::test]
+async fn a_name_and_a_password_may_come_after_the_flows_are_known() {
+    let server = Server::start().await;
+    let (guest, path) = (server.guest(), format!("{V3}/register"));
+    let session = guest.post(&path, json!({})).await.body["session"].clone();
+    let wish = |auth: Value| json!({ "username": "cindy", "password": "long enough", "auth": auth });
+    let told = guest.post(&path, wish(json!({ "session": session }))).await;
+    assert_eq!((told.status, &told.body["session"], &told.body["errcode"]), (401, &session, &Value::Null));
+    let made = guest.post(&path, wish(json!({ "session": session, "type": "m.login.dummy" }))).await.ok();
+    assert_eq!(made["user_id"], "@cindy:localhost");
+    // What is proved once makes one account.
+    let again = json!({ "username": "other", "password": "long enough", "auth": { "session": session } });
+    guest.post(&path, again).await.fails(401, "M_FORBIDDEN");
+}
+
+/// Element Web asks every other second whether a session is complete, as long as somebody types their token.
+#[tokio::test]
+async fn whoever_takes_their_time_while_registering_is_not_held_to_register_too_fast() {
+    let server = Server::start_with("registration = \"open\"\nrate_limits = true\n").await;
+    let (guest, path) = (server.guest(), format!("{V3}/register"));
+    let wish = |auth: Value| json!({ "username": "slow", "password": "long enough", "auth": auth });
+    let asked = guest.post(&path, json!({ "username": "slow", "password": "long enough" })).await;
+    let session = &asked.body["session"];
+    for _ in 0..30 {
+        let waits = guest.post(&path, wish(json!({ "session": session }))).await;
+        assert_eq!((waits.status, &waits.body["session"]), (401, session), "{}", waits.body);
+    }
+    let made = guest.post(&path, wish(json!({ "session": session, "type": "m.login.dummy" }))).await;
+    assert_eq!(made.ok()["user_id"], "@slow:localhost");
+}
+
 #[tokio::test]
 async fn signing_in_tells_nobody_which_names_exist() {
     let server = Server::start().await;

@@ -18,6 +18,7 @@ use crate::{
     accounts::{
         passwords, registration,
         sessions::{self, Wish},
+        uia::{Auth, Operation},
         users,
     },
     app::App,
@@ -38,9 +39,7 @@ pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) ->
     if asked.request.kind == RegistrationKind::Guest {
         return for_guest(&app, caller, asked.request).await;
     }
-    // Asking for the flows makes nothing, so it may be done more often than registering.
-    let bucket = if asked.auth.is_some() { Bucket::Registration } else { Bucket::Validity };
-    app.limits.take(bucket, limits::address(caller.ip))?;
+    app.limits.take(weighed(asked.auth.as_ref()), limits::address(caller.ip))?;
     let user = wished(&app, &asked.request)?;
     app.services.check_user(None, &user)?;
     let policy = registration::policy(&app.config);
@@ -49,9 +48,21 @@ pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) ->
         registration::check_name(tx, &user, asked.request.guest_access_token.as_deref())?;
         Ok(flows)
     })?;
+    let asked = Guarded { operation: Operation::registering(), ..asked };
     let proved = uia::prove(&app, None, &asked, flows).await?;
     let issued = make(&app, caller, user.clone(), asked.request, proved.registration_token).await?;
     Ok(answer(user, issued))
+}
+
+/// How a request to register is limited. Only what tries a stage can make an account. Asking for the flows makes
+/// nothing; nor does asking whether a session is complete, which apps do every other second while somebody types
+/// their registration token.
+fn weighed(auth: Option<&Auth>) -> Bucket {
+    match auth {
+        Some(Auth { attempt: Some(_), .. }) => Bucket::Registration,
+        Some(Auth { attempt: None, .. }) => Bucket::Other,
+        None => Bucket::Validity,
+    }
 }
 
 /// While only this machine can reach the server, whoever registers first owns it. Then it must not be a page
