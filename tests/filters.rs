@@ -378,3 +378,20 @@ async fn presence_is_told_in_parts_of_the_size_that_is_asked_for() {
     })
     .await;
 }
+
+/// gomuks wants no presence of the rooms `*`, which is no room's ID.
+#[tokio::test]
+async fn what_a_filter_says_of_rooms_means_nothing_outside_of_them() {
+    let server = Server::start().await;
+    let alice = server.register("alice").await;
+    let path = format!("/_matrix/client/v3/user/{}/filter", encode(&alice.id));
+    let wanted = json!({
+        "presence": {"not_rooms": ["*"]},
+        "account_data": {"rooms": ["none"], "types": ["m.push_rules"]},
+        "room": {"state": {"lazy_load_members": true}, "timeline": {"limit": 100, "lazy_load_members": true}},
+    });
+    let id = alice.post(&path, wanted).await.ok()["filter_id"].as_str().expect("an ID").to_owned();
+    let sync = alice.get(&format!("/_matrix/client/v3/sync?filter={id}")).await.ok();
+    assert_eq!(sync["account_data"]["events"][0]["type"], "m.push_rules", "{sync}");
+    alice.post(&path, json!({"room": {"not_rooms": ["*"]}})).await.fails(400, "M_BAD_JSON");
+}

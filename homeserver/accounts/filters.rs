@@ -4,7 +4,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest;
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -26,8 +26,10 @@ pub struct Filter {
     /// In which form events are told.
     pub event_format: Format,
     /// Which presence.
+    #[serde(deserialize_with = "outside_rooms")]
     pub presence: Events,
     /// Which account data outside rooms.
+    #[serde(deserialize_with = "outside_rooms")]
     pub account_data: Events,
     /// What of rooms.
     pub room: Rooms,
@@ -102,6 +104,14 @@ pub struct Events {
     /// Nothing that relates to something in one of these ways.
     #[serde(alias = "org.matrix.msc3874.not_rel_types")]
     pub not_rel_types: Vec<String>,
+}
+
+/// Reads a filter of what is in no room. What it says of rooms is not looked at: there are apps (gomuks) that want
+/// nothing of the rooms `*`.
+fn outside_rooms<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Events, D::Error> {
+    let mut fields = Map::deserialize(from)?;
+    fields.retain(|name, _| name != "rooms" && name != "not_rooms");
+    Events::deserialize(Value::Object(fields)).map_err(D::Error::custom)
 }
 
 impl Rooms {
