@@ -99,6 +99,7 @@ async fn two_people_find_the_rooms_that_they_share() {
         let user = encode(&user.id);
         [
             format!("/_matrix/client/v1/mutual_rooms?user_id={user}"),
+            format!("/_matrix/client/v1/mutual_rooms?from=&user_id={user}"),
             format!("/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms?user_id={user}"),
         ]
     };

@@ -117,6 +117,17 @@ async fn long_absences_leave_a_gap_that_can_be_filled() {
     assert_eq!(texts, ["4", "3", "2", "1", "0"], "{page}");
 }
 
+/// A room that came whole has no `prev_batch`; Quaternion asks for what was before it from "".
+#[tokio::test]
+async fn history_from_nowhere_begins_with_the_newest() {
+    let server = Server::start().await;
+    let (alice, _, room) = pair(&server).await;
+    alice.say(&room, "the newest").await;
+    let page = alice.get(&in_room(&room, "messages?from=&dir=b&limit=500")).await.ok();
+    assert_eq!(page["chunk"][0]["content"]["body"], "the newest");
+    assert_eq!(page["end"], Value::Null, "that is all: {page}");
+}
+
 #[tokio::test]
 async fn invites_leaves_and_ignored_people() {
     let server = Server::start().await;

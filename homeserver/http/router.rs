@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
     error::{DeserializationError, FromHttpRequestError},
@@ -311,8 +311,25 @@ const BETWEEN_SERVERS: &str = "/_matrix/federation/";
 /// deeply takes nothing else with it.
 const TRANSACTIONS: &str = "/_matrix/federation/v1/send/";
 
+/// Arguments of queries that say where a page begins or ends.
+const PLACES: [&str; 4] = ["from", "to", "since", "at"];
+
+/// Takes places that are empty out of a query: they mean none, and there are apps (gomuks, Quaternion) that know of
+/// none and send them so.
+fn drop_empty_places(uri: &mut Uri) {
+    let Some(query) = uri.query().filter(|query| query.contains("=&") || query.ends_with('=')) else { return };
+    let is_empty = |part: &&str| part.strip_suffix('=').is_some_and(|name| PLACES.contains(&name));
+    let kept: Vec<&str> = query.split('&').filter(|part| !is_empty(part)).collect();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{}?{}", uri.path(), kept.join("&")).parse().ok();
+    if let Ok(without) = Uri::from_parts(parts) {
+        *uri = without;
+    }
+}
+
 /// The request that head, body and path arguments make, or what is wrong with them.
-pub fn parse<R: IncomingRequest>(head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
+pub fn parse<R: IncomingRequest>(mut head: http::request::Parts, body: &Bytes, arguments: &[String]) -> Result<R> {
+    drop_empty_places(&mut head.uri);
     let most = if head.uri.path().starts_with(BETWEEN_SERVERS) { json::MAX_DEPTH_AROUND } else { json::MAX_DEPTH };
     if json::is_deeper_than(body, most) && !head.uri.path().starts_with(TRANSACTIONS) {
         return Err(Error::not_json(format!("the body is nested deeper than {most} levels")));
@@ -389,5 +406,18 @@ mod tests {
         assert_eq!(super::decode("100%"), Some("100%".into()));
         assert_eq!(super::decode("%zz%f"), Some("%zz%f".into()));
         assert_eq!(super::decode("%ff"), None);
+    }
+
+    #[test]
+    fn places_that_are_empty_are_none() {
+        let without = |uri: &'static str| {
+            let mut uri = super::Uri::from_static(uri);
+            super::drop_empty_places(&mut uri);
+            uri.to_string()
+        };
+        assert_eq!(without("/a?from=&dir=b&to="), "/a?dir=b");
+        assert_eq!(without("http://b/a?user_id=&from=x&since="), "http://b/a?user_id=&from=x");
+        assert_eq!(without("/a?from="), "/a?");
+        assert_eq!(without("/a?xfrom=&afrom=&b"), "/a?xfrom=&afrom=&b");
     }
 }
