@@ -34,6 +34,14 @@ pub fn place(answer: &Value) -> String {
     answer["content_uri"].as_str().and_then(|uri| uri.strip_prefix("mxc://")).expect("a URI").to_owned()
 }
 
+/// A picture of this size.
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut png = Vec::new();
+    let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(x % 256) as u8, (y % 256) as u8, 9]));
+    picture.write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).expect("encoded");
+    png
+}
+
 pub async fn bytes(request: reqwest::RequestBuilder) -> (u16, reqwest::header::HeaderMap, Bytes) {
     let response = request.send().await.expect("the server answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -67,9 +75,34 @@ async fn what_is_uploaded_is_served_to_sessions_alone_and_after_a_crash() {
 
     server.guest().get(&path).await.fails(401, "M_MISSING_TOKEN");
     server.guest().get(&format!("/_matrix/media/v3/download/{place}")).await.fails(404, "M_NOT_FOUND");
-    bob.get(&format!("/_matrix/media/v3/thumbnail/{place}?width=1&height=1")).await.fails(404, "M_NOT_FOUND");
+    server
+        .guest()
+        .get(&format!("/_matrix/media/v3/thumbnail/{place}?width=1&height=1"))
+        .await
+        .fails(404, "M_NOT_FOUND");
     for other in ["localhost/nothing", "localhost/..%2f..%2fhearth.redb", "..%2f/x"] {
         bob.get(&format!("/_matrix/client/v1/media/download/{other}")).await.fails(404, "M_NOT_FOUND");
+    }
+}
+
+/// As Nheko 0.11 does: it asks where media were before version 1.11, and says who asks.
+#[tokio::test]
+async fn an_older_app_that_says_who_asks_is_served_where_media_used_to_be() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let text = place(&upload(&alice, "", "text/plain", "some words").await.ok());
+    let photo = place(&upload(&alice, "", "image/png", png(64, 48)).await.ok());
+    for version in ["v3", "r0"] {
+        for name in ["", "/other.txt"] {
+            let old = format!("/_matrix/media/{version}/download/{text}{name}?allow_remote=true");
+            let (status, _, body) = bytes(request(&bob, Method::GET, &old)).await;
+            assert_eq!((status, &body[..]), (200, &b"some words"[..]), "{old}");
+        }
+        let small = format!("/_matrix/media/{version}/thumbnail/{photo}?width=32&height=32&method=crop");
+        let (status, headers, _) = bytes(request(&bob, Method::GET, &small)).await;
+        assert_eq!((status, &headers["content-type"]), (200, &"image/png".parse().expect("a value")), "{small}");
+        let stranger = User { token: Some("none".into()), ..bob.clone() };
+        stranger.get(&small).await.fails(401, "M_UNKNOWN_TOKEN");
     }
 }
 
@@ -118,9 +151,7 @@ fn chunks(size: usize) -> String {
 async fn pictures_have_thumbnails_and_other_files_have_none() {
     let server = Server::start().await;
     let alice = server.register("alice").await;
-    let mut png = Vec::new();
-    let picture = image::RgbImage::from_fn(900, 600, |x, y| image::Rgb([(x % 256) as u8, (y % 256) as u8, 9]));
-    picture.write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).expect("encoded");
+    let png = png(900, 600);
     let place_of = place(&upload(&alice, "", "image/png", png.clone()).await.ok());
     let thumbnail = |query: &str| format!("/_matrix/client/v1/media/thumbnail/{place_of}?{query}");
     for (query, size) in [

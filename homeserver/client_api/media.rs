@@ -160,10 +160,26 @@ pub async fn thumbnail(app: Arc<App>, request: stream::Request, path: Vec<String
     answer((&method, &headers), file).await
 }
 
-/// The unauthenticated endpoints, which serve only what was uploaded before they were frozen: nothing.
+/// `GET /_matrix/media/v3/download/{serverName}/{mediaId}`, and with `/{fileName}`
+pub async fn old_download(app: Arc<App>, request: stream::Request, path: Vec<String>) -> Result<Reply> {
+    check_says_who(&request)?;
+    download(app, request, path).await
+}
+
+/// `GET /_matrix/media/v3/thumbnail/{serverName}/{mediaId}`
+pub async fn old_thumbnail(app: Arc<App>, request: stream::Request, path: Vec<String>) -> Result<Reply> {
+    check_says_who(&request)?;
+    thumbnail(app, request, path).await
+}
+
+/// The endpoints of before version 1.11 are frozen: to strangers they serve only what was uploaded before that,
+/// which is nothing. Apps of that time that say who asks all the same are served as everywhere.
 /// spec: client-server-api#content-repo-client-behaviour
-pub async fn frozen(_: Arc<App>, _: stream::Request, _: Vec<String>) -> Result<Reply> {
-    Err(Error::not_found("media are served at /_matrix/client/v1/media, with an access token"))
+fn check_says_who(request: &stream::Request) -> Result<()> {
+    match request.headers().contains_key(header::AUTHORIZATION) {
+        true => Ok(()),
+        false => Err(Error::not_found("media are served at /_matrix/client/v1/media, with an access token")),
+    }
 }
 
 /// `GET /_matrix/client/v1/media/config`

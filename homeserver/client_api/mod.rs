@@ -224,9 +224,9 @@ fn media_routes(router: &mut Router) {
         .stream::<get_content_thumbnail::v1::Request, _, _>(media::thumbnail)
         .route(media::config)
         .route(media::old_config)
-        .stream::<old_media::get_content::v3::Request, _, _>(media::frozen)
-        .stream::<old_media::get_content_as_filename::v3::Request, _, _>(media::frozen)
-        .stream::<old_media::get_content_thumbnail::v3::Request, _, _>(media::frozen);
+        .stream::<old_media::get_content::v3::Request, _, _>(media::old_download)
+        .stream::<old_media::get_content_as_filename::v3::Request, _, _>(media::old_download)
+        .stream::<old_media::get_content_thumbnail::v3::Request, _, _>(media::old_thumbnail);
 }
 
 /// Runs what takes more than a moment where it keeps no other request waiting.
