@@ -233,6 +233,8 @@ pub fn routes(config: &Config) -> Router {
 /// Begins what goes on beside requests, until the server stops.
 fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
     helpers.spawn(upkeep(app.clone()));
+    let files = app.clone();
+    helpers.spawn(async move { files.media.tidy(UPKEEP).await });
     let (pulse, stopping) = (app.hub.clone(), app.stop.clone());
     helpers.spawn(async move { pulse.run(stopping).await });
     let (indexer, stopping) = (app.indexer.clone(), app.stop.clone());
@@ -263,7 +265,6 @@ async fn upkeep(app: Arc<App>) {
             app.limits.sweep();
             write_seen(&app).await;
             forget_transactions(&app).await;
-            app.media.sweep().await;
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     error,
     federation::Remote,
     http::tls::Certificate,
-    media::{Bounds, Bucket, Media},
+    media::{Bounds, Bucket, Media, uploads},
     outside::{Client, Outside},
     rooms::servers,
     store::{OnCommit, Options, Store, WriteTx},
@@ -56,6 +56,9 @@ pub async fn open_store(config: &Config, on_commit: OnCommit) -> Result<Store, S
 fn upgrade(tx: &WriteTx, schema: u64) -> error::Result<()> {
     if schema < 2 {
         servers::build(tx)?;
+    }
+    if schema < 3 {
+        uploads::build(tx)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod cli;
 mod delayed;
 mod doors;
 mod encryption;
+mod erasing;
 mod federation_answers;
 mod federation_asking;
 mod federation_edus;

@@ -29,6 +29,12 @@ pub async fn upload(user: &User, query: &str, kind: &str, bytes: impl Into<Bytes
     user.send_request(request).await
 }
 
+/// The files below a folder.
+pub fn files_in(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
+}
+
 /// The path of a file from what an upload answered.
 pub fn place(answer: &Value) -> String {
     answer["content_uri"].as_str().and_then(|uri| uri.strip_prefix("mxc://")).expect("a URI").to_owned()
@@ -302,14 +308,9 @@ async fn what_is_removed_is_gone_for_all_and_counts_no_more() {
     for gone in [thumbnail, format!("/_matrix/client/v1/media/download/{place_of}")] {
         bob.get(&gone).await.fails(404, "M_NOT_FOUND");
     }
-    let files = walk(&server.data().join("media"));
+    let files = files_in(&server.data().join("media"));
     assert!(files.is_empty(), "neither the file nor what was made of it is left: {files:?}");
     upload(&bob, "", "text/plain", vec![1; 6000]).await.ok();
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test]

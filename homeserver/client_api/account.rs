@@ -19,6 +19,7 @@ use crate::{
     e2ee,
     error::{Error, Result},
     http::{Bucket, Caller, Guarded, Reply, Session, reply, uia},
+    media::uploads,
     rooms::{Room, admins, delayed, members, room},
 };
 
@@ -68,9 +69,13 @@ pub(super) async fn close(app: &App, user: &UserId, erase: bool) -> Result<()> {
         devices::ended(tx, &owner, &ended)?;
         e2ee::forget_user(tx, &owner)?;
         delayed::forget(tx, &owner)?;
+        if erase {
+            uploads::forget(tx, &owner)?;
+        }
         admins::keep(tx, &me, &owner)
     };
     app.store.write(close).await?;
+    app.media.stir();
     key_backup::sweep(app, user.to_owned());
     Ok(())
 }

@@ -12,6 +12,7 @@ mod previews;
 mod remote;
 mod shelf;
 mod thumbnails;
+pub mod uploads;
 
 use std::{io, ops::Range, path::Path, pin::pin, sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_stream::Stream;
+pub use uploads::Upload;
 
 use crate::{
     base::{clock, random},
@@ -86,6 +88,8 @@ pub struct Media {
     previews: Option<previews::Previews>,
     /// Rung when something that was announced has come.
     arrived: Notify,
+    /// Rung when there is something to be tidied up.
+    stirred: Notify,
     /// Files of other servers, if they can be had.
     remote: Option<Arc<RemoteMedia>>,
 }
@@ -120,6 +124,7 @@ impl Media {
             folder: folder.to_owned(),
             previews: None,
             arrived: Notify::new(),
+            stirred: Notify::new(),
             remote: None,
         })
     }
@@ -148,7 +153,7 @@ impl Media {
     /// Refuses an upload by somebody who has uploaded all that they may. 403 `M_FORBIDDEN`.
     pub fn check_quota(&self, uploader: &UserId, bytes: u64) -> Result<()> {
         let quota = self.bounds.quota;
-        self.store.read(|tx| within_quota(tx, uploader.as_str(), bytes, quota))
+        self.store.read(|tx| uploads::within_quota(tx, uploader.as_str(), bytes, quota))
     }
 
     /// Keeps a file. Once this returns, it is safe.
@@ -162,7 +167,7 @@ impl Media {
         let (row, received, temporary) = self.receive(uploader, about, body).await?;
         let uri = self.uri(&id);
         let (server, quota) = (self.server.clone(), self.bounds.quota);
-        let commit = move |tx: &WriteTx| add(tx, (server.as_str(), &id), &row, quota);
+        let commit = move |tx: &WriteTx| uploads::add(tx, (server.as_str(), &id), &row, quota);
         self.shelf.keep(received, temporary, commit).await?;
         Ok(uri)
     }
@@ -227,7 +232,7 @@ impl Media {
         let work = move |tx: &WriteTx| {
             // Another upload may have come first.
             pending::check(tx, (&server, &id), &uploader)?;
-            add(tx, (&server, &id), &row, quota)?;
+            uploads::add(tx, (&server, &id), &row, quota)?;
             tables::PENDING_MEDIA.remove(tx, (&*uploader, &*id)).map(drop)
         };
         self.shelf.keep(received, temporary, work).await?;
@@ -297,14 +302,57 @@ impl Media {
             return if remote.forget(server, id).await? { Ok(()) } else { Err(missing()) };
         }
         let key = (server.to_owned(), id.to_owned());
-        self.store.write(move |tx| take_away(tx, (&key.0, &key.1))).await?;
+        self.store.write(move |tx| uploads::take_away(tx, (&key.0, &key.1))).await?;
         // What is not removed now is, by the upkeep.
         self.sweep().await;
         Ok(())
     }
 
+    /// Forgets a person's files, those of IDs of ours that are theirs. Returns which it were.
+    pub async fn delete_of(&self, uploader: &UserId, ids: Vec<String>) -> Result<Vec<String>> {
+        let mut gone = Vec::new();
+        for some in ids.chunks(uploads::AT_ONCE) {
+            let (server, uploader, some) = (self.server.clone(), uploader.to_owned(), some.to_vec());
+            let work = move |tx: &WriteTx| uploads::take_some_away(tx, server.as_str(), &uploader, &some);
+            gone.extend(self.store.write(work).await?);
+        }
+        self.sweep().await;
+        Ok(gone)
+    }
+
+    /// All that somebody has uploaded, oldest first.
+    pub fn of(&self, tx: &impl Read, uploader: &UserId) -> Result<Vec<Upload>> {
+        uploads::of(tx, self.server.as_str(), uploader)
+    }
+
+    /// Has it looked at once whether there is something to be tidied up.
+    pub fn stir(&self) {
+        self.stirred.notify_one();
+    }
+
+    /// Forgets what was uploaded by whoever wanted to be forgotten, and removes files that nothing refers to any
+    /// more: now and then, and when it is stirred. It goes on for ever.
+    pub async fn tidy(&self, now_and_then: Duration) {
+        loop {
+            if let Err(error) = self.forget_leaving().await {
+                tracing::warn!(%error, "what was uploaded by somebody who is forgotten is still there");
+            }
+            self.sweep().await;
+            // It does not matter by which of the two it wakes.
+            _ = tokio::time::timeout(now_and_then, self.stirred.notified()).await;
+        }
+    }
+
+    async fn forget_leaving(&self) -> Result<()> {
+        while self.store.read(uploads::is_any_leaving)? {
+            let server = self.server.clone();
+            self.store.write(move |tx| uploads::forget_some(tx, server.as_str())).await?;
+        }
+        Ok(())
+    }
+
     /// Removes files that nothing refers to any more.
-    pub async fn sweep(&self) {
+    async fn sweep(&self) {
         if let Err(error) = self.shelf.sweep().await {
             tracing::warn!(%error, "files that nobody needs can't be removed now");
         }
@@ -323,37 +371,6 @@ impl Media {
 fn is_id(id: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     (1..=255).contains(&id.len()) && id.bytes().all(fits)
-}
-
-fn add(tx: &WriteTx, key: (&str, &str), row: &MediaRow, quota: u64) -> Result<()> {
-    if let Some(uploader) = &row.uploader {
-        within_quota(tx, uploader, row.size, quota)?;
-        let used = tables::MEDIA_USAGE.get(tx, uploader.as_str())?.unwrap_or(0);
-        tables::MEDIA_USAGE.put(tx, uploader.as_str(), &(used + row.size))?;
-    }
-    if let Some(hash) = &row.hash {
-        shelf::refer(tx, hash)?;
-    }
-    tables::MEDIA.put(tx, key, row)
-}
-
-/// The contrary of [`add`], also for what is announced and has not come.
-fn take_away(tx: &WriteTx, key: (&str, &str)) -> Result<()> {
-    let row = tables::MEDIA.get(tx, key)?.ok_or_else(|| Error::not_found("there is no such media"))?;
-    tables::MEDIA.remove(tx, key)?;
-    let uploader = row.uploader.as_deref().unwrap_or_default();
-    let Some(hash) = &row.hash else { return tables::PENDING_MEDIA.remove(tx, (uploader, key.1)).map(drop) };
-    let used = tables::MEDIA_USAGE.get(tx, uploader)?.unwrap_or(0);
-    tables::MEDIA_USAGE.put(tx, uploader, &used.saturating_sub(row.size))?;
-    shelf::release(tx, hash)
-}
-
-fn within_quota(tx: &impl Read, uploader: &str, more: u64, quota: u64) -> Result<()> {
-    let used = tables::MEDIA_USAGE.get(tx, uploader)?.unwrap_or(0);
-    match used.saturating_add(more) > quota {
-        true => Err(Error::forbidden(format!("you may upload {quota} bytes in all here, and have uploaded {used}"))),
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]

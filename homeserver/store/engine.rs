@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What the file says it is. A change of tables that an old binary can't read takes the next number.
-pub(super) const SCHEMA: u64 = 2;
+pub(super) const SCHEMA: u64 = 3;
 const LINEAGE: &str = "hearth";
 
 /// How the store is opened.

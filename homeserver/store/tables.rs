@@ -231,6 +231,10 @@ tables! {
 
     /// Media: (server name, media ID).
     MEDIA: (Str, Str) => MediaRow;
+    /// What somebody has uploaded: (user ID, when in milliseconds, media ID).
+    MEDIA_BY_UPLOADER: (Str, u64, Str) => ();
+    /// People all of whose uploads are to be forgotten: user ID to up to when, milliseconds.
+    UPLOADERS_LEAVING: Str => u64;
     /// Media that are announced and not uploaded: (user ID, media ID) to when, milliseconds.
     PENDING_MEDIA: (Str, Str) => u64;
     /// Pictures of pages on the web: position to media ID.
