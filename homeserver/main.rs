@@ -4,9 +4,10 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use hearth::{
     accounts::{passwords, sessions, users},
     appservice::registration,
@@ -15,6 +16,7 @@ use hearth::{
     config::{self, Config},
     dev_cert,
     http::{Files, tls::Certificate},
+    media::{Media, Moved, Towards},
     start,
     store::{Store, WriteTx},
 };
@@ -28,6 +30,9 @@ use tracing_subscriber::EnvFilter;
 
 /// What libraries log unless the settings say otherwise.
 const LIBRARIES: &str = "ruma_state_res=error,object_store=warn";
+
+/// How often it is said how far something is.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -115,6 +120,11 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "dev-certs")]
         dir: PathBuf,
     },
+    /// Bring uploaded files into the bucket of [s3], or back, while the server is stopped
+    Media {
+        #[command(subcommand)]
+        what: Stored,
+    },
     /// Check a configuration file, and say all that is wrong with it and what would be right
     Check {
         /// The file
@@ -144,6 +154,32 @@ enum User {
     },
 }
 
+#[derive(Subcommand)]
+enum Stored {
+    /// Bring all files from the data directory into the bucket, or from the bucket into the data directory
+    ///
+    /// Each file leaves its old place once it is whole in the new one. It can be interrupted at any time and be
+    /// started again, also after the server has run in between, which finds every file where it is. Before the
+    /// server goes on without [s3], everything has to be on disk:
+    ///
+    ///   hearth media move bucket      after [s3] has come into the configuration
+    ///   hearth media move disk        before [s3] goes from it
+    #[command(verbatim_doc_comment)]
+    Move {
+        /// Where to
+        #[arg(value_enum)]
+        to: To,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum To {
+    /// Into the bucket
+    Bucket,
+    /// Into the data directory
+    Disk,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
@@ -155,6 +191,7 @@ fn main() -> ExitCode {
         Some(Command::Check { file }) => check(&file),
         Some(Command::RotateKey) => rotate_key(cli.config.as_deref()),
         Some(Command::DevCert { names, dir }) => make_certificates(&names, &dir),
+        Some(Command::Media { what: Stored::Move { to } }) => move_media(cli.config.as_deref(), to),
         Some(Command::User { what }) => user(cli.config.as_deref(), what),
     };
     match done {
@@ -250,17 +287,67 @@ fn make_certificates(names: &[String], folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
+fn move_media(config: Option<&Path>, to: To) -> Result<(), String> {
+    let config = load(config)?;
+    check_database(&config)?;
+    if config.bucket.is_none() {
+        return Err("the configuration has no section [s3], which says where the bucket is".into());
+    }
+    log_to_stderr(&config.log)?;
+    let to = match to {
+        To::Bucket => Towards::Bucket,
+        To::Disk => Towards::Disk,
+    };
+    runtime()?.block_on(async {
+        let (store, media) = at_rest(&config).await?;
+        let mut told = Instant::now();
+        let tell = |moved: &Moved| {
+            if told.elapsed() >= TOLD_EVERY {
+                eprintln!("{} files looked at, {} brought ({} bytes)", moved.seen, moved.files, moved.bytes);
+                told = Instant::now();
+            }
+        };
+        let moved = media.relocate(to, tell).await;
+        store.close().await;
+        let again = "What was brought stays there; start it again to go on.";
+        let Moved { files, bytes, damaged, unknown, .. } =
+            moved.map_err(|error| format!("{}. {again}", error.cause().unwrap_or(error.message())))?;
+        println!("Brought {files} files ({bytes} bytes).");
+        if unknown > 0 {
+            println!("{unknown} files in the bucket are not this server's, and stay there.");
+        }
+        match damaged {
+            0 => Ok(()),
+            damaged => Err(format!("{damaged} files are damaged and were left where they are: see the lines above")),
+        }
+    })
+}
+
+/// The database and media of a server that does not run. It fails while it does.
+async fn at_rest(config: &Config) -> Result<(Store, Media), String> {
+    let store = start::open_store(config, Box::new(|_, _| {})).await?;
+    let media = start::media_at_rest(config, &store, &start::outside(config)?)?;
+    Ok((store, media))
+}
+
+fn check_database(config: &Config) -> Result<(), String> {
+    let database = config.data_dir.join("hearth.redb");
+    match database.exists() {
+        true => Ok(()),
+        false => Err(format!(
+            "there is no {}: go to the directory that the server runs in, or name its configuration by --config",
+            database.display()
+        )),
+    }
+}
+
 fn user(config: Option<&Path>, what: User) -> Result<(), String> {
     let config = load(config)?;
     let (User::Create { name, .. } | User::ResetPassword { name } | User::Promote { name }) = &what;
     let id = users::meant(name, &config.server_name)
         .ok_or_else(|| format!("{name:?} can't be an account of {}: {NAMES}", config.server_name))?;
-    let database = config.data_dir.join("hearth.redb");
-    if !matches!(what, User::Create { .. }) && !database.exists() {
-        return Err(format!(
-            "there is no {}: go to the directory that the server runs in, or name its configuration by --config",
-            database.display()
-        ));
+    if !matches!(what, User::Create { .. }) {
+        check_database(&config)?;
     }
     runtime()?.block_on(async {
         // Before a password is asked for, as this fails while the server runs.

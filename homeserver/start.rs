@@ -86,15 +86,34 @@ pub(crate) fn media(
     outside: &Outside,
     others: (Remote, Client),
 ) -> Result<Media, String> {
-    let (folder, server) = (config.data_dir.join("media"), config.server_name.clone());
-    let bounds = Bounds {
-        max_upload: config.max_upload,
-        min_free: media_reserve(config.min_free_disk),
-        quota: config.media_quota,
-    };
+    let bounds = bounds(config);
+    let folder = media_folder(config);
+    open_media(config, store, outside, bounds)?
+        .with_others(&folder, bounds, config.remote_media_cache, others)
+        .map_err(|error| cant_open(&folder, &error))
+}
+
+/// The media of a server of these settings that does not run, without bounds: what was taken once is let through.
+pub fn media_at_rest(config: &Config, store: &Store, outside: &Outside) -> Result<Media, String> {
+    open_media(config, store, outside, Bounds { max_upload: u64::MAX, ..bounds(config) })
+}
+
+fn open_media(config: &Config, store: &Store, outside: &Outside, bounds: Bounds) -> Result<Media, String> {
+    let (folder, server) = (media_folder(config), config.server_name.clone());
     Media::open(&folder, (store.clone(), bucket(config, outside)?), server, bounds)
-        .and_then(|media| media.with_others(&folder, bounds, config.remote_media_cache, others))
-        .map_err(|error| format!("can't open the folder of media {}: {error}", folder.display()))
+        .map_err(|error| cant_open(&folder, &error))
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds { max_upload: config.max_upload, min_free: media_reserve(config.min_free_disk), quota: config.media_quota }
+}
+
+fn media_folder(config: &Config) -> PathBuf {
+    config.data_dir.join("media")
+}
+
+fn cant_open(folder: &Path, error: &io::Error) -> String {
+    format!("can't open the folder of media {}: {error}", folder.display())
 }
 
 /// The store of files of these settings, if they have one. It is not called.

@@ -9,10 +9,11 @@ use tempfile::TempDir;
 
 use crate::{
     common::{S3, S3_SECRET, Server, User, federated, until},
-    media::{bytes, place, request, upload},
+    media::{bytes, files_in, place, request, upload},
 };
 
 const DOWNLOAD: &str = "/_matrix/client/v1/media/download";
+const UPLOAD: &str = "/_matrix/media/v3/upload";
 const DELETE: &str = "/_synapse/admin/v1/media";
 
 async fn server_with(s3: &S3) -> Server {
@@ -219,4 +220,136 @@ async fn check_says_what_is_wrong_with_the_store() {
     s3.stop().await;
     let (fine, text) = check(&settings).await;
     assert!(!fine && text.contains("can't connect"), "{text}");
+}
+
+/// A server ends sharply while a large file goes to the store in parts: nothing of it is to be seen, nothing stays in
+/// the store, and it can be sent again.
+#[tokio::test]
+async fn an_upload_that_a_crash_cuts_off_leaves_nothing_and_can_be_sent_again() {
+    let s3 = S3::start().await;
+    let mut server = server_with(&s3).await;
+    let alice = server.register("alice").await;
+    let content = numbers(12 << 20);
+    for answered in [0, 1, 2] {
+        s3.answers_parts(answered);
+        let sending = tokio::spawn({
+            let (alice, content) = (alice.clone(), content.clone());
+            async move { request(&alice, Method::POST, UPLOAD).body(content).send().await.map(drop) }
+        });
+        let parts = answered as usize;
+        until("a part that waits", async || (s3.waiting() == 1).then_some(())).await;
+        assert_eq!(s3.unfinished(), [parts]);
+        server.kill9().await;
+        assert!(sending.await.expect("it ends").is_err(), "nobody was told that it is there");
+        assert!(s3.objects().is_empty(), "nothing is to be seen of it");
+        s3.answers_parts(u32::MAX);
+        server.resume().await;
+        until("nothing is left in the store", async || s3.unfinished().is_empty().then_some(())).await;
+        assert!(s3.objects().is_empty());
+    }
+    let place = place(&upload(&alice, "", "video/mp4", content.clone()).await.ok());
+    assert_eq!(contents(&s3), BTreeSet::from([content.clone()]));
+    let (status, _, body) = bytes(request(&alice, Method::GET, &format!("{DOWNLOAD}/{place}"))).await;
+    assert!(status == 200 && body == content);
+    let incoming = std::fs::read_dir(server.data().join("media/incoming")).expect("a folder");
+    assert_eq!(incoming.count(), 0);
+}
+
+/// Runs `hearth media move` on a server's data.
+async fn move_media(server: &Server, to: &str) -> (bool, String) {
+    let mut command = Server::command();
+    command.args(["media", "move", to, "--config"]).arg(server.config()).current_dir(server.dir.path());
+    let output = tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("it ends");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Holds that these files can be had.
+async fn assert_there(user: &User, files: &[(String, Vec<u8>)]) {
+    for (place, content) in files {
+        let (status, _, body) = bytes(request(user, Method::GET, &format!("{DOWNLOAD}/{place}"))).await;
+        assert!(status == 200 && body == content[..], "{place}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn files_are_moved_into_the_store_and_back() {
+    let mut server = Server::start().await;
+    let alice = server.register("alice").await;
+    let mut files = Vec::new();
+    for number in 0..8 {
+        let content = numbers(1000 + number);
+        files.push((place(&upload(&alice, "", "text/plain", content.clone()).await.ok()), content));
+    }
+    let large = numbers(11 << 20);
+    files.push((place(&upload(&alice, "", "video/mp4", large.clone()).await.ok()), large));
+    let (fine, text) = move_media(&server, "bucket").await;
+    assert!(!fine && text.contains("[s3]"), "{text}");
+    let mut s3 = S3::start().await;
+    server.configure(&format!("registration = \"open\"\nrate_limits = false\n{}", s3.settings()));
+    server.restart().await;
+    let (fine, text) = move_media(&server, "bucket").await;
+    assert!(!fine && text.contains("is in use") && text.contains("Stop it first"), "{text}");
+
+    // The store goes away in the middle, and what was brought stays.
+    server.stop().await;
+    s3.answers_parts(1);
+    let mut command = Server::command();
+    command.args(["media", "move", "bucket", "--config"]).arg(server.config()).current_dir(server.dir.path());
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("it runs");
+    until("the large file is on its way", async || (s3.waiting() == 1).then_some(())).await;
+    assert_eq!(s3.unfinished(), [1]);
+    child.kill().expect("our child");
+    child.wait().expect("our child");
+    s3.answers_parts(u32::MAX);
+    server.resume().await;
+    assert_there(&alice, &files).await;
+    until("what was begun is given up", async || s3.unfinished().is_empty().then_some(())).await;
+    server.stop().await;
+    s3.stop().await;
+    let (fine, text) = move_media(&server, "bucket").await;
+    assert!(!fine && text.contains("start it again to go on") && !text.contains(S3_SECRET), "{text}");
+    s3.resume().await;
+    let (fine, text) = move_media(&server, "bucket").await;
+    assert!(fine && text.contains("Brought"), "{text}");
+    assert_eq!(contents(&s3), files.iter().map(|(_, content)| content.clone()).collect());
+    let on_disk = || files_in(&server.data().join("media")).len();
+    assert_eq!(on_disk(), 0);
+    server.resume().await;
+    assert_there(&alice, &files).await;
+    files.push((place(&upload(&alice, "", "text/plain", "added").await.ok()), b"added".to_vec()));
+    server.stop().await;
+
+    let (fine, text) = move_media(&server, "disk").await;
+    assert!(fine && text.contains("Brought 10 files"), "{text}");
+    assert!(s3.objects().is_empty());
+    server.configure("registration = \"open\"\nrate_limits = false\n");
+    server.resume().await;
+    assert_there(&alice, &files).await;
+}
+
+#[tokio::test]
+async fn what_is_damaged_or_unknown_is_left_where_it_is() {
+    let s3 = S3::start().await;
+    let mut server = server_with(&s3).await;
+    let alice = server.register("alice").await;
+    upload(&alice, "", "text/plain", "good").await.ok();
+    upload(&alice, "", "text/plain", "bad").await.ok();
+    s3.change(b"bad", b"bed");
+    s3.put("some/where/else/not-ours", b"mine");
+    server.stop().await;
+    let (fine, text) = move_media(&server, "disk").await;
+    assert!(!fine && text.contains("1 files are damaged") && text.contains("Brought 1 files"), "{text}");
+    assert!(text.contains("1 files in the bucket are not this server's"), "{text}");
+    assert_eq!(contents(&s3), BTreeSet::from([b"bed".to_vec(), b"mine".to_vec()]));
+    s3.change(b"bed", b"bad");
+    let (fine, text) = move_media(&server, "disk").await;
+    assert!(fine && text.contains("Brought 1 files"), "{text}");
+    let path = files_in(&server.data().join("media"))
+        .into_iter()
+        .find(|path| std::fs::read(path).is_ok_and(|is| is == b"bad"));
+    std::fs::write(path.expect("it is here"), "bid").expect("written");
+    let (fine, text) = move_media(&server, "bucket").await;
+    assert!(!fine && text.contains("1 files are damaged") && text.contains("Brought 1 files"), "{text}");
+    assert_eq!(contents(&s3), BTreeSet::from([b"good".to_vec(), b"mine".to_vec()]));
 }

@@ -6,18 +6,18 @@ use std::{error::Error as StdError, fmt, io, ops::Range, path::Path, sync::Arc, 
 
 use bytes::{Bytes, BytesMut};
 use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
-    RetryConfig,
+    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder},
     client::{HttpClient, HttpConnector},
+    multipart::MultipartStore,
     path::Path as Key,
 };
 use tokio::{
     fs::File,
     io::AsyncReadExt,
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, SemaphorePermit, mpsc},
 };
-use tokio_stream::StreamExt;
+use tokio_stream::{Stream, StreamExt};
 
 use crate::{
     base::random,
@@ -104,26 +104,61 @@ impl Bucket {
         }
     }
 
-    /// Puts a file there. Once this returns, it is safe.
-    pub async fn put(&self, name: &str, path: &Path) -> Result<()> {
+    /// A place among those who send. Whoever has none waits.
+    pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
-        let _place = self.places.acquire().await;
+        self.places.acquire().await.ok()
+    }
+
+    /// Puts a file there, if it is small enough to be sent at once. Once this returns true, it is safe.
+    pub async fn put(&self, name: &str, path: &Path) -> Result<bool> {
         let mut file = File::open(path).await.map_err(super::files::explain)?;
-        let key = self.key(name);
-        let first = part(&mut file).await?;
-        if first.len() < PART {
-            let put = self.store.put(&key, first.into()).await;
-            return put.map(drop).map_err(|error| failed("keep", &error));
+        if file.metadata().await.map_err(super::files::explain)?.len() > PART as u64 {
+            return Ok(false);
         }
-        let mut upload = self.store.put_multipart(&key).await.map_err(|error| failed("keep", &error))?;
-        let sent = send(&mut *upload, first, &mut file).await;
-        if sent.is_err()
-            && let Err(error) = upload.abort().await
-        {
-            // The store forgets it some time, as it was told to.
-            tracing::debug!(error = explain(&error), "an upload to the store of files can't be taken back");
+        let whole = part(&mut file).await?;
+        let put = self.store.put(&self.key(name), whole.into()).await;
+        put.map(|_| true).map_err(|error| failed("keep", &error))
+    }
+
+    /// Begins to put a large file there, and says how that is called. Nothing of it is to be seen before it is whole,
+    /// and what was sent of it stays until it is given up.
+    pub async fn begin(&self, name: &str) -> Result<String> {
+        self.store.create_multipart(&self.key(name)).await.map_err(|error| failed("keep", &error))
+    }
+
+    /// Goes on with it to the end. Once this returns, the file is safe.
+    pub async fn put_in_parts(&self, name: &str, upload: &str, path: &Path) -> Result<()> {
+        let (key, upload) = (self.key(name), upload.to_owned());
+        let mut file = File::open(path).await.map_err(super::files::explain)?;
+        let mut sent = Vec::new();
+        loop {
+            let next = part(&mut file).await?;
+            if next.is_empty() {
+                break;
+            }
+            let put = self.store.put_part(&key, &upload, sent.len(), PutPayload::from(next)).await;
+            sent.push(put.map_err(|error| failed("keep", &error))?);
         }
-        sent
+        let done = self.store.complete_multipart(&key, &upload, sent).await;
+        done.map(drop).map_err(|error| failed("keep", &error))
+    }
+
+    /// Gives up what was begun: what was sent of it is gone.
+    pub async fn give_up(&self, name: &str, upload: &str) -> Result<()> {
+        match self.store.abort_multipart(&self.key(name), &upload.to_owned()).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("remove", &error)),
+        }
+    }
+
+    /// All files that are there, as their names and sizes.
+    pub fn all(&self) -> impl Stream<Item = Result<(String, u64)>> {
+        let prefix = Key::from_iter(self.prefix.split('/').filter(|part| !part.is_empty()));
+        self.store.list(Some(&prefix)).map(|seen| {
+            let seen = seen.map_err(|error| failed("list", &error))?;
+            Ok((seen.location.filename().unwrap_or_default().to_owned(), seen.size))
+        })
     }
 
     /// Reads a part of a file, no faster than it is taken.
@@ -201,15 +236,6 @@ async fn part(file: &mut File) -> Result<Bytes> {
     let mut rest = file.take(PART as u64);
     while rest.read_buf(&mut out).await.map_err(super::files::explain)? > 0 {}
     Ok(out.freeze())
-}
-
-async fn send(upload: &mut dyn MultipartUpload, first: Bytes, file: &mut File) -> Result<()> {
-    let mut next = first;
-    while !next.is_empty() {
-        upload.put_part(PutPayload::from(next)).await.map_err(|error| failed("keep", &error))?;
-        next = part(file).await?;
-    }
-    upload.complete().await.map(drop).map_err(|error| failed("keep", &error))
 }
 
 fn failed(what: &str, error: &object_store::Error) -> Error {

@@ -135,9 +135,30 @@ impl Files {
         }
         file.flush().await.map_err(explain)?;
         file.sync_all().await.map_err(explain)?;
-        let hash = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Received { hash, size })
+        Ok(Received { hash: name(hash), size })
     }
+
+    /// Whether a file has the bytes that its name says.
+    pub async fn is_whole(&self, hash: &str) -> Result<bool> {
+        let path = self.path(hash);
+        let look = move || {
+            let (mut file, mut hash) = (fs::File::open(path)?, Context::new(&SHA256));
+            let mut piece = vec![0; PIECE];
+            loop {
+                match io::Read::read(&mut file, &mut piece)? {
+                    0 => return Ok(name(hash)),
+                    count => hash.update(&piece[..count]),
+                }
+            }
+        };
+        let found: io::Result<String> = tokio::task::spawn_blocking(look).await.map_err(Error::internal)?;
+        Ok(found.map_err(explain)? == hash)
+    }
+}
+
+/// A hash as files are named.
+fn name(hash: Context) -> String {
+    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A name for a file that is not finished, in the folder of files. What is left there goes at the next start.

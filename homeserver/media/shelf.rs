@@ -5,11 +5,11 @@
 use std::{
     collections::HashMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard, RwLock};
 
 use super::{
     bucket::{Bucket, Stored},
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    store::{Flow, Store, WriteTx, tables},
+    store::{Flow, LAST, Read, Store, WriteTx, tables},
 };
 
-/// Files that are removed in one go.
+/// Files that are looked up at once to be removed.
 const REMOVE_AT_ONCE: usize = 100;
 
 /// Where a file is.
@@ -35,18 +35,27 @@ pub enum Place {
 
 /// The files of our people.
 pub struct Shelf {
-    store: Store,
+    pub(super) store: Store,
     pub(super) files: Files,
-    bucket: Option<Arc<Bucket>>,
+    pub(super) bucket: Option<Arc<Bucket>>,
     thumbnails: PathBuf,
     /// Who puts or removes a file has its turn: otherwise one could remove what the other has just found there.
     turns: Mutex<HashMap<String, Arc<Turn<()>>>>,
+    /// Whoever removes files has a share of it; who wants none removed has all of it.
+    pub(super) removing: RwLock<()>,
 }
 
 impl Shelf {
     /// Files in a folder; with a bucket, new ones go there.
     pub fn new(store: Store, files: Files, bucket: Option<Bucket>, thumbnails: PathBuf) -> Self {
-        Self { store, files, bucket: bucket.map(Arc::new), thumbnails, turns: Mutex::default() }
+        Self {
+            store,
+            files,
+            bucket: bucket.map(Arc::new),
+            thumbnails,
+            turns: Mutex::default(),
+            removing: RwLock::default(),
+        }
     }
 
     /// Where the file with a hash is.
@@ -97,12 +106,61 @@ impl Shelf {
 
     async fn put(&self, hash: &str, temporary: Temporary) -> Result<()> {
         match &self.bucket {
-            Some(bucket) => bucket.put(hash, &temporary.0).await,
+            Some(bucket) => self.send(bucket, hash, &temporary.0).await,
             None => self.files.settle(hash, temporary).await,
         }
     }
 
-    fn turn(&self, hash: &str) -> Arc<Turn<()>> {
+    /// Puts a file into the bucket. Of one that goes in parts it is written down how that is called, as nobody
+    /// else could take away what was sent when the server ends in the middle.
+    pub(super) async fn send(&self, bucket: &Bucket, hash: &str, path: &Path) -> Result<()> {
+        let _place = bucket.place().await;
+        if bucket.put(hash, path).await? {
+            return Ok(());
+        }
+        // It may have been begun before.
+        self.give_up(bucket, hash).await?;
+        let upload = bucket.begin(hash).await?;
+        let (key, begun) = (hash.to_owned(), upload.clone());
+        self.store.write(move |tx| tables::FILES_IN_PARTS.put(tx, &*key, &begun)).await?;
+        match bucket.put_in_parts(hash, &upload, path).await {
+            Ok(()) => {
+                let key = hash.to_owned();
+                self.store.write(move |tx| tables::FILES_IN_PARTS.remove(tx, &*key).map(drop)).await
+            }
+            Err(error) => {
+                if let Err(error) = self.give_up(bucket, hash).await {
+                    tracing::debug!(%error, "an upload to the store of files is given up later");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up what was begun of a file that goes in parts.
+    async fn give_up(&self, bucket: &Bucket, hash: &str) -> Result<()> {
+        if let Some(upload) = self.store.read(|tx| tables::FILES_IN_PARTS.get(tx, hash))? {
+            bucket.give_up(hash, &upload).await?;
+            let key = hash.to_owned();
+            self.store.write(move |tx| tables::FILES_IN_PARTS.remove(tx, &*key).map(drop)).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives up whatever was begun and is not gone on with.
+    async fn give_all_up(&self, bucket: &Bucket) -> Result<()> {
+        let all = |tx: &_| tables::FILES_IN_PARTS.collect::<&str, _>(tx, .., |hash, _| hash.to_owned());
+        // Of these there are few: an end of the server leaves as many as were under way.
+        for hash in self.store.read(all)? {
+            let Some(_turn) = self.free_turn(&hash) else { continue };
+            if let Err(error) = self.give_up(bucket, &hash).await {
+                tracing::warn!(%error, "an upload to the store of files that was cut off can't be given up now");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn turn(&self, hash: &str) -> Arc<Turn<()>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(hash.to_owned()).or_default().clone()
@@ -114,23 +172,26 @@ impl Shelf {
 
     /// Removes what nothing refers to any more. What can't be removed now is removed another time.
     pub async fn sweep(&self) -> Result<()> {
-        let mut unused = Vec::new();
-        self.store.read(|tx| {
-            tables::UNUSED_FILES.scan::<&str>(tx, .., |hash, ()| {
-                unused.push(hash.to_owned());
-                Ok(if unused.len() >= REMOVE_AT_ONCE { Flow::Stop } else { Flow::Next })
-            })
-        })?;
-        for hash in unused {
-            // Somebody who has a turn brings it at this moment.
-            let Some(_turn) = self.free_turn(&hash) else { continue };
-            if self.store.read(|tx| tables::MEDIA_FILES.has(tx, &*hash))? {
-                continue;
-            }
-            self.remove(&hash).await?;
-            self.store.write(move |tx| tables::UNUSED_FILES.remove(tx, &*hash).map(drop)).await?;
+        let Ok(_removing) = self.removing.try_read() else { return Ok(()) };
+        if let Some(bucket) = &self.bucket {
+            self.give_all_up(bucket).await?;
         }
-        Ok(())
+        let mut after = String::new();
+        loop {
+            let unused = self.store.read(|tx| unused(tx, &after))?;
+            let Some(last) = unused.last() else { return Ok(()) };
+            // What is passed over now is not looked at twice.
+            after = format!("{last}\0");
+            for hash in unused {
+                // Somebody who has a turn brings it at this moment.
+                let Some(_turn) = self.free_turn(&hash) else { continue };
+                if self.store.read(|tx| tables::MEDIA_FILES.has(tx, &*hash))? {
+                    continue;
+                }
+                self.remove(&hash).await?;
+                self.store.write(move |tx| tables::UNUSED_FILES.remove(tx, &*hash).map(drop)).await?;
+            }
+        }
     }
 
     async fn remove(&self, hash: &str) -> Result<()> {
@@ -144,6 +205,16 @@ impl Shelf {
         let (folder, hash) = (self.thumbnails.clone(), hash.to_owned());
         tokio::task::spawn_blocking(move || thumbnails::forget(&folder, &hash)).await.map_err(Error::internal)
     }
+}
+
+/// Some files that nothing refers to, from a hash on.
+fn unused(tx: &impl Read, from: &str) -> Result<Vec<String>> {
+    let mut out = Vec::new();
+    tables::UNUSED_FILES.scan(tx, from..=LAST, |hash, ()| {
+        out.push(hash.to_owned());
+        Ok(if out.len() >= REMOVE_AT_ONCE { Flow::Stop } else { Flow::Next })
+    })?;
+    Ok(out)
 }
 
 /// Notes that one thing more refers to a file, which therefore stays.

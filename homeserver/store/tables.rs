@@ -249,4 +249,6 @@ tables! {
     MEDIA_FILES: Str => u64;
     /// Files that are coming, or that nothing refers to any more and that are to be removed: hash.
     UNUSED_FILES: Str => ();
+    /// Files that are being sent to the bucket in parts: hash to what the store calls that.
+    FILES_IN_PARTS: Str => String;
 }

@@ -18,6 +18,7 @@ use ring::digest::{SHA256, digest};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -32,6 +33,8 @@ pub const SECRET: &str = "the-secret-of-the-tests";
 pub struct S3 {
     address: SocketAddr,
     inside: Arc<Mutex<Inside>>,
+    /// How many parts of an upload are answered.
+    answered: watch::Sender<u32>,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -40,9 +43,15 @@ struct Inside {
     objects: BTreeMap<String, Vec<u8>>,
     /// Objects that come in parts: by the upload's ID.
     parts: HashMap<String, BTreeMap<u32, Vec<u8>>>,
+    begun: usize,
+    /// Parts whose senders are left waiting.
+    waiting: usize,
     asked: Vec<Request>,
     fails: bool,
 }
+
+/// Names in one page of a list.
+const PAGE: usize = 3;
 
 /// What the store was asked.
 #[derive(Clone, Debug)]
@@ -64,7 +73,12 @@ impl Drop for S3 {
 impl S3 {
     /// One with an empty bucket.
     pub async fn start() -> Self {
-        let mut store = Self { address: free_address(), inside: Arc::default(), listening: None };
+        let mut store = Self {
+            address: free_address(),
+            inside: Arc::default(),
+            answered: watch::Sender::new(u32::MAX),
+            listening: None,
+        };
         store.resume().await;
         store
     }
@@ -87,8 +101,9 @@ impl S3 {
 
     /// Is there again, with all that it had.
     pub async fn resume(&mut self) {
-        let inside = self.inside.clone();
-        self.listening = Some(listen(self.address, move |stream| serve(stream, inside.clone())).await);
+        let (inside, answered) = (self.inside.clone(), self.answered.subscribe());
+        let serve = move |stream| serve(stream, inside.clone(), answered.clone());
+        self.listening = Some(listen(self.address, serve).await);
     }
 
     /// From now on it answers that it is broken, or not.
@@ -96,9 +111,37 @@ impl S3 {
         self.inside().fails = fails;
     }
 
+    /// From now on it answers so many parts of each upload, and leaves who sends a further one waiting.
+    pub fn answers_parts(&self, count: u32) {
+        self.inside().waiting = 0;
+        self.answered.send_replace(count);
+    }
+
+    /// How many senders of parts were left waiting.
+    pub fn waiting(&self) -> usize {
+        self.inside().waiting
+    }
+
+    /// How many parts it has of uploads that are not finished, for each of these.
+    pub fn unfinished(&self) -> Vec<usize> {
+        self.inside().parts.values().map(BTreeMap::len).collect()
+    }
+
     /// The names of all that is in it, with their content.
     pub fn objects(&self) -> BTreeMap<String, Vec<u8>> {
         self.inside().objects.clone()
+    }
+
+    /// Puts something there.
+    pub fn put(&self, name: &str, content: &[u8]) {
+        self.inside().objects.insert(name.to_owned(), content.to_vec());
+    }
+
+    /// Puts other bytes in the place of some.
+    pub fn change(&self, from: &[u8], to: &[u8]) {
+        for content in self.inside().objects.values_mut().filter(|content| *content == from) {
+            *content = to.to_vec();
+        }
     }
 
     /// Loses everything.
@@ -120,8 +163,21 @@ impl S3 {
 /// A status, headers and a body.
 type Answer = (u16, String, Vec<u8>);
 
-async fn serve(mut stream: BufReader<TcpStream>, inside: Arc<Mutex<Inside>>) -> io::Result<()> {
+async fn serve(
+    mut stream: BufReader<TcpStream>,
+    inside: Arc<Mutex<Inside>>,
+    mut answered: watch::Receiver<u32>,
+) -> io::Result<()> {
     while let Some(request) = read(&mut stream).await? {
+        if let Some(part) = argument(&request.uri, "partNumber") {
+            let part: u32 = part.parse().expect("a number");
+            let waits = part > *answered.borrow_and_update();
+            if waits {
+                inside.lock().expect("a lock").waiting += 1;
+            }
+            // An error says that the store has gone.
+            let Ok(_) = answered.wait_for(|answered| part <= *answered).await.map(drop) else { return Ok(()) };
+        }
         let is_head = request.method == "HEAD";
         let (status, headers, body) = {
             let mut inside = inside.lock().expect("a lock");
@@ -187,18 +243,19 @@ impl Inside {
         if self.fails {
             return refused(503, "SlowDown");
         }
-        let (path, query) = request.uri.split_once('?').unwrap_or((&request.uri, ""));
+        let path = request.uri.split('?').next().unwrap_or_default();
+        let argument = |name: &str| argument(&request.uri, name);
+        if path.trim_end_matches('/') == format!("/{BUCKET}") && argument("list-type").is_some() {
+            return self.list(&request.uri);
+        }
         let Some(name) = path.strip_prefix(&format!("/{BUCKET}/")).map(str::to_owned) else {
             return refused(404, "NoSuchBucket");
-        };
-        let argument = |name: &str| {
-            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('=').or(Some((pair, ""))));
-            pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
         };
         let range = request.headers.get("range").cloned().unwrap_or_default();
         match (&*request.method, argument("uploadId")) {
             ("POST", None) if argument("uploads").is_some() => {
-                let id = format!("upload-{}", self.parts.len());
+                self.begun += 1;
+                let id = format!("upload-{}", self.begun);
                 self.parts.insert(id.clone(), BTreeMap::new());
                 let begun = format!(
                     "<InitiateMultipartUploadResult><Bucket>{BUCKET}</Bucket><Key>{name}</Key>\
@@ -239,6 +296,33 @@ impl Inside {
             _ => refused(405, "MethodNotAllowed"),
         }
     }
+
+    /// A page of the names that begin as it is asked.
+    fn list(&self, uri: &str) -> Answer {
+        let text = |name| argument(uri, name).unwrap_or_default().replace("%2F", "/");
+        let (prefix, after) = (text("prefix"), text("continuation-token"));
+        let all = self.objects.iter().filter(|(name, _)| name.starts_with(&prefix) && **name > after);
+        let page: Vec<_> = all.take(PAGE).collect();
+        let mut body = format!("<ListBucketResult><Name>{BUCKET}</Name>");
+        for (name, content) in &page {
+            body += &format!(
+                "<Contents><Key>{name}</Key><Size>{}</Size><LastModified>2026-11-28T12:00:00.000Z</LastModified>\
+                 <ETag>\"x\"</ETag></Contents>",
+                content.len()
+            );
+        }
+        if let (PAGE, Some((last, _))) = (page.len(), page.last()) {
+            body += &format!("<NextContinuationToken>{last}</NextContinuationToken>");
+        }
+        (200, "Content-Type: application/xml\r\n".into(), (body + "</ListBucketResult>").into_bytes())
+    }
+}
+
+/// An argument of a query, as it stands there.
+fn argument(uri: &str, name: &str) -> Option<String> {
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
 fn part(all: &[u8], range: &str) -> Answer {
