@@ -249,6 +249,7 @@ fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
         presence: app.presence.clone(),
     };
     helpers.spawn(async move { services.run(sources, stopping).await });
+    helpers.spawn(client_api::guests::run(app.clone()));
     helpers.spawn(client_api::delayed::run(app.clone(), app.stop.clone()));
     let (federation, stopping) = (app.federation.clone(), app.stop.clone());
     helpers.spawn(async move { federation.run(stopping).await });

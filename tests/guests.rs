@@ -228,3 +228,47 @@ async fn a_server_lets_no_guests_in_unless_it_is_told_to() {
     let answer = server.guest().post(&format!("{V3}/register?kind=guest"), json!({})).await;
     answer.fails(403, "M_GUEST_ACCESS_FORBIDDEN");
 }
+
+#[tokio::test]
+async fn guests_who_stay_away_are_forgotten() {
+    let settings = "registration = \"open\"\nrate_limits = false\nguests = true\n";
+    let mut server = Server::start_with(settings).await;
+    let root = server.register("root").await;
+    let room = root
+        .create_room(json!({"preset": "public_chat", "initial_state":
+        [{"type": "m.room.guest_access", "content": {"guest_access": "can_join"}}]}))
+        .await;
+    let (here, away) = (come_in(&server).await, come_in(&server).await);
+    here.join(&room).await;
+    let said = here.say(&room, "I was here").await;
+    let keys = json!({"one_time_keys": {"signed_curve25519:A": {"key": "x"}}});
+    away.post(&format!("{V3}/keys/upload"), keys).await;
+    let known = async || -> Vec<String> {
+        let page = root.get("/_synapse/admin/v2/users?guests=true&deactivated=true").await.ok();
+        let all = page["users"].as_array().expect("a list").iter();
+        all.map(|user| format!("{} {}", user["name"], user["deactivated"]).replace('"', "")).collect()
+    };
+    assert_eq!(known().await.len(), 4, "with the server's own account");
+    // With the usual time they stay over a restart.
+    server.restart().await;
+    here.get(&format!("{V3}/account/whoami")).await.ok();
+
+    server.configure(&format!("{settings}guest_lifetime = \"1 s\"\n"));
+    server.restart().await;
+    until("both are gone", async || {
+        let known = known().await;
+        (known.contains(&format!("{} true", here.id)) && !known.iter().any(|name| name.starts_with(&away.id)))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(known().await.len(), 3, "who was in no room leaves nothing, and nobody takes the name of who was");
+    for guest in [&here, &away] {
+        guest.get(&format!("{V3}/account/whoami")).await.fails(401, "M_UNKNOWN_TOKEN");
+    }
+    assert_eq!(membership(&root, &room, &here).await, "leave");
+    assert_eq!(root.get(&in_room(&room, &format!("event/{said}"))).await.ok()["content"]["body"], "I was here");
+    root.get(&format!("{V3}/account/whoami")).await.ok();
+    let name = here.id.split([':', '@']).nth(1).expect("a name");
+    let wish = json!({"username": name, "password": "a long pass phrase", "auth": {"type": "m.login.dummy"}});
+    server.guest().post(&format!("{V3}/register"), wish).await.fails(400, "M_USER_IN_USE");
+}

@@ -88,6 +88,8 @@ pub fn is_guest(tx: &impl Read, user: &UserId) -> Result<bool> {
     }
 }
 
+/// Guests who are forgotten in one go.
+pub const MAX_IDLE: usize = 100;
 /// Guests there are at most. Closing the account of one makes place for another.
 const MAX_GUESTS: u64 = 10_000;
 /// The counter of accounts that are or were guests', and no more than that.
@@ -147,6 +149,49 @@ pub fn upgrade(tx: &WriteTx, user: &UserId, password: Option<String>, admin: boo
     tables::GUESTS.remove(tx, user.as_str())?;
     tables::COUNTERS.put(tx, AS_GUESTS, &counted(tx, AS_GUESTS)?.saturating_sub(1))?;
     tables::USERS.put(tx, user.localpart(), &UserRow { guest: false, password, admin, ..row })
+}
+
+/// Guests who have not been here since a moment, some of them. `seen` says when a session was here last, if that is
+/// known better than by its row.
+pub fn idle_guests(
+    tx: &impl Read,
+    since: u64,
+    seen: impl Fn(&UserId, &str) -> Option<u64>,
+) -> Result<Vec<OwnedUserId>> {
+    let mut out = Vec::new();
+    tables::GUESTS.scan::<&str>(tx, .., |user, ()| {
+        let Ok(user) = UserId::parse(user) else { return Ok(Flow::Next) };
+        let sessions = sessions::devices(tx, &user)?.into_iter();
+        // Whoever has no session can't come back.
+        let last = sessions.map(|(id, row)| seen(&user, &id).unwrap_or(row.last_seen)).max();
+        if last.is_none_or(|last| last < since) {
+            out.push(user);
+        }
+        Ok(if out.len() >= MAX_IDLE { Flow::Stop } else { Flow::Next })
+    })?;
+    Ok(out)
+}
+
+/// Takes a guest's account away. Whoever was in no room leaves nothing behind; the names of others stay taken, as
+/// nobody else is to be known in those rooms by them. Returns the sessions that ended.
+pub fn forget_guest(tx: &WriteTx, user: &UserId) -> Result<Vec<String>> {
+    // They may have made it an account of their own meanwhile.
+    if !is_guest(tx, user)? {
+        return Ok(Vec::new());
+    }
+    let ended = deactivate(tx, user, false)?;
+    profile::forget(tx, user)?;
+    account_data::forget(tx, user)?;
+    let mut was_somewhere = false;
+    tables::USER_ROOMS.scan(tx, (user.as_str(), 0)..=(user.as_str(), u64::MAX), |_, _| {
+        was_somewhere = true;
+        Ok(Flow::Stop)
+    })?;
+    if !was_somewhere {
+        tables::USERS.remove(tx, user.localpart())?;
+        tables::COUNTERS.put(tx, AS_GUESTS, &counted(tx, AS_GUESTS)?.saturating_sub(1))?;
+    }
+    Ok(ended)
 }
 
 fn counted(tx: &impl Read, counter: &str) -> Result<u64> {

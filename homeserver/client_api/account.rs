@@ -80,6 +80,18 @@ pub(super) async fn close(app: &App, user: &UserId, erase: bool) -> Result<()> {
     Ok(())
 }
 
+/// Forgets a guest's account. What they said in rooms stays.
+pub(super) async fn forget_guest(app: &App, user: &UserId) -> Result<()> {
+    leave_rooms(app, user).await?;
+    let owner = user.to_owned();
+    let forget = move |tx: &_| {
+        let ended = users::forget_guest(tx, &owner)?;
+        devices::ended(tx, &owner, &ended)?;
+        e2ee::forget_user(tx, &owner)
+    };
+    app.store.write(forget).await
+}
+
 /// Leaves every room, each in a job of its own, as there may be many. An interruption leaves an open
 /// account in fewer rooms, and its owner can try again.
 async fn leave_rooms(app: &App, user: &UserId) -> Result<()> {

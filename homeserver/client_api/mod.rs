@@ -13,6 +13,7 @@ pub mod directory;
 pub mod discovery;
 pub mod filters;
 pub mod friends;
+pub mod guests;
 pub mod key_backup;
 pub mod keys;
 pub mod media;

@@ -196,6 +196,8 @@ pub struct Config {
     pub registration: Registration,
     /// Whether people may look around as guests, without an account of their own.
     pub guests: bool,
+    /// How long guests may stay away before they are forgotten, milliseconds.
+    pub guest_lifetime: u64,
     /// Whether applications may sign people in by OAuth; see [`Config::speaks_oauth`].
     pub oauth: Option<bool>,
     /// Whether rate limits are on.
@@ -243,6 +245,7 @@ impl Default for Config {
             web_root: None,
             registration: Registration::Open,
             guests: false,
+            guest_lifetime: 30 * 24 * 60 * 60 * 1000,
             oauth: None,
             rate_limits: true,
             max_upload: 50 * MIB,
@@ -387,6 +390,7 @@ fn read(file: &mut Reader) -> Config {
         web_root: file.path("web_root"),
         registration: default.registration,
         guests: file.value("guests", values::boolean).unwrap_or(default.guests),
+        guest_lifetime: file.value("guest_lifetime", values::duration).unwrap_or(default.guest_lifetime),
         oauth: file.value("oauth", values::boolean),
         rate_limits: file.value("rate_limits", values::boolean).unwrap_or(default.rate_limits),
         remote_media_cache: file.value("remote_media_cache", values::size(0)).unwrap_or(default.remote_media_cache),
