@@ -125,16 +125,18 @@ pub async fn fulfil(app: Arc<App>, request: stream::Request, path: Vec<String>) 
 }
 
 /// How long a client wants to wait for media that are announced and have not come.
-fn patience(head: &Parts) -> Duration {
+fn patience(head: &Parts) -> Result<Duration> {
     let asked = head.uri.query().unwrap_or_default().split('&').find_map(|part| part.strip_prefix("timeout_ms="));
-    asked.and_then(|millis| millis.parse().ok()).map_or(PATIENCE, Duration::from_millis)
+    let Some(millis) = asked else { return Ok(PATIENCE) };
+    let millis = millis.parse().map_err(|_| Error::invalid_param("timeout_ms is a number of milliseconds"))?;
+    Ok(Duration::from_millis(millis))
 }
 
 /// `GET /_matrix/client/v1/media/download/{serverName}/{mediaId}`, and with `/{fileName}`
 pub async fn download(app: Arc<App>, request: stream::Request, path: Vec<String>) -> Result<Reply> {
     let head = admitted(&app, request).await?;
     let [server, id, name @ ..] = &path[..] else { return Err(Error::unrecognized()) };
-    app.media.arrival(server, id, patience(&head)).await?;
+    app.media.arrival(server, id, patience(&head)?).await?;
     let mut file = app.media.file(server, id).await?;
     if let [name] = name {
         file.filename = Some(name.clone());
@@ -239,13 +241,22 @@ async fn answer(asked: (&http::Method, &HeaderMap), file: File) -> Result<Reply>
 pub fn shown_as(content_type: Option<&str>, filename: Option<String>) -> (HeaderValue, HeaderValue) {
     let given = content_type.filter(|kind| !kind.is_empty()).and_then(|kind| HeaderValue::from_str(kind).ok());
     let kind = given.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let filename = filename.map(|name| name.replace(is_misleading, ""));
     let disposition = ContentDisposition::new(disposition(&kind)).with_filename(filename).to_string();
     let disposition = HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment"));
     (kind, disposition)
 }
 
+/// Letters that make a name look like another: those that turn the direction of the text, so that an `exe` looks
+/// like a `gpj` from behind, and those that can't be seen at all.
+fn is_misleading(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn disposition(content_type: &HeaderValue) -> ContentDispositionType {
-    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let text = content_type.to_str().unwrap_or_default();
+    // Of several types a browser takes the last. https://fetch.spec.whatwg.org/#concept-header-extract-mime-type
+    let essence = text.split(';').next().filter(|_| !text.contains(',')).unwrap_or_default().trim();
     match INLINE.iter().any(|kind| kind.eq_ignore_ascii_case(essence)) {
         true => ContentDispositionType::Inline,
         false => ContentDispositionType::Attachment,
@@ -273,7 +284,8 @@ mod tests {
         assert_eq!(text[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(text["cross-origin-resource-policy"], "cross-origin");
         assert!(text[header::CONTENT_SECURITY_POLICY].to_str().expect("text").starts_with("sandbox; default-src"));
-        for dangerous in ["text/html", "image/svg+xml", "application/xhtml+xml", "text/plainx", ""] {
+        let several = "text/plain;charset=utf-8, text/html";
+        for dangerous in ["text/html", "image/svg+xml", "application/xhtml+xml", "text/plainx", several, ""] {
             let page = headers(dangerous, "a").await;
             assert_eq!(page[header::CONTENT_DISPOSITION], "attachment; filename=a", "{dangerous}");
         }
@@ -287,6 +299,11 @@ mod tests {
         let foreign = headers("text/html", "käse\n.html").await;
         let disposition = foreign[header::CONTENT_DISPOSITION].to_str().expect("text");
         assert!(disposition.starts_with("attachment; filename*=utf-8''k%C3%A4se"), "{disposition}");
+        let turned = headers("image/png", "photo\u{202e}gnp.exe\u{2066}\0").await;
+        assert_eq!(turned[header::CONTENT_DISPOSITION], "inline; filename=photognp.exe");
+        let hebrew = headers("text/html", "שלום.html").await;
+        let disposition = hebrew[header::CONTENT_DISPOSITION].to_str().expect("text");
+        assert!(disposition.starts_with("attachment; filename*=utf-8''%D7%A9"), "{disposition}");
         let binary = headers("text/\nhtml", "a").await;
         assert_eq!(binary[header::CONTENT_TYPE], "application/octet-stream");
     }

@@ -14,6 +14,7 @@ mod remote;
 mod shelf;
 mod thumbnails;
 pub mod uploads;
+mod workbench;
 
 use std::{io, ops::Range, path::Path, pin::pin, sync::Arc, time::Duration};
 

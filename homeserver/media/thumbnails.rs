@@ -7,7 +7,6 @@ use std::{
     fs,
     io::{self, BufReader, Cursor, Write},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -26,6 +25,7 @@ use super::{
     File, Place,
     files::{Temporary, explain, full, incoming, place},
     moving,
+    workbench::Workbench,
 };
 use crate::{
     base::{disk, random},
@@ -34,10 +34,8 @@ use crate::{
 
 /// Pixels of a picture that is decoded at most.
 const MAX_PIXELS: u64 = 32_000_000;
-/// Bytes of decoded pictures in memory at once, all together.
+/// Bytes of a decoded picture, and of a file that has to be read whole before it is decoded.
 const MAX_BYTES: u64 = 160 << 20;
-/// The unit in which that is shared out.
-const UNIT: u64 = 1 << 20;
 
 /// Pictures that are fetched at once from where they are.
 const FETCHED_AT_ONCE: usize = 4;
@@ -108,7 +106,7 @@ pub struct Thumbnails {
     media: PathBuf,
     /// Free bytes on the disk below which nothing is made.
     min_free: u64,
-    memory: Arc<Semaphore>,
+    workbench: Workbench,
     fetching: Semaphore,
     /// What was seen of files: one that is fetched only to find that it is small enough is fetched once.
     seen: Cache<String, Seen>,
@@ -123,12 +121,11 @@ struct Local {
 impl Thumbnails {
     /// Thumbnails in a folder of the folder of media, which is made when it is needed.
     pub fn new(media: &Path, min_free: u64) -> Self {
-        let units = usize::try_from(MAX_BYTES / UNIT).unwrap_or(1);
         Self {
             folder: folder_in(media),
             media: media.to_owned(),
             min_free,
-            memory: Arc::new(Semaphore::new(units)),
+            workbench: Workbench::new(),
             fetching: Semaphore::new(FETCHED_AT_ONCE),
             seen: Cache::new(MAX_SEEN),
         }
@@ -152,8 +149,13 @@ impl Thumbnails {
         }
         let local = self.local(&original).await?;
         if seen.is_none() {
-            let path = local.path.clone();
-            seen = Some(tokio::task::spawn_blocking(move || look(&path)).await.map_err(Error::internal)??);
+            // Some decoders take in all of a file before they say anything of it.
+            let (path, share) = (local.path.clone(), self.workbench.share(original.size).await?);
+            let look = move || {
+                let _share = share;
+                look(&path)
+            };
+            seen = Some(tokio::task::spawn_blocking(look).await.map_err(Error::internal)??);
         }
         let Some(seen) = seen else { return Err(Error::internal("a picture was not looked at")) };
         self.seen.insert(original.tag.clone(), seen);
@@ -164,11 +166,8 @@ impl Thumbnails {
         if !disk::has_space(&self.media, self.min_free) {
             return Err(full("too little free disk space for a thumbnail"));
         }
-        // Never more than there is altogether, or it would wait for ever.
-        let bytes = if make.moving { moving::memory(seen.bytes) } else { seen.bytes };
-        let units = (bytes / UNIT + 1).min(MAX_BYTES / UNIT);
-        let units = u32::try_from(units).map_err(Error::internal)?;
-        let share = self.memory.clone().acquire_many_owned(units).await.map_err(Error::internal)?;
+        let bytes = if make.moving { moving::memory(seen.bytes) } else { memory(make.shape, seen.bytes) };
+        let share = self.workbench.share(bytes.saturating_add(original.size)).await?;
         let (base, tag, name) = (base(make), original.tag, make.name());
         let work = move || {
             let _share = share;
@@ -206,6 +205,15 @@ impl Thumbnails {
         }
         file.flush().await.map_err(explain)?;
         Ok(Local { path: temporary.0.clone(), _fetched: Some(temporary) })
+    }
+}
+
+/// Bytes that it takes to make a thumbnail that stands of a picture that has so many.
+fn memory(shape: Shape, bytes: u64) -> u64 {
+    match shape {
+        Shape::Fit(..) => bytes,
+        // What is cut out, or comes out, may be as large again.
+        Shape::Square(_) | Shape::Whole => bytes.saturating_mul(2),
     }
 }
 
@@ -290,6 +298,10 @@ fn reader(path: &Path) -> Result<ImageReader<BufReader<fs::File>>> {
 fn look(path: &Path) -> Result<Seen> {
     let reader = reader(path)?;
     let format = reader.format().filter(ImageFormat::reading_enabled).ok_or_else(|| unknown_format(reader.format()))?;
+    let size = fs::metadata(path).map_err(explain)?.len();
+    if format == ImageFormat::Jpeg && size > MAX_BYTES {
+        return Err(Error::too_large("this picture's file is too large for a thumbnail"));
+    }
     let mut decoder = reader.into_decoder().map_err(refuse)?;
     let (width, height) = decoder.dimensions();
     let bytes = decoder.total_bytes();
@@ -335,7 +347,7 @@ fn make_from(path: &Path, seen: &Seen, make: Make) -> Result<Made> {
         }
     }
     let decoder = reader(path)?.into_decoder().map_err(refuse)?;
-    encoded(&small(DynamicImage::from_decoder(decoder).map_err(refuse)?))
+    encoded(small(DynamicImage::from_decoder(decoder).map_err(refuse)?))
 }
 
 fn shrink(full: DynamicImage, shape: Shape, orientation: Orientation) -> DynamicImage {
@@ -371,14 +383,14 @@ fn fit((width, height): (u32, u32), (wide, high): (u32, u32)) -> (u32, u32) {
 }
 
 /// A picture that stands: PNG where something is transparent, and otherwise JPEG, which is smaller.
-fn encoded(picture: &DynamicImage) -> Result<Made> {
+fn encoded(picture: DynamicImage) -> Result<Made> {
     let mut bytes = Vec::new();
     if picture.color().has_alpha() {
-        let picture = DynamicImage::ImageRgba8(picture.to_rgba8());
+        let picture = DynamicImage::ImageRgba8(picture.into_rgba8());
         picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(refuse)?;
         return Ok((bytes, "png"));
     }
-    let picture = DynamicImage::ImageRgb8(picture.to_rgb8());
+    let picture = DynamicImage::ImageRgb8(picture.into_rgb8());
     picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82)).map_err(refuse)?;
     Ok((bytes, "jpg"))
 }
@@ -522,6 +534,20 @@ mod tests {
         let second = thumbnails.of(original, wanted(310, 210, false)).await.expect("kept");
         assert_eq!((path_of(&first), &first.tag), (path_of(&second), &second.tag));
         assert_eq!(written(&second), before);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_looked_at_or_made_without_memory_for_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let original = saved(dir.path(), &plain(1000, 500), ImageFormat::Jpeg);
+        let thumbnails = Thumbnails::new(dir.path(), 0);
+        let taken = thumbnails.workbench.all().await;
+        let mut making = std::pin::pin!(thumbnails.of(original, wanted(300, 200, false)));
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(50), &mut making).await;
+        assert!(waits.is_err() && thumbnails.seen.is_empty());
+        drop(taken);
+        making.await.expect("made");
+        drop(thumbnails.workbench.all().await);
     }
 
     #[tokio::test]
