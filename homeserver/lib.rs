@@ -23,6 +23,7 @@
 //! | `sync` | the answer between two positions, a file for each section | deciding |
 //! | `appservice` | bridges and bots: who they are, telling and asking them | what they do |
 //! | `app` | the resources that a handler may use | everything else |
+//! | `backup` | copies of everything, made while the server runs | what is in them |
 //! | `http` | connections, routes, who is calling | Matrix beyond authentication |
 //! | `client_api`, `federation_api` | one file per chapter of the spec | rules |
 //!
@@ -43,6 +44,7 @@
 pub mod accounts;
 pub mod app;
 pub mod appservice;
+pub mod backup;
 pub mod base;
 pub mod client_api;
 pub mod config;
@@ -233,6 +235,7 @@ pub fn routes(config: &Config) -> Router {
 /// Begins what goes on beside requests, until the server stops.
 fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
     helpers.spawn(upkeep(app.clone()));
+    helpers.spawn(backup::serve(app.clone(), app.stop.clone()));
     let files = app.clone();
     helpers.spawn(async move { files.media.tidy(UPKEEP).await });
     let (pulse, stopping) = (app.hub.clone(), app.stop.clone());

@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hearth::{
     accounts::{passwords, sessions, users},
     appservice::registration,
+    backup,
     base::{random, signing::SigningKey},
     client_api::devices,
     config::{self, Config},
@@ -44,6 +46,7 @@ Examples:
   hearth                          try it: only this machine can reach it
   hearth init example.org         prepare a server for a real domain
   hearth check hearth.toml        find mistakes in a configuration
+  hearth backup /backups/monday   copy everything, while the server runs
   hearth user create alice --admin
                                   make an account, while the server is stopped
   hearth --config /etc/hearth.toml
@@ -120,6 +123,19 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "dev-certs")]
         dir: PathBuf,
     },
+    /// Copy everything to a new folder DIR, also while the server runs: its database, media and signing key
+    ///
+    /// The copy is as the server was at one moment, and gets its name once it is whole and on disk. DIR is then a
+    /// data directory: to go back to it, stop the server and put DIR where the configuration's data_dir is. On the
+    /// same disk, files of media are links and take no room; files in a bucket stay there. Copy DIR to another
+    /// machine, and keep the configuration with it:
+    ///
+    ///   hearth backup /var/backups/hearth-$(date +%F)
+    #[command(verbatim_doc_comment)]
+    Backup {
+        /// A folder that isn't there yet
+        dir: PathBuf,
+    },
     /// Bring uploaded files into the bucket of [s3], or back, while the server is stopped
     Media {
         #[command(subcommand)]
@@ -191,6 +207,7 @@ fn main() -> ExitCode {
         Some(Command::Check { file }) => check(&file),
         Some(Command::RotateKey) => rotate_key(cli.config.as_deref()),
         Some(Command::DevCert { names, dir }) => make_certificates(&names, &dir),
+        Some(Command::Backup { dir }) => make_backup(cli.config.as_deref(), &dir),
         Some(Command::Media { what: Stored::Move { to } }) => move_media(cli.config.as_deref(), to),
         Some(Command::User { what }) => user(cli.config.as_deref(), what),
     };
@@ -284,6 +301,31 @@ fn make_certificates(names: &[String], folder: &Path) -> Result<(), String> {
     println!("Wrote a certificate for {} to {folder}.", names.join(", "));
     println!("Servers trust it that have this in their configuration, and nobody else does:");
     println!("  [federation]\n  trust = [\"{folder}/{}\"]", dev_cert::AUTHORITY);
+    Ok(())
+}
+
+fn make_backup(config: Option<&Path>, dir: &Path) -> Result<(), String> {
+    let config = load(config)?;
+    check_database(&config)?;
+    let dir = std::path::absolute(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let runtime = runtime()?;
+    let report = match runtime.block_on(backup::ask(&config.data_dir, &dir)) {
+        Some(report) => report?,
+        None => {
+            let (store, media) = runtime.block_on(at_rest(&config))?;
+            let made = backup::make((&store, &media), &config, &dir, &AtomicBool::new(false));
+            runtime.block_on(store.close());
+            made?
+        }
+    };
+    let backup::Report { database, files, elsewhere, missing } = report;
+    println!("{} is a whole copy: a database of {database} bytes, {files} files, the signing key.", dir.display());
+    if elsewhere > 0 {
+        println!("{elsewhere} files are in the bucket alone, and not in it.");
+    }
+    if missing > 0 {
+        println!("{missing} files of media are missing here and so there too.");
+    }
     Ok(())
 }
 

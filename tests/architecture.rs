@@ -31,6 +31,7 @@ const LAYERS: &[&str] = &[
     "sync",
     "appservice",
     "app",
+    "backup",
     "http",
     "client_api",
     "federation_api",

@@ -10,6 +10,7 @@ mod again;
 mod appservice;
 mod appservice_asking;
 mod architecture;
+mod backup;
 mod calls;
 mod cli;
 mod delayed;

@@ -4,6 +4,7 @@
 
 mod bucket;
 mod files;
+mod linking;
 mod moving;
 mod multipart;
 mod page;
@@ -21,6 +22,7 @@ use std::{io, ops::Range, path::Path, pin::pin, sync::Arc, time::Duration};
 pub use bucket::Bucket;
 use bytes::Bytes;
 use files::{Files, Received, Temporary};
+pub use linking::Linked;
 pub use relocate::{Moved, Towards};
 use remote::RemoteMedia;
 use ruma::{OwnedMxcUri, OwnedServerName, ServerName, UserId};
@@ -277,7 +279,7 @@ impl Media {
         let hash = row.hash.ok_or_else(missing)?;
         let (content_type, filename) = (row.content_type, row.filename);
         let place = match previews::is_picture(id) {
-            true => Place::Disk(self.picture(&hash).ok_or_else(missing)?),
+            true => Place::Disk(self.picture(&hash).filter(|path| path.exists()).ok_or_else(missing)?),
             false => self.shelf.place(&hash),
         };
         Ok(File { place, size: row.size, tag: hash, content_type, filename })

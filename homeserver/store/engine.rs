@@ -150,7 +150,7 @@ fn open_database(path: &Path, options: Options) -> Result<Database, String> {
 
 /// Makes the file, if it isn't there, for its owner alone, whatever the folder allows. If that fails, so
 /// does opening it, which says why.
-fn make_private(path: &Path) {
+pub(super) fn make_private(path: &Path) {
     let mut options = std::fs::OpenOptions::new();
     options.append(true).create_new(true);
     #[cfg(unix)]

@@ -4,6 +4,7 @@
 //! `read` gives a snapshot to a closure, never across an await. `write` queues a job for the writer
 //! thread and returns once it is on disk.
 
+mod copy;
 mod engine;
 pub mod rows;
 mod table;

@@ -29,6 +29,16 @@ macro_rules! tables {
             $(tx.open_table($name.declared.definition)?;)+
             Ok(())
         }
+
+        /// Copies every table.
+        pub(super) fn copy_all(
+            from: &redb::ReadTransaction,
+            to: &redb::Database,
+            go_on: &dyn Fn() -> bool,
+        ) -> crate::error::Result<()> {
+            $(super::copy::table(&$name.declared, (from, to), go_on)?;)+
+            Ok(())
+        }
     };
 }
 

@@ -60,6 +60,10 @@ impl ReadTx {
     pub(super) fn new(redb: ReadTransaction, caches: Arc<Caches>) -> Self {
         Self { redb, caches, tables: [const { OnceLock::new() }; tables::COUNT] }
     }
+
+    pub(super) fn redb(&self) -> &ReadTransaction {
+        &self.redb
+    }
 }
 
 /// The one write transaction there is at a time. Several jobs share it; see `writer.rs`.

@@ -48,8 +48,22 @@ impl Server {
         Self::start_on(Some(size), settings).await
     }
 
+    /// A server on a data directory that another one had, which is moved to where this one has its own.
+    pub async fn start_from(data: &Path, settings: &str) -> Self {
+        let mut server = Self::new(None, settings);
+        fs::rename(data, server.dir.path().join("data")).expect("on the same disk");
+        server.resume().await;
+        server
+    }
+
     async fn start_on(disk: Option<&'static str>, settings: &str) -> Self {
-        let mut server = Self {
+        let mut server = Self::new(disk, settings);
+        server.resume().await;
+        server
+    }
+
+    fn new(disk: Option<&'static str>, settings: &str) -> Self {
+        Self {
             url: "http://127.0.0.1:0".into(),
             name: "localhost".into(),
             dir: TempDir::with_prefix("hearth-").expect("a directory"),
@@ -57,9 +71,7 @@ impl Server {
             settings: settings.to_owned(),
             disk,
             http: client(),
-        };
-        server.resume().await;
-        server
+        }
     }
 
     /// The binary, for tests of the command line.
