@@ -18,8 +18,8 @@
  * }} Disk `turn` resolves when it is this page that may write
  */
 
-/** Rows of one kind written at a stretch. */
-const PIECE = 200;
+/** Rows written at a stretch: a frame has room for that. */
+const PIECE = 40;
 const VERSION = 1;
 
 /** @param {string} userId @returns {Promise<Disk>} */
@@ -110,14 +110,17 @@ function onDatabase(db, name, { turn, end }) {
         tx.oncomplete = () => resolve(undefined);
         tx.onabort = () => reject(tx.error);
       });
-      const putAll = async (/** @type {string} */ store, /** @type {any[]} */ rows) => {
-        for (const [at, row] of rows.entries()) {
-          const put = tx.objectStore(store).put(row);
-          // There may be thousands: the page has its turn in between.
-          if (at % PIECE === PIECE - 1) await result(put);
+      const putAll = async () => {
+        let count = 0;
+        for (const [store, rows] of /** @type {Array<[string, any[]]>} */ ([['rooms', rooms], ['timelines', timelines], ['members', members]])) {
+          for (const row of rows) {
+            const put = tx.objectStore(store).put(row);
+            // There may be thousands: the page has its turn in between.
+            if (++count % PIECE === 0) await result(put);
+          }
         }
       };
-      await Promise.all([done, putAll('rooms', rooms), putAll('timelines', timelines), putAll('members', members)]);
+      await Promise.all([done, putAll()]);
     },
 
     destroy() {

@@ -125,10 +125,9 @@ export class Room {
 
   /** Members that the server sent beside older events. @param {any[]} events */
   noteMembers(events) {
-    for (const event of events) {
-      if (isObject(event?.content) && event.type === 'm.room.member' && !this.members.has(event.state_key)) this.#setState(event);
-    }
-    this.#bump();
+    const fresh = events.filter((event) => event?.type === 'm.room.member' && !this.members.has(event.state_key));
+    for (const event of fresh) this.#setState(event);
+    if (fresh.length) this.#bump();
   }
 
   /** Everybody in the room. @param {any[]} events @param {Map<string, Event>} before who was known when that was asked for */
