@@ -36,6 +36,18 @@ export class Entry {
     return this.#shown.yes;
   }
 
+  /** Which day it is of: the same number for the same day, where this person is. */
+  day() {
+    const ts = this.event.origin_server_ts;
+    if (this.#day?.ts !== ts) {
+      const date = new Date(ts);
+      this.#day = { ts, day: date.getFullYear() * 400 + date.getMonth() * 32 + date.getDate() };
+    }
+    return this.#day.day;
+  }
+  /** Making a date of a time is dear, and long rooms ask for thousands. @type {{ ts: number, day: number } | undefined} */
+  #day = undefined;
+
   touch() {
     this.changed.update((count) => count + 1);
   }

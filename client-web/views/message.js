@@ -4,6 +4,7 @@
  */
 import { h, keyed } from '../kit/dom.js';
 import { link } from '../kit/router.js';
+import { onStop } from '../kit/signal.js';
 import { brief, exact, narrowTime, t, time } from '../i18n/index.js';
 import { isRedacted, oneLine } from '../matrix/events.js';
 import { icon } from './icons.js';
@@ -16,8 +17,8 @@ import { iso } from './timeline.js';
 /** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./talk.js').Talk} Talk */
 
-/** Which entry a row shows, for what acts on rows. @type {WeakMap<Element, Entry>} */
-const shownIn = new WeakMap();
+/** Which entry a row shows, for what acts on rows. No weak one: those make the collector's work longer than a frame. @type {Map<Element, Entry>} */
+const shownIn = new Map();
 
 /** @param {Element | null} row */
 export function entryOf(row) {
@@ -57,6 +58,7 @@ export function messageRow(talk, entry, head) {
     ),
   );
   shownIn.set(row, entry);
+  onStop(() => shownIn.delete(row));
   return row;
 }
 

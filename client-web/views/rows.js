@@ -39,7 +39,7 @@ export function rows(entries, { complete, newAfter, me }) {
       passed ||= event.event_id === newAfter;
       continue;
     } else making = undefined;
-    const newDay = !last || dayOf(last) !== dayOf(entry);
+    const newDay = !last || last.day() !== entry.day();
     if (newDay) list.push({ kind: 'day', key: `day:${entry.key}`, ts: event.origin_server_ts });
     /** @type {boolean} */
     const isNew = passed && !marked && event.sender !== me;
@@ -59,20 +59,6 @@ export function rows(entries, { complete, newAfter, me }) {
 function isPartOf(making, event) {
   const isOthers = event.type === 'm.room.member' && event.state_key !== making.sender;
   return event.state_key !== undefined && event.sender === making.sender && !isOthers && event.origin_server_ts - making.origin_server_ts < AT_ONCE;
-}
-
-/** The day of each time that was asked for: making one from a time is dear, and long rooms ask for thousands. @type {WeakMap<Entry, { ts: number, day: number }>} */
-const days = new WeakMap();
-
-/** @param {Entry} entry */
-function dayOf(entry) {
-  const ts = entry.event.origin_server_ts;
-  const known = days.get(entry);
-  if (known?.ts === ts) return known.day;
-  const date = new Date(ts);
-  const day = date.getFullYear() * 400 + date.getMonth() * 32 + date.getDate();
-  days.set(entry, { ts, day });
-  return day;
 }
 
 /** @param {Entry} before @param {Entry} after */
