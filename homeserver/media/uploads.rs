@@ -131,6 +131,10 @@ pub(super) fn forget_some(tx: &WriteTx, server: &str) -> Result<()> {
 
 /// Builds the index for a store from before it.
 pub fn build(tx: &WriteTx) -> Result<()> {
+    build_by(tx, INDEXED_AT_ONCE)
+}
+
+fn build_by(tx: &WriteTx, at_once: usize) -> Result<()> {
     let mut after = (String::new(), String::new());
     loop {
         let (mut seen, mut found, mut last) = (0, Vec::new(), None);
@@ -140,7 +144,7 @@ pub fn build(tx: &WriteTx) -> Result<()> {
             if let (Some(uploader), true) = (row.uploader, row.hash.is_some()) {
                 found.push((uploader, row.created, id.to_owned()));
             }
-            Ok(if seen >= INDEXED_AT_ONCE { Flow::Stop } else { Flow::Next })
+            Ok(if seen >= at_once { Flow::Stop } else { Flow::Next })
         })?;
         for (uploader, created, id) in found {
             tables::MEDIA_BY_UPLOADER.put(tx, (&*uploader, created, &*id), &())?;
@@ -149,5 +153,43 @@ pub fn build(tx: &WriteTx) -> Result<()> {
             Some(last) => after = last,
             None => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+
+    use super::*;
+    use crate::accounts::testing;
+
+    #[tokio::test]
+    async fn a_store_from_before_the_index_gets_it() {
+        let (_dir, store) = testing::store();
+        let (alice, bob) = (user_id!("@alice:here"), user_id!("@bob:here"));
+        let row = |uploader: Option<&UserId>, hash: Option<&str>, created| MediaRow {
+            hash: hash.map(str::to_owned),
+            content_type: None,
+            filename: None,
+            size: 1,
+            uploader: uploader.map(UserId::to_string),
+            created,
+        };
+        let old = move |tx: &WriteTx| {
+            for (id, created) in [("a", 5), ("b", 4), ("c", 6), ("d", 1), ("e", 2)] {
+                tables::MEDIA.put(tx, ("here", id), &row(Some(alice), Some("x"), created))?;
+            }
+            tables::MEDIA.put(tx, ("here", "bobs"), &row(Some(bob), Some("x"), 3))?;
+            tables::MEDIA.put(tx, ("here", "announced"), &row(Some(alice), None, 3))?;
+            tables::MEDIA.put(tx, ("there", "a"), &row(None, Some("y"), 3))?;
+            build_by(tx, 2)
+        };
+        store.write(old).await.expect("built");
+        let found = |user| store.read(|tx| of(tx, "here", user)).expect("read");
+        let ids = |user| found(user).into_iter().map(|upload| upload.id).collect::<Vec<_>>();
+        assert_eq!(
+            (ids(alice), ids(bob)),
+            (vec!["d", "e", "b", "a", "c"].into_iter().map(String::from).collect(), vec!["bobs".to_owned()])
+        );
     }
 }
