@@ -62,9 +62,10 @@ struct Room {
     depth: u64,
 }
 
+/// An event, and what others call it.
 #[derive(Clone)]
-struct Event {
-    id: String,
+pub struct Event {
+    pub id: String,
     json: String,
 }
 
@@ -117,8 +118,8 @@ impl Resident {
         Ok(id)
     }
 
-    /// So many messages of a room's people, one after the other, and the ID of the last.
-    pub fn write(&self, room: &str, count: usize) -> Result<(Vec<String>, String)> {
+    /// So many messages of a room's people, one after the other.
+    pub fn write(&self, room: &str, count: usize) -> Result<Vec<Event>> {
         let mut rooms = self.inner.rooms.borrow_mut();
         let room = rooms.get_mut(room).ok_or("no such room")?;
         let mut written = Vec::with_capacity(count);
@@ -130,18 +131,17 @@ impl Resident {
                 "type": "m.room.message", "sender": self.inner.member(who), "content": message().1,
                 "auth_events": auth,
             });
-            let event = room.append(&self.inner, event);
-            written.push(event.json);
+            written.push(room.append(&self.inner, event));
         }
-        Ok((written, room.end.clone()))
+        Ok(written)
     }
 
     /// Sends events to a server as one transaction; the answer is how many it has refused.
-    pub async fn send(&self, client: &mut Client, to: &str, events: &[String]) -> Result<usize> {
+    pub async fn send(&self, client: &mut Client, to: &str, events: &[Event]) -> Result<usize> {
         let inner = &self.inner;
         let now = now();
         let head = json!({"origin": inner.name, "origin_server_ts": now}).to_string();
-        let body = format!("{},\"pdus\":[{}]}}", head.trim_end_matches('}'), events.join(","));
+        let body = format!("{},\"pdus\":{}}}", head.trim_end_matches('}'), list(events.iter()));
         // Signed is the canonical form: the same, with the events in order.
         let content: Value = serde_json::from_str(&body)?;
         let path = format!("/_matrix/federation/v1/send/{now}-{}", crate::person::unequal());
