@@ -117,7 +117,7 @@ export const GROUPS = /** @type {const} */ ({
     📱 phone mobile|📷 camera 사진|🔍 search mag|🔑 key|🔒 lock|🔓 unlock open_lock|🔔 bell|
     🔕 no_bell bell_cancellation_stroke|🔧 wrench|🔨 hammer|✉️ envelope mail|⚙️ gear|⌛ hourglass|⏳ hourglass_flowing_sand|🌭 hot_dog|🌮 taco|🌯 burrito|
     💈 barber_pole|💉 syringe|💊 pill|💋 kiss_mark|💌 love_letter|💍 ring|💎 gem_stone|💏 kiss|💑 couple_with_heart|💒 wedding|💣 bomb|💱 currency_exchange|
-    💲 heavy_dollar|💳 credit_card|💴 banknote_yen|💵 banknote_dollar|💶 banknote_euro|💷 banknote_pound|💹 chart_upwards_trend_yen|💺 seat|💼 briefcase|
+    💲 dollar|💳 credit_card|💴 banknote_yen|💵 banknote_dollar|💶 banknote_euro|💷 banknote_pound|💹 chart_upwards_trend_yen|💺 seat|💼 briefcase|
     💽 minidisc|💾 floppy_disk|💿 optical_disc|📀 dvd|📁 file_folder|📂 open_file_folder|📃 page_with_curl|📄 page_facing_up|📆 tear_off_calendar|📇 card_index|
     📈 chart_upwards_trend|📉 chart_downwards_trend|📊 bar_chart|📋 clipboard|📍 round_pushpin|📏 straight_ruler|📐 triangular_ruler|📑 bookmark_tabs|📒 ledger|
     📓 notebook|📔 notebook_decorative_cover|📕 closed_book|📗 green_book|📘 blue_book|📙 orange_book|📛 name_badge|📜 scroll|📞 telephone_receiver|📟 pager|
@@ -149,7 +149,7 @@ export const GROUPS = /** @type {const} */ ({
     ⏫ black_up_pointing_double_triangle|⏬ black_down_pointing_double_triangle|◽ white_medium_small_square|◾ black_medium_small_square|♈ aries|♉ taurus|
     ♊ gemini|♋ cancer|♌ leo|♍ virgo|♎ libra|♏ scorpius|♐ sagittarius|♑ capricorn|♒ aquarius|♓ pisces|♿ wheelchair|⚪ medium_white_circle|
     ⚫ medium_black_circle|⛎ ophiuchus|⛔ no_entry|❎ negative_squared_cross_mark|❔ white_question_mark_ornament|❕ white_exclamation_mark_ornament|
-    ➗ heavy_division|➰ curly_loop|➿ double_curly_loop|⬛ black_large_square|⬜ white_large_square|⭕ heavy_large_circle|🆎 negative_squared_ab|
+    ➗ division|➰ curly_loop|➿ double_curly_loop|⬛ black_large_square|⬜ white_large_square|⭕ heavy_large_circle|🆎 negative_squared_ab|
     🆑 squared_cl|🆒 squared_cool|🆓 squared_free|🆔 squared_id|🆕 squared_new|🆖 squared_ng|🆗 squared_ok|🆘 squared_sos|🆙 squared_up_exclamation_mark|
     🆚 squared_vs|🈁 squared_katakana_koko|🈚 squared_cjk_unified_ideograph_7121|🈯 squared_cjk_unified_ideograph_6307|
     🈲 squared_cjk_unified_ideograph_7981|🈳 squared_cjk_unified_ideograph_7a7a|🈴 squared_cjk_unified_ideograph_5408|
@@ -169,14 +169,14 @@ export const GROUPS = /** @type {const} */ ({
     🕙 clock_ten_oclock|🕚 clock_eleven_oclock|🕛 clock_twelve_oclock|🕜 clock_one_thirty|🕝 clock_two_thirty|🕞 clock_three_thirty|🕟 clock_four_thirty|
     🕠 clock_five_thirty|🕡 clock_six_thirty|🕢 clock_seven_thirty|🕣 clock_eight_thirty|🕤 clock_nine_thirty|🕥 clock_ten_thirty|🕦 clock_eleven_thirty|
     🕧 clock_twelve_thirty|🚬 smoking|🚭 no_smoking|🚮 put_litter_in_its_place|🚯 do_not_litter|🚰 potable_water|🚱 non_potable_water|
-    🚵 mountain_bicyclist|🚷 no_pedestrians|🚸 children_crossing|🚹 mens|🚺 womens|🚻 restroom|🚼 baby|🚽 toilet|🚾 water_closet|
-    🛂 passport_control|🛃 customs|🛄 baggage_claim|🛅 left_luggage|🛑 octagonal|🟠 large_orange_circle|🟡 large_yellow_circle|🟢 large_green_circle|
+    🚵 mountain_bicyclist|🚷 no_pedestrians|🚸 children_crossing|🚹 mens_room|🚺 womens_room|🚻 restroom|🚼 baby|🚽 toilet|🚾 water_closet|
+    🛂 passport_control|🛃 customs|🛄 baggage_claim|🛅 left_luggage|🛑 stop_sign|🟠 large_orange_circle|🟡 large_yellow_circle|🟢 large_green_circle|
     🟣 large_purple_circle|🟤 large_brown_circle|🟥 large_red_square|🟦 large_blue_square|🟧 large_orange_square|🟨 large_yellow_square|🟩 large_green_square|
-    🟪 large_purple_square|🟫 large_brown_square|🟰 heavy_equals|🤍 white_heart|🤎 brown_heart|🩵 light_blue_heart|🩶 grey_heart|🩷 pink_heart|☠️ skull_and_crossbones|☢️ radioactive|
+    🟪 large_purple_square|🟫 large_brown_square|🟰 equals|🤍 white_heart|🤎 brown_heart|🩵 light_blue_heart|🩶 grey_heart|🩷 pink_heart|☠️ skull_and_crossbones|☢️ radioactive|
     ☂️ umbrella|▶️ black_right_pointing_triangle|⏸️ double_vertical_bar|⏹️ black_square_for_stop|⏺️ black_circle_for_record|
     ⏭️ black_right_pointing_double_triangle_vertical_bar|⏮️ black_left_pointing_double_triangle_vertical_bar|ℹ️ information_source|♥️ black_heart_suit|
     ♠️ black_spade_suit|♦️ black_diamond_suit|♣️ black_club_suit|☮️ peace|☯️ yin_yang|✡️ star_of_david|✝️ latin_cross|☪️ star_and_crescent|
-    ♾️ permanent_paper|‼️ double_exclamation_mark|⁉️ exclamation_question_mark|✳️ eight_spoked_asterisk|❇️ sparkle|©️ copyright|
+    ♾️ infinity|‼️ double_exclamation_mark|⁉️ exclamation_question_mark|✳️ eight_spoked_asterisk|❇️ sparkle|©️ copyright|
     ®️ registered|™️ trade_mark|Ⓜ️ circled_latin_capital_letter_m|🅰️ negative_squared_latin_capital_letter_a|
     🅱️ negative_squared_latin_capital_letter_b|🅾️ negative_squared_latin_capital_letter_o|🅿️ negative_squared_latin_capital_letter_p|
     ↗️ north_east_arrow|↘️ south_east_arrow|↙️ south_west_arrow|↖️ north_west_arrow|↔️ left_right_arrow|↕️ up_down_arrow|⬆️ upwards_black_arrow|
