@@ -105,8 +105,8 @@ async fn an_older_app_that_says_who_asks_is_served_where_media_used_to_be() {
             assert_eq!((status, &body[..]), (200, &b"some words"[..]), "{old}");
         }
         let small = format!("/_matrix/media/{version}/thumbnail/{photo}?width=32&height=32&method=crop");
-        let (status, headers, _) = bytes(request(&bob, Method::GET, &small)).await;
-        assert_eq!((status, &headers["content-type"]), (200, &"image/png".parse().expect("a value")), "{small}");
+        let (status, _, body) = bytes(request(&bob, Method::GET, &small)).await;
+        assert!(status == 200 && image::load_from_memory(&body).is_ok(), "{status} for {small}");
         let stranger = User { token: Some("none".into()), ..bob.clone() };
         stranger.get(&small).await.fails(401, "M_UNKNOWN_TOKEN");
     }
