@@ -53,9 +53,9 @@ pub fn of(
     if slices.state_key.is_some() || !relations::any(tx, row.room, &row.id)? {
         return Ok(None);
     }
-    let replace = match row.redacted_by {
-        0 => edit(tx, view, row, slices)?,
-        _ => None,
+    let replace = match row.redacted_by == 0 && !view.hides(tx, &slices.sender)? {
+        true => edit(tx, view, row, slices)?,
+        false => None,
     };
     let thread = threads::summary(tx, view, (pos, row), slices)?;
     let reference = references(tx, view, row)?;
