@@ -376,7 +376,13 @@ async fn what_its_devices_have_to_know_is_told_too_once_and_over_a_crash() {
             .find(|changed| changed.as_array().is_some_and(|users| users.contains(&json!(alice.id))))
     })
     .await;
-    // Who comes to share a room with it, and who shares none any more.
+}
+
+/// Whose devices a bridge has to follow, and whose not any more: of people who come and go, and where it does.
+#[tokio::test]
+async fn who_comes_to_share_a_room_with_a_bridge_and_who_shares_none_any_more() {
+    let (bridge, server, alice, _) = settled("org.matrix.msc3202: true\n").await;
+    let bot = bridge.bot(&server);
     let (carol, dave) = (server.register("carol").await, server.register("dave").await);
     let other = alice.create_room(json!({"preset": "public_chat"})).await;
     carol.join(&other).await;

@@ -225,21 +225,121 @@ fn is_shown(who: Who, rule: &str, history: &str) -> bool {
     matches!(who, Who::Member | Who::Invited) || may_come || history == "world_readable"
 }
 
+/// A room with a rule of who comes in and a setting of its history, in a space, before which people stand.
+struct Door {
+    rule: &'static str,
+    history: &'static str,
+    room: String,
+    /// Where alice has said something.
+    event: String,
+}
+
+impl Door {
+    /// What is said in the room.
+    const SAID: &str = "zqsaid";
+
+    async fn open(
+        (rule, history): (&'static str, &'static str),
+        alice: &User,
+        people: &[(Who, User)],
+        (lobby, community): (&str, &str),
+    ) -> Self {
+        let state = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": history}}]);
+        let room = alice.create_room(json!({"preset": "public_chat", "initial_state": state})).await;
+        for (who, user) in people {
+            match who {
+                Who::Member => user.join(&room).await,
+                Who::Invited => alice.invite(&room, user).await,
+                Who::Gone => {
+                    user.join(&room).await;
+                    user.leave(&room).await;
+                }
+                Who::Banned => drop(alice.post(&in_room(&room, "ban"), json!({"user_id": user.id})).await.ok()),
+                Who::Fellow | Who::Stranger | Who::Nobody => {}
+            }
+        }
+        let allow = json!([{"type": "m.room_membership", "room_id": community}]);
+        alice.set_state(&room, "m.room.join_rules", "", json!({"join_rule": rule, "allow": allow})).await;
+        alice.set_state(lobby, "m.space.child", &room, json!({"via": ["localhost"]})).await;
+        let event = alice.say(&room, Self::SAID).await;
+        Self { rule, history, room, event }
+    }
+
+    /// What is wrong with what somebody is told of the room by its summaries.
+    async fn summaries(&self, who: Who, user: &User) -> Vec<String> {
+        let (id, due) = (encode(&self.room), is_shown(who, self.rule, self.history));
+        let old = "/_matrix/client/unstable/im.nheko.summary";
+        let paths = [
+            format!("/_matrix/client/v1/room_summary/{id}"),
+            format!("{old}/summary/{id}"),
+            format!("{old}/rooms/{id}/summary"),
+        ];
+        let mut wrongs = Vec::new();
+        for path in paths {
+            let found = user.get(&path).await;
+            let wanted = if due { 200 } else { 404 };
+            if found.status != wanted || found.body.to_string().contains(Self::SAID) {
+                wrongs.push(self.wrong(who, &path, &found.body));
+            }
+        }
+        wrongs
+    }
+
+    /// The same of whether its space shows it.
+    async fn hierarchy(&self, who: Who, user: &User, lobby: &str) -> Vec<String> {
+        let path = format!("/_matrix/client/v1/rooms/{}/hierarchy", encode(lobby));
+        let found = user.get(&path).await.ok();
+        let rooms = found["rooms"].as_array().expect("rooms");
+        let is_there = rooms.iter().any(|found| found["room_id"] == self.room.as_str());
+        match is_there == is_shown(who, self.rule, self.history) && !found.to_string().contains(Self::SAID) {
+            true => Vec::new(),
+            false => vec![self.wrong(who, "the hierarchy", &found)],
+        }
+    }
+
+    /// The same of what is said in the room, for who reads without coming in.
+    async fn reads(&self, who: Who, user: &User) -> Vec<String> {
+        let event = encode(&self.event);
+        let paths = [
+            in_room(&self.room, "messages?dir=b&limit=10"),
+            in_room(&self.room, &format!("event/{event}")),
+            in_room(&self.room, &format!("context/{event}")),
+            in_room(&self.room, "state"),
+            in_room(&self.room, "members"),
+            in_room(&self.room, "initialSync"),
+            format!("/_matrix/client/v3/events?timeout=0&room_id={}", encode(&self.room)),
+            format!("/_matrix/client/v3/events/{event}"),
+        ];
+        let due = who == Who::Member || self.history == "world_readable";
+        let mut wrongs = Vec::new();
+        for path in paths {
+            let found = user.get(&path).await;
+            if (found.status == 200) != due || (!due && found.body.to_string().contains(Self::SAID)) {
+                wrongs.push(self.wrong(who, &path, &found.body));
+            }
+        }
+        wrongs
+    }
+
+    fn wrong(&self, who: Who, way: &str, found: &Value) -> String {
+        format!("{}, {}, {who:?} by {way}: {found}", self.rule, self.history)
+    }
+}
+
 /// What a room says of itself is for whoever may come in or read it, and tells nothing of what is said there; and
 /// that is for whoever may read it, without coming in.
 #[tokio::test]
 async fn previews_are_for_those_who_may_come_in_or_read() {
-    const SAID: &str = "zqsaid";
     let server = Server::start_with("registration = \"open\"\nrate_limits = false\n").await;
     let alice = server.register("alice").await;
-    let mut users = Vec::new();
+    let mut people = Vec::new();
     for who in EVERYBODY {
-        users.push(match who {
+        let user = match who {
             Who::Nobody => server.guest(),
             who => server.register(&format!("{who:?}").to_lowercase()).await,
-        });
+        };
+        people.push((who, user));
     }
-    let people: Vec<(Who, &User)> = EVERYBODY.into_iter().zip(&users).collect();
     let space = json!({"preset": "public_chat", "creation_content": {"type": "m.space"}});
     let (lobby, community) = (alice.create_room(space.clone()).await, alice.create_room(space).await);
     for (_, user) in people.iter().filter(|(who, _)| *who == Who::Fellow) {
@@ -248,72 +348,15 @@ async fn previews_are_for_those_who_may_come_in_or_read() {
     let mut wrongs = Vec::new();
     for rule in ["public", "knock", "knock_restricted", "restricted", "invite"] {
         for history in ["world_readable", "shared"] {
-            let state = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": history}}]);
-            let room = alice.create_room(json!({"preset": "public_chat", "initial_state": state})).await;
+            let door = Door::open((rule, history), &alice, &people, (&lobby, &community)).await;
             for (who, user) in &people {
-                let target = json!({"user_id": user.id});
-                match who {
-                    Who::Member => user.join(&room).await,
-                    Who::Invited => alice.invite(&room, user).await,
-                    Who::Gone => {
-                        user.join(&room).await;
-                        user.leave(&room).await;
-                    }
-                    Who::Banned => drop(alice.post(&in_room(&room, "ban"), target).await.ok()),
-                    Who::Fellow | Who::Stranger | Who::Nobody => {}
-                }
-            }
-            let allow = json!([{"type": "m.room_membership", "room_id": community}]);
-            let rules = json!({"join_rule": rule, "allow": allow});
-            alice.set_state(&room, "m.room.join_rules", "", rules).await;
-            alice.set_state(&lobby, "m.space.child", &room, json!({"via": [server.name]})).await;
-            let event = alice.say(&room, SAID).await;
-            let id = encode(&room);
-            let summaries = [
-                format!("/_matrix/client/v1/room_summary/{id}"),
-                format!("/_matrix/client/unstable/im.nheko.summary/summary/{id}"),
-                format!("/_matrix/client/unstable/im.nheko.summary/rooms/{id}/summary"),
-            ];
-            let reads = [
-                in_room(&room, "messages?dir=b&limit=10"),
-                in_room(&room, &format!("event/{}", encode(&event))),
-                in_room(&room, &format!("context/{}", encode(&event))),
-                in_room(&room, "state"),
-                in_room(&room, "members"),
-                in_room(&room, "initialSync"),
-                format!("/_matrix/client/v3/events?timeout=0&room_id={id}"),
-                format!("/_matrix/client/v3/events/{}", encode(&event)),
-            ];
-            for (who, user) in &people {
-                let due = is_shown(*who, rule, history);
-                let mut wrong = |way: &str, found: &Value| {
-                    wrongs.push(format!("{rule}, {history}, {who:?} by {way}: not {due} but {found}"));
-                };
-                for path in &summaries {
-                    let found = user.get(path).await;
-                    let wanted = if due { 200 } else { 404 };
-                    if found.status != wanted || found.body.to_string().contains(SAID) {
-                        wrong(path, &found.body);
-                    }
-                }
-                if *who == Who::Nobody {
-                    continue;
-                }
-                let path = format!("/_matrix/client/v1/rooms/{}/hierarchy", encode(&lobby));
-                let found = user.get(&path).await.ok();
-                let rooms = found["rooms"].as_array().expect("rooms");
-                if rooms.iter().any(|found| found["room_id"] == room.as_str()) != due {
-                    wrong("the hierarchy", &found);
+                wrongs.extend(door.summaries(*who, user).await);
+                if *who != Who::Nobody {
+                    wrongs.extend(door.hierarchy(*who, user, &lobby).await);
                 }
                 // Who was there and is not any more finds what they left.
-                if !matches!(who, Who::Gone) {
-                    let due = *who == Who::Member || history == "world_readable";
-                    for path in &reads {
-                        let found = user.get(path).await;
-                        if (found.status == 200) != due || (!due && found.body.to_string().contains(SAID)) {
-                            wrong(path, &found.body);
-                        }
-                    }
+                if !matches!(who, Who::Nobody | Who::Gone) {
+                    wrongs.extend(door.reads(*who, user).await);
                 }
             }
         }
