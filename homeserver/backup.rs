@@ -142,16 +142,24 @@ fn sync_all(folder: &Path) -> io::Result<()> {
     disk::sync_folder(folder)
 }
 
-/// Makes copies for who asks for them, until the server stops.
-pub async fn serve(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+/// Makes copies for who asks for them, until the server stops. Who asks is heard once this has returned.
+pub fn serve(app: Arc<App>, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
     let path = app.config.data_dir.join(SOCKET);
-    let listener = match listen(&path) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(%error, "no backup can be made while the server runs, as {} can't be made", path.display());
-            return;
+    let listener = listen(&path);
+    async move {
+        match listener {
+            Ok(listener) => accept(app, listener, stop).await,
+            Err(error) => {
+                tracing::warn!(%error, "no backup can be made while the server runs, for want of {}", path.display());
+                return;
+            }
         }
-    };
+        // If it stays, the next start removes it.
+        let _ = fs::remove_file(path);
+    }
+}
+
+async fn accept(app: Arc<App>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
     let (busy, mut asking) = (Arc::<Mutex<()>>::default(), JoinSet::new());
     loop {
         let stream = tokio::select! {
@@ -166,8 +174,6 @@ pub async fn serve(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         }
     }
     asking.shutdown().await;
-    // If it stays, the next start removes it.
-    let _ = fs::remove_file(path);
 }
 
 /// Listens for the server's own user.
