@@ -19,14 +19,14 @@ use tokio::sync::Notify;
 
 use super::{Bounds, Federation, handed_over};
 use crate::{
-    base::{RoomNum, clock, random},
+    base::{RoomNum, clock, json, random},
     error::{Error, Result},
     rooms::{
         Pdu, Room, doorstep, event,
         joining::{self, Given, Judged},
         members,
         partial::{self, PartialRow},
-        second_look::{self, Seen},
+        second_look::{self, Known, Went},
         servers,
     },
     store::WriteTx,
@@ -140,9 +140,13 @@ impl Federation {
             Ok((room, partial::of(tx, num)?, inside))
         })?;
         // Of a room that was left nobody tells anything any more; who enters it again begins anew.
-        let Some(row) = row.filter(|_| inside) else { return Ok(None) };
+        let Some(row) = row else { return Ok(None) };
+        if !inside {
+            self.forget_what_came(num).await?;
+            return Ok(None);
+        }
         if row.whole != 0 {
-            self.clean_up(&room, &row).await?;
+            self.clean_up(&room).await?;
             return Ok(None);
         }
         let wait = row.retry_at.saturating_sub(clock::now_ms());
@@ -248,21 +252,53 @@ impl Federation {
     }
 
     /// What is left to do for a room whose members are all known.
-    async fn clean_up(&self, room: &Room, row: &PartialRow) -> Result<()> {
-        let (num, mut after) = (room.num, i64::MIN);
-        loop {
-            match self.store.read(|tx| second_look::look(tx, room, row, after))? {
-                Seen::All => break,
-                Seen::Upto(place) => after = place,
-                Seen::Wrong => {
-                    self.store.write(move |tx| second_look::judge_anew(tx, num)).await?;
-                    break;
-                }
-            }
-        }
+    async fn clean_up(&self, room: &Room) -> Result<()> {
+        let num = room.num;
+        self.look_again(room).await?;
         let told = Arc::new(self.store.read(|tx| servers::told(tx, num))?);
         self.in_pieces(told, move |tx, servers| partial::tell(tx, num, servers, false)).await?;
         self.arrivals.resume_in(Some(room.id())).await?;
         self.store.write(move |tx: &WriteTx| partial::done(tx, num)).await
+    }
+
+    /// Judges once more what came while not all of the members were known (`rooms/second_look.rs`).
+    async fn look_again(&self, room: &Room) -> Result<()> {
+        let (num, mut known) = (room.num, None);
+        loop {
+            if known.is_none() {
+                let store = self.store.clone();
+                let looking = move || store.read(|tx| second_look::ahead(tx, num));
+                if let Some(ahead) = tokio::task::spawn_blocking(looking).await.map_err(Error::internal)?? {
+                    self.store.write(move |tx| second_look::confirm(tx, num, &ahead)).await?;
+                }
+            }
+            let more = known.take();
+            match self.store.write(move |tx| second_look::judge_some(tx, num, more.as_ref())).await? {
+                Went::On => {}
+                Went::TooHeavy => {
+                    let store = self.store.clone();
+                    let thinking = move || store.read(|tx| second_look::prepare(tx, num));
+                    let is_light = tokio::task::spawn_blocking(thinking).await.map_err(Error::internal)??;
+                    known = (!is_light).then_some(Known::TooHeavy);
+                }
+                Went::Unsigned(asked) => {
+                    let (policy, json) = *asked;
+                    let rules = room.rules();
+                    let event = self.checker.check(vec![json::raw(json)?], &rules).await?.pop();
+                    let signed = match event {
+                        Some(event) => self.fetch.policy.vouch(&policy, &event, &rules).await,
+                        None => None,
+                    };
+                    known = Some(Known::Asked(signed.map(|event| event.json().to_owned())));
+                }
+                Went::Over => return Ok(()),
+            }
+        }
+    }
+
+    /// Nobody is in the room any more: what came into it is not looked at again.
+    pub(super) async fn forget_what_came(&self, num: RoomNum) -> Result<()> {
+        while !self.store.write(move |tx| second_look::forget(tx, num)).await? {}
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use super::{
     partial, receipts, redact, relations,
     resolve::{self, Outcome},
     room::Room,
-    search,
+    search, second_look,
     state::{self, Overlay, StateId},
     timeline::order_of,
 };
@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     store::{
         Read, WriteTx,
-        rows::{EventRow, Place, Standing},
+        rows::{EventRow, How, Place, Standing},
         tables,
     },
 };
@@ -212,6 +212,7 @@ fn write_event(tx: &WriteTx, room: &Room, incoming: Incoming<'_>, entry: &Entry)
     };
     tables::EVENTS.put(tx, pos, &row)?;
     tables::EVENT_IDS.put(tx, row.id.as_str(), &pos)?;
+    second_look::came(tx, room, pos, if matches!(entry, Entry::Live(_)) { How::Live } else { How::Late })?;
     Ok(Written { pos, order: if other_order == 0 { order_of(pos) } else { other_order }, after, was_known })
 }
 

@@ -171,6 +171,7 @@ pub fn new_room(tx: &WriteTx, id: &RoomId, version: &RoomVersionId) -> Result<Ro
     let row = RoomRow {
         shown: 0,
         was_partial: None,
+        looked_at_again: false,
         id: id.to_string(),
         version: version.to_string(),
         state: 0,

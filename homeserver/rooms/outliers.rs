@@ -9,13 +9,14 @@ use super::{
     pdu::Checked,
     redact,
     room::Room,
+    second_look,
 };
 use crate::{
     base::Pos,
     error::{Error, Result},
     store::{
         Read, WriteTx,
-        rows::{EventRow, Standing},
+        rows::{EventRow, How, Standing},
         tables,
     },
 };
@@ -65,6 +66,7 @@ pub fn keep(tx: &WriteTx, room: &Room, event: &Checked) -> Result<Kept> {
     tables::EVENTS.put(tx, pos, &row)?;
     tables::EVENT_IDS.put(tx, row.id.as_str(), &pos)?;
     redact::meet(tx, room, pos, pdu)?;
+    second_look::came(tx, room, pos, How::Kept)?;
     Ok(Kept::At(pos))
 }
 

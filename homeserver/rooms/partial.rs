@@ -84,8 +84,11 @@ pub fn forget(tx: &WriteTx, num: RoomNum, users: &[OwnedUserId]) -> Result<()> {
     room.save(tx)
 }
 
-/// Once everybody is forgotten: nothing is laid down of the room that is to be entered.
+/// Once everybody is forgotten, and what came before: nothing is laid down of the room that is to be entered.
 pub fn forgotten(tx: &WriteTx, num: RoomNum) -> Result<()> {
+    let mut room = Room::at(tx, num)?;
+    room.row.looked_at_again = false;
+    room.save(tx)?;
     tables::PARTIAL.remove(tx, num)?;
     tables::STAGED.put(tx, num, &0)
 }
@@ -133,9 +136,13 @@ pub fn open(tx: &WriteTx, num: RoomNum, opening: &Opening<'_>) -> Result<Pos> {
         failures: 0,
         retry_at: 0,
         whole: 0,
+        look: None,
     };
     tables::PARTIAL.put(tx, num, &row)?;
-    joining::enter_by(tx, &mut room, opening.join, before)
+    let pos = joining::enter_by(tx, &mut room, opening.join, before)?;
+    room.row.looked_at_again = true;
+    room.save(tx)?;
+    Ok(pos)
 }
 
 /// The state that clients are told of, once the room's state has changed from another.

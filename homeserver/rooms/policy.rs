@@ -5,13 +5,13 @@
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, ServerName, canonical_json::redact_in_place,
-    events::StateEventType, room_version_rules::RoomVersionRules,
+    room_version_rules::RoomVersionRules,
 };
 use serde::Deserialize;
 
-use super::{append, draft::Signed, event::Pdu, room::Room, servers};
+use super::{append, draft::Signed, event::Pdu, room::Room, servers, state::Overlay};
 use crate::{
-    base::signed_json,
+    base::{RoomNum, signed_json},
     error::{Error, Result, Unsigned},
     store::{Read, WriteTx},
 };
@@ -33,6 +33,11 @@ pub struct Policy {
 /// The policy server of a room, if it has one: named in its state, and in the room itself.
 /// spec: server-server-api#determining-if-a-policy-server-is-enabled-in-a-room
 pub fn of(tx: &impl Read, room: &Room) -> Result<Option<Policy>> {
+    of_state(tx, (room.num, &Overlay::of(room.row.state)))
+}
+
+/// The same in a state of a room.
+fn of_state(tx: &impl Read, (room, state): (RoomNum, &Overlay)) -> Result<Option<Policy>> {
     #[derive(Deserialize)]
     struct Content {
         via: String,
@@ -42,18 +47,24 @@ pub fn of(tx: &impl Read, room: &Room) -> Result<Option<Policy>> {
     struct Keys {
         ed25519: String,
     }
-    let Some(content) = room.state_content::<Content>(tx, &StateEventType::from(POLICY))? else { return Ok(None) };
+    let Some(named) = state.event(tx, POLICY, "")? else { return Ok(None) };
+    let Some(content) = Pdu::at(tx, named)?.content_as::<Content>() else { return Ok(None) };
     let Ok(server) = ServerName::parse(&content.via) else { return Ok(None) };
-    let is_there = servers::is_in(tx, room.num, &server)?;
+    let is_there = servers::is_in(tx, room, &server)?;
     Ok(is_there.then_some(Policy { server, key: content.public_keys.ed25519 }))
 }
 
 /// The policy server that has to have signed an event, if one has: it is not asked about the event that names
 /// it, so that it can be got rid of.
 pub fn for_event(tx: &impl Read, room: &Room, pdu: &Pdu) -> Result<Option<Policy>> {
+    for_event_in(tx, (room.num, &Overlay::of(room.row.state)), pdu)
+}
+
+/// The same in a state of a room.
+pub(super) fn for_event_in(tx: &impl Read, (room, state): (RoomNum, &Overlay), pdu: &Pdu) -> Result<Option<Policy>> {
     match pdu.name == POLICY && pdu.state_key.as_deref() == Some("") {
         true => Ok(None),
-        false => of(tx, room),
+        false => of_state(tx, (room, state)),
     }
 }
 

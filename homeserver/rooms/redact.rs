@@ -102,7 +102,12 @@ pub fn check(tx: &impl Read, room: &Room, by: &UserId, target: &EventId) -> Resu
 fn empty(tx: &WriteTx, room: &Room, pos: Pos, by: Pos) -> Result<()> {
     let mut row = event::row(tx, pos)?;
     if row.redacted_by != 0 {
-        return Ok(());
+        // The one that was first may yet be found not to have been allowed.
+        let may_fall = room.row.looked_at_again && row.redacted_by != by;
+        return if may_fall { tables::REDACTIONS_WAITING.put(tx, (&*row.id, by), &()) } else { Ok(()) };
+    }
+    if room.row.looked_at_again {
+        tables::REDACTED_MEANWHILE.put(tx, (room.num, pos), &row.pdu)?;
     }
     search::forget(tx, pos)?;
     if let Some(order) = row.place(pos) {
@@ -111,6 +116,40 @@ fn empty(tx: &WriteTx, room: &Room, pos: Pos, by: Pos) -> Result<()> {
     row = emptied(room, &row)?;
     row.redacted_by = by;
     tables::EVENTS.put(tx, pos, &row)
+}
+
+/// Brings what an event redacts in step with what has been found of it when it was judged once more: what it
+/// should not have emptied is as it was.
+pub(super) fn look_again(tx: &WriteTx, room: &Room, pdu: &Pdu, is_accepted: bool) -> Result<()> {
+    let Some(target) = target(room, pdu) else { return Ok(()) };
+    let Some(pos) = tables::EVENT_IDS.get(tx, target.as_str())? else {
+        return match is_accepted {
+            true => apply(tx, room, pdu.pos, pdu),
+            false => tables::REDACTIONS_WAITING.remove(tx, (target.as_str(), pdu.pos)).map(drop),
+        };
+    };
+    let mut row = event::row(tx, pos)?;
+    if row.room != room.num {
+        return Ok(());
+    }
+    let should = is_accepted && may(tx, room, pdu.pos, &Pdu::at(tx, pos)?.sender)?;
+    if should {
+        return empty(tx, room, pos, pdu.pos);
+    }
+    tables::REDACTIONS_WAITING.remove(tx, (target.as_str(), pdu.pos))?;
+    if row.redacted_by != pdu.pos {
+        return Ok(());
+    }
+    let Some(whole) = tables::REDACTED_MEANWHILE.get(tx, (room.num, pos))? else { return Ok(()) };
+    tables::REDACTED_MEANWHILE.remove(tx, (room.num, pos))?;
+    (row.pdu, row.redacted_by) = (whole, 0);
+    tables::EVENTS.put(tx, pos, &row)?;
+    let restored = Pdu::at(tx, pos)?;
+    if let Some(order) = row.place(pos) {
+        search::came_late(tx, pos, &restored)?;
+        relations::index(tx, room.num, (order, pos), &restored)?;
+    }
+    meet(tx, room, pos, &restored)
 }
 
 /// The event without its content.

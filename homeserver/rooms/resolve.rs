@@ -92,7 +92,7 @@ pub fn resolve(
         [only] => return Ok(Outcome::Resolved((*only).clone())),
         [first, ..] => *first,
     };
-    let memo = memo_key(&distinct, newcomer);
+    let memo = memo_key(tx, &distinct, newcomer)?;
     if let Some(changes) = tx.resolved(&memo) {
         return Ok(Outcome::Resolved(Overlay { base: first.base, changes: (*changes).clone() }));
     }
@@ -107,14 +107,21 @@ pub fn resolve(
     Ok(Outcome::Resolved(resolved))
 }
 
-fn memo_key(states: &[&Overlay], newcomer: Option<&Newcomer>) -> [u8; 32] {
+fn memo_key(tx: &impl Read, states: &[&Overlay], newcomer: Option<&Newcomer>) -> Result<[u8; 32]> {
     let mut text = format!("{}\n", newcomer.map_or("", |newcomer| newcomer.pdu.id.as_str()));
+    // What stands on an open layer is another state once that has changed.
+    for state in states {
+        if let Some(open) = state::open_below(tx, state.base)? {
+            text += &format!("on {} {:?}\n", open.below, open.entries);
+            break;
+        }
+    }
     for state in states {
         text += &format!("{} {:?}\n", state.base, state.changes);
     }
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    out
+    Ok(out)
 }
 
 /// A contested key, and what stands at it in each state: 0 where nothing does.

@@ -163,13 +163,16 @@ impl Room {
         if BUMPS.contains(&pdu.kind.to_string().as_str()) {
             self.row.bump = pos;
         }
-        if before != self.row.state {
-            if self.row.kind.is_none() {
-                let create: Option<Create> = self.state_content(tx, &StateEventType::RoomCreate)?;
-                self.row.kind = create.and_then(|content| content.kind);
-            }
-            self.row.encrypted = self.state_pos(tx, &StateEventType::RoomEncryption, "")?.is_some();
+        if before != self.row.state { self.note_state(tx) } else { Ok(()) }
+    }
+
+    /// Notes what of that its state says.
+    pub(super) fn note_state(&mut self, tx: &impl Read) -> Result<()> {
+        if self.row.kind.is_none() {
+            let create: Option<Create> = self.state_content(tx, &StateEventType::RoomCreate)?;
+            self.row.kind = create.and_then(|content| content.kind);
         }
+        self.row.encrypted = self.state_pos(tx, &StateEventType::RoomEncryption, "")?.is_some();
         Ok(())
     }
 

@@ -157,6 +157,19 @@ fn open_layer(tx: &WriteTx, id: StateId) -> Result<Arc<Layer>> {
     if layer.is_open() { Ok(layer) } else { Err(Error::internal(format!("state {id} is not open"))) }
 }
 
+/// The layer below a state that is, or was, an open one.
+pub(super) fn open_below(tx: &impl Read, state: StateId) -> Result<Option<Arc<Layer>>> {
+    let mut id = state;
+    while id != 0 {
+        let layer = tx.layer(id)?;
+        if layer.may_change() {
+            return Ok(Some(layer));
+        }
+        id = layer.below;
+    }
+    Ok(None)
+}
+
 /// Both sorted lists in one, the upper one's entries where both have a key.
 fn merge(lower: &[(u64, Pos)], upper: &[(u64, Pos)]) -> Vec<(u64, Pos)> {
     let mut out = Vec::with_capacity(lower.len() + upper.len());

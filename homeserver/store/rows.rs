@@ -19,9 +19,11 @@ use crate::{
 };
 
 mod events;
+mod partial;
 mod push;
 
 pub use events::{ChildRow, EventRow, Place, Standing};
+pub use partial::{CameRow, How, LookRow, PartialRow};
 pub use push::{Outcome, PushedRow, PusherRow, PusherStateRow};
 
 /// A value that can be stored.
@@ -210,6 +212,10 @@ pub struct RoomRow {
     /// From where to where in the timeline it was so the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was_partial: Option<(i64, i64)>,
+    /// Whether what comes into it is to be judged once more, as it is or was not whole: see
+    /// `rooms/second_look.rs`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looked_at_again: bool,
     /// The forward extremities: where they are, and their IDs.
     pub extremities: Vec<(Pos, String)>,
     /// The greatest depth so far.
@@ -242,32 +248,6 @@ impl JsonRow for RoomRow {}
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }
-
-/// A room that was entered before all of its members were known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartialRow {
-    /// The ID of the join by which it was entered.
-    pub join: String,
-    /// The server by which it was.
-    pub by: String,
-    /// When that was, milliseconds.
-    pub began: u64,
-    /// The layer of state that stands for its members.
-    pub open: u64,
-    /// The members before the join, as far as they are laid down.
-    #[serde(default)]
-    pub members: u64,
-    /// How often in a row nobody could tell the members.
-    #[serde(default)]
-    pub failures: u32,
-    /// When it is tried again, milliseconds.
-    #[serde(default)]
-    pub retry_at: u64,
-    /// The position at which all members were known, or 0. What came before is looked at once more then.
-    #[serde(default)]
-    pub whole: Pos,
-}
-impl JsonRow for PartialRow {}
 
 /// An event of another server that is still to be judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,10 @@
 use super::{
     rows::client,
     rows::{
-        AliasRow, ApplicationRow, ArrivedRow, ChildRow, Dated, DestinationRow, DeviceRow, EarlyReceiptRow, EventRow,
-        FallbackKeyRow, GapRow, Layer, MediaRow, MemberRow, Outgoing, PartialRow, Place, PushedRow, PusherRow,
-        PusherStateRow, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow, ReportRow,
-        RoomRow, ServerKeyRow, ServerRow, ServiceRow, ThreadRow, TokenRow, UnreadRow, UserRow,
+        AliasRow, ApplicationRow, ArrivedRow, CameRow, ChildRow, Dated, DestinationRow, DeviceRow, EarlyReceiptRow,
+        EventRow, FallbackKeyRow, GapRow, Layer, MediaRow, MemberRow, Outgoing, PartialRow, Place, PushedRow,
+        PusherRow, PusherStateRow, ReceiptRow, RegistrationTokenRow, RemoteListRow, RemoteMediaRow, RemovalRow,
+        ReportRow, RoomRow, ServerKeyRow, ServerRow, ServiceRow, ThreadRow, TokenRow, UnreadRow, UserRow,
     },
     table::Table,
 };
@@ -138,6 +138,10 @@ tables! {
     STAGED: RoomNum => u64;
     /// Rooms that were entered before all of their members were known.
     PARTIAL: RoomNum => PartialRow;
+    /// Events that came into such rooms, in the order of their coming, as they are to be judged once more.
+    CAME: (RoomNum, Pos) => CameRow;
+    /// What was redacted in such rooms meanwhile, as it was: (room, position).
+    REDACTED_MEANWHILE: (RoomNum, Pos) => String;
     /// Stripped state of rooms that somebody is invited to or has knocked on: (user ID, room).
     STRIPPED: (Str, RoomNum) => String;
     /// Events that relate to another: (room, parent's event ID, relation type, child's order).

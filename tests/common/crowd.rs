@@ -38,6 +38,11 @@ impl Crowd {
     /// A room of `count` people. Its server answers as one that knows `omit_members`, and does not tell its
     /// state until [`Crowd::tells`].
     pub async fn gather(count: usize) -> Self {
+        Self::gather_with(count, &[]).await
+    }
+
+    /// The same, where some may change what the room is called and what others have said.
+    pub async fn gather_with(count: usize, moderators: &[usize]) -> Self {
         let peer = Peer::start().await;
         let room = format!("!crowd:{}", peer.name());
         let mut crowd = Self {
@@ -56,7 +61,10 @@ impl Crowd {
         let create = crowd.add("m.room.create", &maker, "", json!({"room_version": VERSION.as_str()}), &[]);
         let joined = json!({"membership": "join"});
         let own = crowd.add("m.room.member", &maker, &maker, joined.clone(), &[&create]);
-        let levels = json!({"users": {maker.clone(): 100}});
+        let mut levels = json!({"users": {maker.clone(): 100}});
+        for number in moderators {
+            levels["users"][crowd.person(*number)] = json!(50);
+        }
         let levels = crowd.add("m.room.power_levels", &maker, "", levels, &[&create, &own]);
         let rule = json!({"join_rule": "public"});
         let rules = crowd.add("m.room.join_rules", &maker, "", rule, &[&create, &own, &levels]);
@@ -187,6 +195,16 @@ impl Crowd {
 
     /// Any event of somebody after some event; what allows it is told to who asks.
     pub fn event(&self, number: usize, more: Value, after: &str) -> (String, Value) {
+        let (id, event) = self.made(number, more, after);
+        let own = self.members[number].clone();
+        let chain = [&self.state[..], &self.old[..], &[self.members[0].clone(), own]].concat();
+        let chain = json!({"auth_chain": chain});
+        self.peer.says(&format!("{}/{id}", self.path("v1/event_auth/")), Says::Json(200, chain));
+        (id, event)
+    }
+
+    /// The same where nobody is told what allows it.
+    pub fn made(&self, number: usize, more: Value, after: &str) -> (String, Value) {
         let mut event = json!({
             "room_id": self.room, "sender": self.person(number), "depth": self.depth + 2,
             "origin_server_ts": hearth::base::clock::now_ms(),
@@ -195,12 +213,39 @@ impl Crowd {
         for (name, value) in more.as_object().expect("an object") {
             event[name] = value.clone();
         }
-        let (id, event) = self.seal(event);
-        let own = self.members[number].clone();
-        let chain = [&self.state[..], &self.old[..], &[self.members[0].clone(), own]].concat();
-        let chain = json!({"auth_chain": chain});
-        self.peer.says(&format!("{}/{id}", self.path("v1/event_auth/")), Says::Json(200, chain));
-        (id, event)
+        self.seal(event)
+    }
+
+    /// What an event of somebody cites, but for what they are to the room: that is said.
+    pub fn cites(&self, membership: &str) -> Value {
+        json!([self.auth[0], self.auth[1], membership])
+    }
+
+    /// What a change of somebody's own membership cites, after another one.
+    pub fn cites_to_change(&self, membership: &str) -> Value {
+        json!([self.auth[0], self.auth[1], self.auth[2], membership])
+    }
+
+    /// The ID of somebody's membership.
+    pub fn membership(&self, number: usize) -> &str {
+        &self.memberships[number]
+    }
+
+    /// From now on it names these as the state before any event, with what allows that.
+    pub fn names(&self, ids: &[String], chain: &[String]) {
+        let told = json!({"pdu_ids": ids, "auth_chain_ids": chain});
+        self.peer.says(&self.path("v1/state_ids/"), Says::Json(200, told));
+    }
+
+    /// The IDs of its state.
+    pub fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// It hands an event out to who asks for it.
+    pub fn hands_out(&self, id: &str, event: &Value) {
+        let answer = json!({"origin": self.peer.name(), "origin_server_ts": 1, "pdus": [event]});
+        self.peer.says(&format!("/_matrix/federation/v1/event/{id}"), Says::Json(200, answer));
     }
 
     /// Sends events.

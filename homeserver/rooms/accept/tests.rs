@@ -1,6 +1,7 @@
 //! Histories that fork and merge, as two servers meet them in different orders.
 
 mod agreement;
+mod entered;
 mod situations;
 
 use std::{

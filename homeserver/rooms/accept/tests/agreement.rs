@@ -45,7 +45,7 @@ pub(super) fn by_the_book(
     Ok(resolved.into_iter().map(|((kind, key), id)| ((kind.to_string(), key), id.to_string())).collect())
 }
 
-fn chain(tx: &impl Read, from: impl IntoIterator<Item = OwnedEventId>) -> Result<HashSet<OwnedEventId>> {
+pub(super) fn chain(tx: &impl Read, from: impl IntoIterator<Item = OwnedEventId>) -> Result<HashSet<OwnedEventId>> {
     let (mut waiting, mut out): (Vec<_>, _) = (from.into_iter().collect(), HashSet::new());
     while let Some(id) = waiting.pop() {
         if out.insert(id.clone()) {
@@ -56,7 +56,7 @@ fn chain(tx: &impl Read, from: impl IntoIterator<Item = OwnedEventId>) -> Result
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+pub(super) enum Act {
     Say,
     Topic,
     Join,
@@ -67,17 +67,17 @@ enum Act {
 }
 
 #[derive(Clone, Debug)]
-struct Step {
-    who: usize,
-    act: Act,
-    on: Vec<prop::sample::Index>,
+pub(super) struct Step {
+    pub(super) who: usize,
+    pub(super) act: Act,
+    pub(super) on: Vec<prop::sample::Index>,
     /// Whether it comes on top of the newest only.
-    straight: bool,
+    pub(super) straight: bool,
 }
 
-const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "dave"];
+pub(super) const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let act = prop_oneof![
         2 => Just(Act::Say),
         3 => Just(Act::Topic),
@@ -92,7 +92,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..30)
 }
 
-fn draft(tx: &impl Read, room: &Room, who: &UserId, act: &Act, count: usize) -> Result<Draft> {
+pub(super) fn draft(tx: &impl Read, room: &Room, who: &UserId, act: &Act, count: usize) -> Result<Draft> {
     let member = |whom: &UserId, membership: &str| {
         Draft::state_of(TimelineEventType::RoomMember, whom.as_str(), &json!({ "membership": membership, "n": count }))
     };
@@ -119,7 +119,7 @@ fn draft(tx: &impl Read, room: &Room, who: &UserId, act: &Act, count: usize) -> 
 
 /// Makes a room whose history forks and merges as the steps say, as far as its rules allow them; checks
 /// each state against [`by_the_book`].
-fn grow(tx: &WriteTx, me: &Identity, version: &RoomVersionId, steps: &[Step]) -> Result<OwnedRoomId> {
+pub(super) fn grow(tx: &WriteTx, me: &Identity, version: &RoomVersionId, steps: &[Step]) -> Result<OwnedRoomId> {
     let id = create::create(tx, me, &user("alice"), &wish(version))?;
     let mut known: Vec<String> = Room::named(tx, &id)?.row.extremities.into_iter().map(|(_, id)| id).collect();
     for (count, step) in steps.iter().enumerate() {
