@@ -451,3 +451,51 @@ async fn how_long_a_large_room_takes() {
     println!("{count} members: usable in {usable:?}, complete in {:?}", began.elapsed());
     println!("memory {}\n{}", server.memory(), server.log());
 }
+
+/// Not for every run, as before: what a room's state takes of memory, told to others and fetched from them.
+#[tokio::test]
+async fn what_a_large_state_takes() {
+    let Some(count) = std::env::var("HEARTH_CROWD").ok().and_then(|count| count.parse().ok()) else { return };
+    let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(count));
+    let bob = server.register("bob").await;
+    crowd.tells();
+    join(&bob, &crowd).await.ok();
+    assert_eq!(joined(&bob, &crowd.room).await, count + 1);
+    let event = encode(&crowd.handed_in());
+    for what in ["state", "state_ids"] {
+        server.forget_peak();
+        let (idle, began) = (server.memory(), Instant::now());
+        let path = format!("/_matrix/federation/v1/{what}/{}?event_id={event}", encode(&crowd.room));
+        let ask = || crowd.peer.ask(&server, reqwest::Method::GET, &path, None);
+        let answers = tokio::join!(ask(), ask(), ask(), ask());
+        let told = answers.0.ok()["auth_chain"].as_array().map_or(0, Vec::len);
+        println!(
+            "told {what} 4 times ({told}): {:?}, {} KiB more",
+            began.elapsed(),
+            server.peak().saturating_sub(idle) / 1024
+        );
+    }
+    // A state in which everybody is called something else.
+    let renamed: Vec<(String, Value)> = (0..count)
+        .map(|number| {
+            let who = crowd.person(number);
+            let content = json!({"membership": "join", "displayname": format!("Number {number}")});
+            let more = json!({"type": "m.room.member", "state_key": who, "content": content,
+                              "auth_events": crowd.cites_to_change(crowd.membership(number))});
+            crowd.made(number, more, &crowd.end)
+        })
+        .collect();
+    let ids: Vec<String> = renamed.iter().map(|(id, _)| id.clone()).collect();
+    let is_member = |id: &String| (0..count).any(|number| crowd.membership(number) == *id);
+    let rest: Vec<String> = crowd.ids().iter().filter(|id| !is_member(id)).cloned().collect();
+    crowd.names(&[rest, ids].concat(), &[]);
+    let pdus: Vec<Value> = crowd.state.iter().cloned().chain(renamed.into_iter().map(|(_, event)| event)).collect();
+    crowd.tells_else(Says::Json(200, json!({"pdus": pdus, "auth_chain": []})));
+    server.forget_peak();
+    let (idle, began) = (server.memory(), Instant::now());
+    let (_, said) = crowd.message(0, "far away", "$Zm9yZ2V0dGVuLWZvcmdvdHRlbi1mb3Jnb3R0ZW4tZm9");
+    crowd.send(&server, &[said]).await.ok();
+    until("it is judged", async || bodies(&bob, &crowd.room).await.contains(&"far away".to_owned()).then_some(()))
+        .await;
+    println!("fetched a state: {:?}, {} KiB more", began.elapsed(), server.peak().saturating_sub(idle) / 1024);
+}

@@ -36,6 +36,11 @@ impl Checker {
     /// Those of some events that are events of a room with these rules, and are signed; in their order. Each
     /// is held parsed only while it is looked at, as there may be very many.
     pub async fn check(&self, events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Vec<Checked>> {
+        self.begin(events, rules).await?.some(usize::MAX).await
+    }
+
+    /// The same, for those who take some at a time: the keys of all are had then.
+    pub async fn begin(&self, events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Checking> {
         let total = events.len();
         // 1. Whose keys are wanted.
         let reading = rules.clone();
@@ -47,10 +52,7 @@ impl Checker {
         }
         // 2. The keys, all together.
         let keys = Arc::new(self.keys(&all).await?);
-        // 3. The signatures.
-        let rules = rules.clone();
-        let checked = self.in_chunks(events, CHUNK, move |chunk| verify_all(chunk, &keys, &rules)).await?;
-        Ok(checked.into_iter().flatten().collect())
+        Ok(Checking { checker: self.clone(), keys, rules: rules.clone(), left: events.into_iter() })
     }
 
     /// What comes of each of some events whose format is right.
@@ -110,6 +112,30 @@ impl Checker {
         }
         done.sort_by_key(|(index, _)| *index);
         Ok(done.into_iter().map(|(_, result)| result).collect())
+    }
+}
+
+/// Events whose keys are had and whose signatures are still to be checked.
+pub struct Checking {
+    checker: Checker,
+    keys: Arc<Keys>,
+    rules: RoomVersionRules,
+    left: std::vec::IntoIter<Box<RawValue>>,
+}
+
+impl Checking {
+    /// Whether there are none left.
+    pub fn is_over(&self) -> bool {
+        self.left.as_slice().is_empty()
+    }
+
+    /// Those of the next ones that are signed.
+    pub async fn some(&mut self, most: usize) -> Result<Vec<Checked>> {
+        // 3. The signatures.
+        let (keys, rules) = (self.keys.clone(), self.rules.clone());
+        let some = self.left.by_ref().take(most).collect();
+        let checked = self.checker.in_chunks(some, CHUNK, move |chunk| verify_all(chunk, &keys, &rules)).await?;
+        Ok(checked.into_iter().flatten().collect())
     }
 }
 

@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 
 use super::{
     checking::Checker,
+    handed_over::{self, Answer},
     policy::PolicyServers,
     remote::{Bounds, Failure, Remote},
 };
@@ -44,7 +45,8 @@ use crate::{
     rooms::{
         Room,
         accept::{self, Arrival, Lacks, Verdict},
-        event, given,
+        event,
+        given::{self, Given},
         outliers::{self, Kept},
         pdu::Checked,
         policy, servers,
@@ -67,8 +69,7 @@ const MAX_SINGLE: usize = 300;
 const AT_ONCE: usize = 8;
 /// Events in the auth chain of one event at most: more than the oldest rooms have.
 const MAX_CHAIN: usize = 10_000;
-/// Events in a state and its auth chain at most, and what their IDs take.
-const MAX_STATE: usize = 300_000;
+/// What the IDs of a state's events and of its auth chain may take.
 const IDS: Bounds = Bounds { time: Duration::from_secs(60), size: 32 << 20 };
 /// Rooms of which it is remembered that their history is being fetched.
 const BUSY_ROOMS: usize = 1_000;
@@ -76,6 +77,8 @@ const BUSY_ROOMS: usize = 1_000;
 const MAX_ENDS: usize = 4;
 /// Events that one job keeps.
 const PIECE: usize = 50;
+/// Events of a state that are held parsed at once.
+const AT_ONCE_KEPT: usize = 1_000;
 
 /// Fetches events and judges them. Clones share everything.
 #[derive(Clone)]
@@ -433,41 +436,76 @@ impl Fetch {
         Ok(out)
     }
 
-    /// The state before an event, as a server in the room says, stored.
+    /// The state before an event, as a server in the room says, stored. Where nobody tells it without something
+    /// that can't be had or that nothing which is here allows, it is that in which least is lacking: of old rooms
+    /// some of it is lost for good.
     pub(super) async fn state_before(&self, event: &Checked, from: &ServerName) -> Result<StateId> {
+        let mut best: Option<Given> = None;
         for server in self.servers(event.room_id(), from)? {
             match self.state_from(&server, event).await {
-                Ok(state) => return Ok(state),
+                Ok(state) if state.lacking == 0 => return self.store_given(state).await,
+                Ok(state) => {
+                    let (id, lacking) = (event.id(), state.lacking);
+                    tracing::info!(%server, event = %id, lacking, "of the state before {id} not all can be had from {server}");
+                    if best.as_ref().is_none_or(|best| state.lacking < best.lacking) {
+                        best = Some(state);
+                    }
+                }
                 Err(error) if error.cause().is_some() => return Err(error),
                 Err(error) => tracing::info!(%server, %error, "{server} does not tell the state before an event"),
             }
         }
-        Err(Error::unknown("the state before it can't be had"))
+        self.store_given(best.ok_or_else(|| Error::unknown("the state before it can't be had"))?).await
     }
 
-    async fn state_from(&self, server: &ServerName, event: &Checked) -> Result<StateId> {
+    async fn state_from(&self, server: &ServerName, event: &Checked) -> Result<Given> {
         let (room, rules) = (event.room_id().to_owned(), self.rules(event.room_id())?);
         let request = state_ids::Request::new(event.id().to_owned(), room.clone());
-        let told = self.remote.call_within(IDS, server, request).await?;
-        if told.pdu_ids.len() + told.auth_chain_ids.len() > MAX_STATE {
-            return Err(Error::bad_gateway("the other server tells of too large a state"));
-        }
-        let lacking = self.unknown(told.pdu_ids.iter().chain(&told.auth_chain_ids).cloned())?;
+        let (ids, chain) = handed_over::receive_ids(self.remote.stream(IDS, server, request).await?).await?;
+        let lacking = self.unknown(ids.iter().chain(&chain).cloned())?;
         if lacking.len() > MAX_SINGLE {
             let request = get_state::Request::new(event.id().to_owned(), room.clone());
-            let whole = self.remote.call_for_events(Bounds::LARGE, server, request).await?;
-            let mut raw = whole.auth_chain;
-            raw.extend(whole.pdus);
-            raw.truncate(MAX_STATE);
-            let checked = self.checker.check(raw, &rules).await?;
-            self.keep(&room, checked).await?;
+            let incoming = self.remote.stream(Bounds::LARGE, server, request).await?;
+            let Answer { state, auth_chain, .. } = handed_over::receive(incoming, handed_over::OF_STATE).await?;
+            let mut all = auth_chain;
+            all.extend(state);
+            self.keep_state(&room, all, &rules).await?;
         } else if !lacking.is_empty() {
             self.singles(&room, lacking, server, &rules).await?;
         }
-        let (store, ids) = (self.store.clone(), told.pdu_ids);
+        let store = self.store.clone();
         let reading = move || store.read(|tx| given::read(tx, &Room::named(tx, &room)?, &ids));
-        let given = tokio::task::spawn_blocking(reading).await.map_err(Error::internal)??;
+        tokio::task::spawn_blocking(reading).await.map_err(Error::internal)?
+    }
+
+    async fn store_given(&self, given: Given) -> Result<StateId> {
+        let given = Arc::new(given);
+        for start in (0..given.fresh()).step_by(PIECE) {
+            let given = given.clone();
+            self.store.write(move |tx| given::number(tx, &given, start..start + PIECE)).await?;
+        }
         self.store.write(move |tx| given::store(tx, &given)).await
+    }
+
+    /// Keeps all events of a state and its auth chain. They are held as they came, and parsed some at a time: what
+    /// allows an event is less deep than that, as a rule.
+    async fn keep_state(&self, room: &RoomId, mut events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Deep {
+            depth: u64,
+        }
+        let depth = |event: &RawValue| serde_json::from_str(event.get()).map_or(0, |deep: Deep| deep.depth);
+        let sorting = move || {
+            events.sort_by_cached_key(|event| depth(event));
+            events
+        };
+        let events = tokio::task::spawn_blocking(sorting).await.map_err(Error::internal)?;
+        let mut checking = self.checker.begin(events, rules).await?;
+        while !checking.is_over() {
+            let some = checking.some(AT_ONCE_KEPT).await?;
+            self.keep(room, some).await?;
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{OwnedServerName, ServerName};
+use ruma::{OwnedEventId, OwnedServerName, ServerName};
 use serde_json::{Value, value::RawValue};
 
 use super::{
@@ -44,6 +44,35 @@ pub async fn receive(mut incoming: Incoming, lists: &'static [&'static str]) -> 
     }
     splitter.finish().map_err(as_theirs)?;
     Ok(answer)
+}
+
+/// The lists in an answer that names the events of a state.
+const OF_STATE_IDS: &[&str] = &["pdu_ids", "auth_chain_ids"];
+
+/// Reads the IDs of a state's events, and of those that allow them, as they come. 502 as before.
+pub async fn receive_ids(mut incoming: Incoming) -> Result<(Vec<OwnedEventId>, Vec<OwnedEventId>)> {
+    let (mut state, mut chain) = (Vec::new(), Vec::new());
+    let mut splitter = Splitter::new(OF_STATE_IDS);
+    let mut take = |piece| match piece {
+        Piece::Item(..) if state.len() + chain.len() >= MAX_EVENTS => {
+            Err(Error::bad_gateway("the other server tells of too large a state"))
+        }
+        Piece::Item(list, id) => {
+            let id = serde_json::from_str(id.get()).map_err(|error| Error::bad_gateway(error.to_string()))?;
+            if list == 0 {
+                state.push(id)
+            } else {
+                chain.push(id)
+            }
+            Ok(())
+        }
+        Piece::Member(..) => Ok(()),
+    };
+    while let Some(chunk) = incoming.chunk().await? {
+        splitter.push(&chunk, &mut take).map_err(as_theirs)?;
+    }
+    splitter.finish().map_err(as_theirs)?;
+    Ok((state, chain))
 }
 
 fn as_theirs(error: Error) -> Error {

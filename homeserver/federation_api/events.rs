@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, UInt,
+    MilliSecondsSinceUnixEpoch, OwnedRoomId, UInt,
     api::federation::{
         authorization::get_event_authorization::v1 as event_auth,
         backfill::get_backfill::v1 as backfill,
@@ -14,13 +14,13 @@ use ruma::{
         },
     },
 };
-use serde_json::value::RawValue;
 
+use super::streamed;
 use crate::{
     app::App,
     base::{Pos, clock},
     error::{Error, Result},
-    http::Origin,
+    http::{Origin, Reply},
     rooms::{
         Room, event,
         moments::{self, Towards},
@@ -44,51 +44,54 @@ pub async fn event(app: Arc<App>, origin: Origin, request: get_event::Request) -
 }
 
 /// `GET /_matrix/federation/v1/state/{roomId}`
-pub async fn state(app: Arc<App>, origin: Origin, request: get_state::Request) -> Result<get_state::Response> {
-    let (chain, state) = large(&app, origin, request.room_id, move |tx, asker| {
+pub async fn state(app: Arc<App>, origin: Origin, request: get_state::Request) -> Result<Reply> {
+    let (asker, chain, state) = large(&app, origin, request.room_id, move |tx, asker| {
         let state = asker.state_before(tx, &request.event_id)?;
         let chain = asker.auth_chain(tx, &state)?;
-        Ok((told(tx, asker, chain)?, told(tx, asker, state)?))
+        Ok((asker, chain, state))
     })
     .await?;
-    Ok(get_state::Response::new(chain, state))
+    Ok(events_of(&app, asker, vec![("auth_chain", chain), ("pdus", state)]))
 }
 
 /// `GET /_matrix/federation/v1/state_ids/{roomId}`
-pub async fn state_ids(app: Arc<App>, origin: Origin, request: state_ids::Request) -> Result<state_ids::Response> {
+pub async fn state_ids(app: Arc<App>, origin: Origin, request: state_ids::Request) -> Result<Reply> {
     let (chain, state) = large(&app, origin, request.room_id, move |tx, asker| {
         let state = asker.state_before(tx, &request.event_id)?;
         let chain = asker.auth_chain(tx, &state)?;
-        Ok((named(tx, chain)?, named(tx, state)?))
+        Ok((chain, state))
     })
     .await?;
-    Ok(state_ids::Response::new(chain, state))
+    let lists = vec![("auth_chain_ids", chain), ("pdu_ids", state)];
+    let say = |tx: &ReadTx, pos| serde_json::to_string(&event::row(tx, pos)?.id).map_err(Error::internal);
+    Ok(streamed::object(app.store.clone(), "{".to_owned(), lists, say))
 }
 
 /// `GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}`
-pub async fn event_auth(app: Arc<App>, origin: Origin, request: event_auth::Request) -> Result<event_auth::Response> {
-    let chain = large(&app, origin, request.room_id, move |tx, asker| {
+pub async fn event_auth(app: Arc<App>, origin: Origin, request: event_auth::Request) -> Result<Reply> {
+    let (asker, chain) = large(&app, origin, request.room_id, move |tx, asker| {
         let (pos, _) = asker.event(tx, &request.event_id)?;
         let chain = asker.auth_chain(tx, &[pos])?;
-        told(tx, asker, chain)
+        Ok((asker, chain))
     })
     .await?;
-    Ok(event_auth::Response::new(chain))
+    Ok(events_of(&app, asker, vec![("auth_chain", chain)]))
 }
 
 /// `GET /_matrix/federation/v1/backfill/{roomId}`
 pub async fn backfill(app: Arc<App>, origin: Origin, request: backfill::Request) -> Result<backfill::Response> {
     let limit = count(request.limit);
-    let pdus =
-        large(&app, origin, request.room_id, move |tx, asker| asker.backwards(tx, (&request.v, true), (&[], 0), limit))
-            .await?;
+    let pdus = large(&app, origin, request.room_id, move |tx, mut asker| {
+        asker.backwards(tx, (&request.v, true), (&[], 0), limit)
+    })
+    .await?;
     Ok(backfill::Response::new(app.me.name.clone(), MilliSecondsSinceUnixEpoch::now(), pdus))
 }
 
 /// `POST /_matrix/federation/v1/get_missing_events/{roomId}`
 pub async fn missing_events(app: Arc<App>, origin: Origin, request: missing::Request) -> Result<missing::Response> {
     let (limit, least) = (count(request.limit), request.min_depth.into());
-    let mut events = large(&app, origin, request.room_id, move |tx, asker| {
+    let mut events = large(&app, origin, request.room_id, move |tx, mut asker| {
         asker.backwards(tx, (&request.latest_events, false), (&request.earliest_events, least), limit)
     })
     .await?;
@@ -116,14 +119,14 @@ async fn large<T: Send + 'static>(
     app: &Arc<App>,
     origin: Origin,
     room: OwnedRoomId,
-    work: impl FnOnce(&ReadTx, &mut Asker<'_>) -> Result<T> + Send + 'static,
+    work: impl FnOnce(&ReadTx, Asker) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let began = clock::now_ms();
     let (store, me) = (app.store.clone(), app.me.clone());
     let working = move || {
         store.read(|tx| {
-            let mut asker = Asker::new(tx, (&me.name, &room), &origin.server)?;
-            work(tx, &mut asker)
+            let asker = Asker::new(tx, (&me.name, &room), &origin.server)?;
+            work(tx, asker)
         })
     };
     let outcome = tokio::task::spawn_blocking(working).await.map_err(Error::internal)?;
@@ -131,12 +134,10 @@ async fn large<T: Send + 'static>(
     outcome
 }
 
-fn told(tx: &ReadTx, asker: &mut Asker<'_>, events: Vec<Pos>) -> Result<Vec<Box<RawValue>>> {
-    events.into_iter().map(|pos| asker.tell(tx, &event::row(tx, pos)?)).collect()
-}
-
-fn named(tx: &ReadTx, events: Vec<Pos>) -> Result<Vec<OwnedEventId>> {
-    events.into_iter().map(|pos| OwnedEventId::try_from(event::row(tx, pos)?.id).map_err(Error::internal)).collect()
+/// Lists of events, as their asker may see them.
+fn events_of(app: &App, mut asker: Asker, lists: Vec<(&'static str, Vec<Pos>)>) -> Reply {
+    let say = move |tx: &ReadTx, pos| Ok(asker.tell(tx, &event::row(tx, pos)?)?.get().to_owned());
+    streamed::object(app.store.clone(), "{".to_owned(), lists, say)
 }
 
 fn count(limit: UInt) -> usize {

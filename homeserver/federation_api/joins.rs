@@ -1,29 +1,21 @@
 //! People of other servers come into our rooms. spec: server-server-api#joining-rooms
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, header};
 use ruma::api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join};
-use tokio::sync::mpsc;
 
+use super::streamed;
 use crate::{
     app::App,
-    base::Pos,
     error::{Error, Result},
     federation::handed_in::Taken,
-    http::{Origin, Reply, reply},
+    http::{Origin, Reply},
     rooms::{
-        Room,
+        Room, event,
         handshake::{self, HandedIn, HandedOver, Step},
     },
     store::Store,
 };
-
-/// Events of an answer that are read at a time.
-const PIECE: usize = 200;
-/// Pieces that wait for a slow reader.
-const WAITING: usize = 4;
 
 /// `GET /_matrix/federation/v1/make_join/{roomId}/{userId}`
 pub async fn make(app: Arc<App>, origin: Origin, request: make_join::Request) -> Result<make_join::Response> {
@@ -53,7 +45,7 @@ pub async fn send(app: Arc<App>, origin: Origin, request: send_join::Request) ->
     answer(app.store.clone(), &taken, over)
 }
 
-/// The answer as it is read: events don't change, so no snapshot is held for a slow reader.
+/// The answer, as it is read.
 fn answer(store: Store, taken: &Taken, over: HandedOver) -> Result<Reply> {
     let mut head = format!("{{\"event\":{},\"members_omitted\":{}", taken.event.json(), over.members_omitted);
     // The servers go with the members that were left out, who would have told of them.
@@ -61,39 +53,6 @@ fn answer(store: Store, taken: &Taken, over: HandedOver) -> Result<Reply> {
         let servers = serde_json::to_string(&over.servers).map_err(Error::internal)?;
         head += &format!(",\"servers_in_room\":{servers}");
     }
-    let (pieces, body) = mpsc::channel(WAITING);
-    tokio::spawn(async move {
-        // Whoever reads it may go away in the middle.
-        let _ = write(&store, head, &over, &pieces).await;
-    });
-    let mut reply = Response::new(reply::stream(body));
-    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(reply)
-}
-
-type Pieces = mpsc::Sender<io::Result<Bytes>>;
-
-async fn write(store: &Store, head: String, over: &HandedOver, to: &Pieces) -> Result<(), ()> {
-    send_piece(to, Ok(head + ",\"auth_chain\":[")).await?;
-    write_list(store, &over.auth_chain, to).await?;
-    send_piece(to, Ok("],\"state\":[".to_owned())).await?;
-    write_list(store, &over.state, to).await?;
-    send_piece(to, Ok("]}".to_owned())).await
-}
-
-async fn write_list(store: &Store, positions: &[Pos], to: &Pieces) -> Result<(), ()> {
-    for (index, piece) in positions.chunks(PIECE).enumerate() {
-        send_piece(to, store.read(|tx| handshake::text_of(tx, piece, index == 0))).await?;
-    }
-    Ok(())
-}
-
-async fn send_piece(to: &Pieces, text: Result<String>) -> Result<(), ()> {
-    let piece = text.map(Bytes::from).map_err(|error| {
-        tracing::error!(%error, "a room could not be handed over");
-        io::Error::other("the answer can't go on")
-    });
-    let failed = piece.is_err();
-    to.send(piece).await.map_err(drop)?;
-    if failed { Err(()) } else { Ok(()) }
+    let lists = vec![("auth_chain", over.auth_chain), ("state", over.state)];
+    Ok(streamed::object(store, head, lists, |tx, pos| Ok(event::row(tx, pos)?.pdu)))
 }

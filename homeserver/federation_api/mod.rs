@@ -11,6 +11,7 @@ pub mod media;
 pub mod public_rooms;
 pub mod queries;
 pub mod spaces;
+pub mod streamed;
 pub mod transactions;
 pub mod user_keys;
 pub mod version;
@@ -48,9 +49,9 @@ fn people_routes(router: &mut Router) {
 fn event_routes(router: &mut Router) {
     router
         .route(events::event)
-        .route(events::state)
-        .route(events::state_ids)
-        .route(events::event_auth)
+        .route_raw(events::state)
+        .route_raw(events::state_ids)
+        .route_raw(events::event_auth)
         .route(events::backfill)
         .route(events::missing_events)
         .route(events::by_timestamp);

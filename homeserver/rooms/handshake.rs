@@ -327,15 +327,3 @@ fn heroes(tx: &impl Read, room: &Room, before: StateId, joining: &UserId) -> Res
     }
     members::heroes(tx, room.num, joining)
 }
-
-/// The text of some events, with commas between them, for those who are given them in pieces.
-pub fn text_of(tx: &impl Read, positions: &[Pos], first: bool) -> Result<String> {
-    let mut out = String::new();
-    for (index, pos) in positions.iter().enumerate() {
-        if index > 0 || !first {
-            out.push(',');
-        }
-        out.push_str(&event::row(tx, *pos)?.pdu);
-    }
-    Ok(out)
-}

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use ruma::{EventId, OwnedEventId, ServerName, UserId, events::StateEventType};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName, UserId, events::StateEventType};
 use serde_json::value::RawValue;
 
 use super::{
@@ -35,10 +35,10 @@ const MAX_LOOK: usize = 2_000;
 const MAX_CHAIN: usize = 200_000;
 
 /// A server that asks about a room, and may.
-pub struct Asker<'a> {
+pub struct Asker {
     /// The room.
     pub room: Room,
-    server: &'a ServerName,
+    server: OwnedServerName,
     visibility_key: Option<u64>,
     /// The keys of the memberships of the server's people, once they matter.
     people: Option<Vec<u64>>,
@@ -46,10 +46,10 @@ pub struct Asker<'a> {
     states: HashMap<StateId, bool>,
 }
 
-impl<'a> Asker<'a> {
+impl Asker {
     /// 403 for a server that is not in the room, unless everybody may read it, or that the room shuts out.
     /// 404 for a room that we are not in.
-    pub fn new(tx: &impl Read, (me, id): (&ServerName, &ruma::RoomId), server: &'a ServerName) -> Result<Self> {
+    pub fn new(tx: &impl Read, (me, id): (&ServerName, &ruma::RoomId), server: &ServerName) -> Result<Self> {
         let unknown = || Error::not_found("this server is not in the room");
         let room = Room::find(tx, id)?.ok_or_else(unknown)?;
         if !servers::is_in(tx, room.num, me)? {
@@ -60,7 +60,7 @@ impl<'a> Asker<'a> {
             return Err(Error::forbidden("your server is not in the room"));
         }
         let visibility_key = state::key(tx, &StateEventType::RoomHistoryVisibility.to_string(), "")?;
-        Ok(Self { room, server, visibility_key, people: None, states: HashMap::new() })
+        Ok(Self { room, server: server.to_owned(), visibility_key, people: None, states: HashMap::new() })
     }
 
     /// An event as the server may see it.
@@ -100,7 +100,7 @@ impl<'a> Asker<'a> {
             return Ok(false);
         }
         match users::erased_at(tx, &slices.sender)? {
-            Some(at) => Ok(!servers::came_before(tx, self.room.num, self.server, at)?),
+            Some(at) => Ok(!servers::came_before(tx, self.room.num, &self.server, at)?),
             None => Ok(false),
         }
     }

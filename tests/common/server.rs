@@ -111,6 +111,17 @@ impl Server {
         self.status("VmRSS:")
     }
 
+    /// The most that it has been since [`Self::forget_peak`].
+    pub fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Begins anew with that.
+    pub fn forget_peak(&self) {
+        let id = self.child.as_ref().expect("it runs").id();
+        fs::write(format!("/proc/{id}/clear_refs"), "5").expect("Linux lets us");
+    }
+
     /// What of that is its own and not its code, which is larger in a build for tests.
     pub fn own_memory(&self) -> u64 {
         self.status("RssAnon:")
