@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Server, User, encode, federate, federated, in_room, until};
+use crate::common::{Answer, Crowd, Peer, Says, Server, User, encode, federate, federated, in_room, until};
 
 /// Joins by servers that may be in the room.
 async fn join_by(who: &User, room: &str, via: &[&str]) -> Answer {
@@ -233,4 +233,25 @@ async fn who_is_in_no_such_space_knocks_and_members_of_it_walk_in() {
     for witness in [&alice, &bob, &grace] {
         knows(witness, &room, &frank, "join").await;
     }
+}
+
+/// Of the servers by which somebody wants to come in one is gone, one does not know the room, and one hands out a
+/// template and then says nothing more: the next one is asked.
+#[tokio::test]
+async fn servers_that_are_gone_or_fall_silent_keep_nobody_out() {
+    let (server, crowd, silent, ignorant) =
+        tokio::join!(federated("", ""), Crowd::gather(5), Peer::start(), Peer::start());
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    let who = bob.id.clone();
+    let auth = crowd.cites_to_change("$none").as_array().expect("a list")[..3].to_vec();
+    let template = json!({"type": "m.room.member", "room_id": room, "sender": who, "state_key": who,
+                          "content": {"membership": "join"}, "depth": 9, "origin_server_ts": 1,
+                          "prev_events": [crowd.end], "auth_events": auth});
+    let path = format!("/_matrix/federation/v1/make_join/{room}");
+    silent.says(&path, Says::Json(200, json!({"room_version": "11", "event": template})));
+    silent.says(&format!("/_matrix/federation/v2/send_join/{room}"), Says::Silence);
+    join_by(&bob, room, &["localhost:1", ignorant.name(), silent.name(), crowd.peer.name()]).await.ok();
+    assert_eq!(silent.asked("/_matrix/federation/v2/send_join/").len(), 1);
+    assert_eq!(crowd.peer.asked("/_matrix/federation/v2/send_join/").len(), 1);
+    bob.say(room, "here at last").await;
 }

@@ -70,7 +70,8 @@ pub struct Attempts<T, F> {
     left: VecDeque<OwnedServerName>,
     running: JoinSet<(OwnedServerName, Result<T>)>,
     patience: Duration,
-    until: Instant,
+    /// How long it may still be waited for answers.
+    time: Duration,
     worst: Option<Error>,
 }
 
@@ -92,18 +93,31 @@ where
                 left.push_back(server);
             }
         }
-        Self { ask, left, running: JoinSet::new(), patience, until: Instant::now() + time, worst: None }
+        Self { ask, left, running: JoinSet::new(), patience, time, worst: None }
     }
 
     /// The next answer that came. None if there is no further one.
     pub async fn next(&mut self) -> Option<(OwnedServerName, T)> {
+        // What is done with an answer takes nothing from the time that the others have.
+        let began = Instant::now();
+        let found = self.next_until(began + self.time).await;
+        self.time = self.time.saturating_sub(began.elapsed());
+        found
+    }
+
+    /// Whether there are others whom to ask, or who have been asked.
+    pub fn has_others(&self) -> bool {
+        !self.left.is_empty() || !self.running.is_empty()
+    }
+
+    async fn next_until(&mut self, until: Instant) -> Option<(OwnedServerName, T)> {
         loop {
             if self.running.is_empty() && !self.start() {
                 return None;
             }
             let more = !self.left.is_empty();
             let done = tokio::select! {
-                done = timeout_at(self.until, self.running.join_next()) => match done {
+                done = timeout_at(until, self.running.join_next()) => match done {
                     Ok(done) => done,
                     Err(_) => {
                         self.running.abort_all();
@@ -218,6 +232,7 @@ mod tests {
         let (patience, time) = (Duration::from_millis(20), Duration::from_millis(200));
         let mut attempts = Attempts::within(patience, time, servers(), ask);
         assert_eq!(attempts.next().await, Some((server_name!("c.test").to_owned(), 7)));
+        assert!(attempts.has_others());
         attempts.failed(server_name!("c.test"), Error::forbidden("no"));
         assert_eq!(attempts.next().await, None, "the silent one is given up");
         assert_eq!(attempts.error().errcode(), "M_FORBIDDEN");

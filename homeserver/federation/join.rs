@@ -3,14 +3,18 @@
 //! checked, judged, laid down in pieces and opened (`rooms/joining.rs`).
 //! spec: server-server-api#joining-rooms
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
     api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
 };
 use serde_json::{Map, value::RawValue};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     Bounds, Federation,
@@ -38,6 +42,8 @@ use crate::{
 const PIECE: usize = 100;
 /// Jobs that wait for the writer at once: what other people's requests wait for besides.
 const WINDOW: usize = 4;
+/// How long a server to which a join was handed in may be silent, where there are others.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What says that somebody on another server may know better.
 const VOUCHED_FOR: [&str; 3] =
@@ -132,9 +138,11 @@ impl Federation {
             async move { remote.call_within(Bounds::SMALL, &server, request).await.map_err(refused) }
         });
         while let Some((server, template)) = attempts.next().await {
+            // One that says nothing more keeps nobody waiting for long who has others to ask.
+            let patience = attempts.has_others().then_some(PATIENCE);
             let entered = match here {
-                None => self.enter(wish, &server, &template).await,
-                Some(_) => self.be_vouched_for(wish, &server, &template).await,
+                None => self.enter(wish, &server, (&template, patience)).await,
+                Some(_) => self.be_vouched_for(wish, &server, (&template, patience)).await,
             };
             match entered {
                 Ok(()) => return Ok(()),
@@ -148,10 +156,15 @@ impl Federation {
     }
 
     /// One handshake with one server.
-    async fn enter(self: &Arc<Self>, wish: &Wish, server: &ServerName, template: &make_join::Response) -> Result<()> {
+    async fn enter(
+        self: &Arc<Self>,
+        wish: &Wish,
+        server: &ServerName,
+        (template, patience): (&make_join::Response, Option<Duration>),
+    ) -> Result<()> {
         let began = Instant::now();
         let version = spoken(template.room_version.clone())?;
-        let (signed, answer) = self.hand_in(wish, server, (&template.event, &version)).await?;
+        let (signed, answer) = self.hand_in(wish, (server, patience), (&template.event, &version)).await?;
         let answered = began.elapsed();
         let rules = room::rules(&version)?;
         let join = self.taken_in(&signed, answer.event, &version).await?;
@@ -180,9 +193,14 @@ impl Federation {
 
     /// The same where this server is in the room and nobody of ours can vouch for the join: only the join
     /// itself is of interest, and is judged as any other event.
-    async fn be_vouched_for(&self, wish: &Wish, server: &ServerName, template: &make_join::Response) -> Result<()> {
+    async fn be_vouched_for(
+        &self,
+        wish: &Wish,
+        server: &ServerName,
+        (template, patience): (&make_join::Response, Option<Duration>),
+    ) -> Result<()> {
         let version = spoken(template.room_version.clone())?;
-        let (signed, answer) = self.hand_in(wish, server, (&template.event, &version)).await?;
+        let (signed, answer) = self.hand_in(wish, (server, patience), (&template.event, &version)).await?;
         let join = self.taken_in(&signed, answer.event, &version).await?;
         match self.fetch.settle_now(&Arc::new(join), server).await? {
             Standing::Accepted => Ok(()),
@@ -194,7 +212,7 @@ impl Federation {
     async fn hand_in(
         &self,
         wish: &Wish,
-        server: &ServerName,
+        (server, patience): (&ServerName, Option<Duration>),
         (template, version): (&RawValue, &RoomVersionId),
     ) -> Result<(Signed, Answer)> {
         let (room, user, reason) = (&*wish.room, &*wish.user, wish.reason.as_deref());
@@ -203,7 +221,14 @@ impl Federation {
         let event = json::raw(signed.json.clone())?;
         let mut request = send_join::Request::new(wish.room.clone(), signed.pdu.id.clone(), event);
         request.omit_members = true;
-        let incoming = self.remote.stream(Bounds::LARGE, server, request).await.map_err(refused)?;
+        let asking = self.remote.stream(Bounds::LARGE, server, request);
+        let incoming = match patience {
+            Some(patience) => timeout(patience, asking)
+                .await
+                .map_err(|_| Error::bad_gateway("the other server does not say whether it has taken the join in"))?,
+            None => asking.await,
+        };
+        let incoming = incoming.map_err(refused)?;
         let answer = handed_over::receive(incoming, handed_over::OF_JOIN).await?;
         Ok((signed, answer))
     }
@@ -241,6 +266,7 @@ impl Federation {
         self.in_pieces(Arc::new(told), move |tx, servers| partial::tell(tx, num, servers, false)).await?;
         self.in_pieces(Arc::new(people), move |tx, people| partial::forget(tx, num, people)).await?;
         if lacked {
+            self.forget_what_came(num).await?;
             self.store.write(move |tx| partial::forgotten(tx, num)).await?;
         }
         Ok(room)
