@@ -236,6 +236,9 @@ enum Judged {
     Unsigned(Policy, String),
 }
 
+/// A room's ends, and its state.
+type Present = (Vec<(Pos, String)>, Overlay);
+
 /// An event that was judged once more.
 struct Again {
     pdu: Pdu,
@@ -245,7 +248,7 @@ struct Again {
     standing: Standing,
     before: Overlay,
     /// The room's ends and state with it, if it is one of them.
-    present: Option<(Vec<(Pos, String)>, Overlay)>,
+    present: Option<Present>,
 }
 
 impl Again {
@@ -314,12 +317,7 @@ fn judge(tx: &impl Read, working: &Working, came: CameRow, (known, budget): (Opt
 }
 
 /// A room's ends and its state with an event. None if that is too heavy.
-fn present(
-    tx: &impl Read,
-    room: &Room,
-    (pdu, after): (&Pdu, Overlay),
-    budget: usize,
-) -> Result<Option<(Vec<(Pos, String)>, Overlay)>> {
+fn present(tx: &impl Read, room: &Room, (pdu, after): (&Pdu, Overlay), budget: usize) -> Result<Option<Present>> {
     let (mut states, mut ends) = (vec![after], append::ends_before(tx, room, pdu)?);
     for (pos, _) in &ends {
         states.push(event::state_after(tx, *pos)?);
