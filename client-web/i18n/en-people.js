@@ -188,6 +188,7 @@ export default {
   'roomSettings.versionField': 'New version',
   'room.moved': 'This room has moved.',
   'room.goOn': 'Go to the new one',
+  'room.earlier': 'What was said before',
   'settings.notifications': 'Notifications',
   'notify.ask': 'Be told of new messages while you look elsewhere?',
   'notify.later': 'Not now',

@@ -188,6 +188,7 @@ export default {
   'roomSettings.versionField': '새 버전',
   'room.moved': '대화방이 옮겨졌습니다.',
   'room.goOn': '새 방으로 가기',
+  'room.earlier': '이전 대화 보기',
   'settings.notifications': '알림',
   'notify.ask': '다른 곳을 보는 동안 새 메시지를 알려 드릴까요?',
   'notify.later': '나중에',

@@ -1,8 +1,10 @@
 /**
  * The list of rooms in sections: what waits for an answer first, then favourites, people,
  * rooms, and what is of low priority. Owns which room stands where; within a section the
- * order is that of the list it is given.
+ * order is that of the list it is given. A room that has moved is in none once one is in the new one: a filter finds
+ * it, and the beginning of the new one leads there.
  */
+import { successor } from './moves.js';
 
 /** @typedef {import('./room.js').Room} Room */
 /** @typedef {'invites' | 'favourites' | 'people' | 'rooms' | 'low'} SectionName */
@@ -30,6 +32,7 @@ export function sectionOf(room, direct) {
 export function sections(rooms, direct) {
   /** @type {Map<SectionName, Room[]>} */
   const found = new Map(ORDER.map((name) => [name, []]));
-  for (const room of rooms) found.get(sectionOf(room, direct))?.push(room);
+  const here = new Set(rooms.filter((room) => room.membership.value === 'join').map((room) => room.id));
+  for (const room of rooms) if (!here.has(successor(room))) found.get(sectionOf(room, direct))?.push(room);
   return ORDER.map((name) => ({ name, rooms: found.get(name) ?? [] })).filter(({ rooms: some }) => some.length);
 }

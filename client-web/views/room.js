@@ -7,6 +7,7 @@ import { menu, menuItem } from '../kit/menu.js';
 import { link } from '../kit/router.js';
 import { computed, effect, signal } from '../kit/signal.js';
 import { list, number, t } from '../i18n/index.js';
+import { successor } from '../matrix/moves.js';
 import { composer } from './composer.js';
 import { confirm, joinDialog, leaveDialog } from './dialogs.js';
 import { filesInto } from './drop.js';
@@ -54,7 +55,7 @@ function joined(app, room) {
         h.div({ class: 'typing', role: 'status' }, () => typing(room)),
         () => moved(room),
         keyed(
-          () => (room.changed.value, replacement(room) ? 'moved' : room.maySend() ? 'open' : 'closed'),
+          () => (room.changed.value, successor(room) ? 'moved' : room.maySend() ? 'open' : 'closed'),
           (how) => {
             writing = how === 'open' ? composer(talk) : null;
             return writing ?? (how === 'closed' && h.p({ class: 'read-only' }, icon('lock'), h.span(() => t('room.readOnly'))));
@@ -79,15 +80,9 @@ function followAddress(app, room, talk, warm) {
   });
 }
 
-/** The room that took this one's place. @param {Room} room @returns {string} */
-function replacement(room) {
-  const id = room.stateOf('m.room.tombstone')?.replacement_room;
-  return typeof id === 'string' && id.startsWith('!') ? id : '';
-}
-
 /** @param {Room} room */
 function moved(room) {
-  const to = replacement(room);
+  const to = successor(room);
   return to ? h.p({ class: 'read-only' }, h.span(t('room.moved')), h.a({ class: 'button small primary', href: link('room', to) }, t('room.goOn'))) : null;
 }
 

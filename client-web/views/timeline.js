@@ -4,9 +4,11 @@
  * to message by keyboard.
  */
 import { h } from '../kit/dom.js';
+import { link } from '../kit/router.js';
 import { computed, effect, onStop, signal } from '../kit/signal.js';
 import { windowed } from '../kit/window.js';
 import { day, exact, t, time } from '../i18n/index.js';
+import { predecessor } from '../matrix/moves.js';
 import { words } from './errors.js';
 import { icon } from './icons.js';
 import { messageRow } from './message.js';
@@ -145,6 +147,7 @@ function start({ room, thread }) {
     roomAvatar(room, 'large'),
     h.h2({ dir: 'auto' }, () => t('timeline.start', { room: roomName(room) })),
     h.p({ dir: 'auto' }, () => topic(room)),
+    () => (predecessor(room) ? h.a({ class: 'button small', href: link('room', predecessor(room)) }, t('room.earlier')) : null),
   );
 }
 

@@ -191,6 +191,10 @@ test('a room is upgraded, and its people are led to the new one', async () => {
   await until(async () => alice.roomId() !== room, 'another room');
   await bob.page.getByText('This room has moved.').waitFor();
   await bob.page.getByRole('link', { name: 'Go to the new one' }).waitFor();
+  // One row is left of the two, and the way back is where the new one begins.
+  await until(async () => (await alice.roomRow('Old house').count()) === 1, 'one room of that name');
+  await alice.page.getByRole('link', { name: 'What was said before' }).click();
+  await until(async () => alice.roomId() === room, 'the old room');
 });
 
 test('a friend is picked to be invited', async () => {

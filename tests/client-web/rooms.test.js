@@ -75,6 +75,15 @@ test('tags show at once, and decide the section', async () => {
   assert.equal(found()[2][1], '!plain,!star');
 });
 
+test('a room that has moved is in no section once one is in the new one', () => {
+  const { store } = house();
+  store.apply(joined('!old', { state: [state('m.room.tombstone', { body: '', replacement_room: '!new' })] }));
+  const found = () => sections(store.rooms.value, store.direct.value).flatMap(({ rooms: some }) => some.map(({ id }) => id));
+  assert.deepEqual(found(), ['!old']);
+  store.apply(joined('!new'));
+  assert.deepEqual(found(), ['!new']);
+});
+
 test('tags and other account data of a room outlast a reload', async () => {
   const { store } = house();
   store.apply(joined('!r', { account_data: { events: [{ type: 'm.tag', content: { tags: { 'm.favourite': {} } } }] } }));
