@@ -23,7 +23,7 @@ use ruma::{
     serde::Raw,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -51,6 +51,8 @@ const MAX_LOG: u64 = 200_000;
 /// Entries that one job takes away, and jobs in one turn.
 const TRIM_BATCH: usize = 1000;
 const TRIM_BATCHES: usize = 50;
+/// Servers for which it is gathered at once what they are to be told: each takes a thread meanwhile.
+const GATHERERS: usize = 8;
 
 /// The counter of how far the log was gone through: what is not known to be behind has been told all that.
 const SEEN: &str = "outgoing_seen";
@@ -67,12 +69,14 @@ struct Inner {
     enabled: bool,
     bell: Arc<Notify>,
     peers: Mutex<Peers>,
+    gatherers: Semaphore,
 }
 
 impl Outbox {
     /// An outbox that looks whenever `bell` rings.
     pub fn new(me: Arc<Identity>, store: Store, remote: Remote, bell: Arc<Notify>, enabled: bool) -> Self {
-        Self(Arc::new(Inner { me, store, remote, enabled, bell, peers: Mutex::default() }))
+        let (peers, gatherers) = (Mutex::default(), Semaphore::new(GATHERERS));
+        Self(Arc::new(Inner { me, store, remote, enabled, bell, peers, gatherers }))
     }
 
     /// Tells others, until the server is to stop.
@@ -225,6 +229,7 @@ impl Outbox {
     }
 
     async fn gather(&self, server: &ServerName, turn: &Turn) -> Result<Batch> {
+        let _place = self.0.gatherers.acquire().await.map_err(Error::internal)?;
         let (outbox, server) = (self.0.clone(), server.to_owned());
         let wanted = turn.wanted.clone();
         let gather = move || outbox.store.read(|tx| transaction::gather(tx, &outbox.me, &server, &wanted));
