@@ -92,7 +92,7 @@ pub(super) fn take_some_away(tx: &WriteTx, server: &str, uploader: &UserId, ids:
     Ok(out)
 }
 
-/// Notes that all goes that somebody has uploaded and announced up to now. [`forget_some`] then does it.
+/// Notes that all goes that somebody has uploaded and announced up to now. `forget_some` then does it.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
     tables::UPLOADERS_LEAVING.put(tx, user.as_str(), &clock::now_ms())
 }

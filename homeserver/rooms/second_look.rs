@@ -8,7 +8,7 @@
 //!               └─ no ─► judge_some, in the writer, some at a time ─► on ─► nothing left ─► settle
 //! ```
 //!
-//! 1. Whatever comes into the room is noted ([`came`]) until all has been looked at, so that also what comes
+//! 1. Whatever comes into the room is noted (`came`) until all has been looked at, so that also what comes
 //!    meanwhile is judged by what has become of that which it stands on.
 //! 2. [`ahead`] only reads: in most rooms everything holds.
 //! 3. [`judge_some`] writes what has become of events. The room's present stays beside it until all is done;
