@@ -62,16 +62,19 @@ export class Account {
   /** @param {string} type @param {object} content */
   saveData(type, content) {
     this.store.expectAccountData(type, content);
-    // One after the other: the last word must be the last to arrive.
-    const turn = this.saving.catch(() => {}).then(() => this.api.put(at`/user/${this.session.userId}/account_data/${type}`, content));
-    this.saving = turn;
-    return turn;
+    return this.#save(at`/user/${this.session.userId}/account_data/${type}`, content, () => this.store.giveUpAccountData(type, content));
   }
 
   /** @param {import('./room.js').Room} room @param {string} type @param {object} content */
   saveRoomData(room, type, content) {
     room.expectAccountData(type, content);
-    const turn = this.saving.catch(() => {}).then(() => this.api.put(at`/user/${this.session.userId}/rooms/${room.id}/account_data/${type}`, content));
+    return this.#save(at`/user/${this.session.userId}/rooms/${room.id}/account_data/${type}`, content, () => room.data.giveUp(type, content));
+  }
+
+  /** One after the other: the last word must be the last to arrive. @param {string} path @param {object} content @param {() => void} failed */
+  #save(path, content, failed) {
+    const turn = this.saving.catch(() => {}).then(() => this.api.put(path, content));
+    turn.catch(failed);
     this.saving = turn;
     return turn;
   }

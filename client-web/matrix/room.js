@@ -3,6 +3,7 @@
  * Owns what a room's part of a sync answer changes; the timeline is its own module.
  */
 import { computed, signal } from '../kit/signal.js';
+import { AccountData } from './account-data.js';
 import { isMessage, isObject, isShown, threadOf } from './events.js';
 import { localpart } from './ids.js';
 import { sharedNames, titleOf } from './naming.js';
@@ -47,8 +48,8 @@ export class Room {
     this.summary = /** @type {any} */ ({});
     /** @type {Map<string, Map<string, Event>>} */
     this.state = new Map();
-    /** What this person keeps about the room: tags, say. @type {Map<string, any>} */
-    this.data = new Map();
+    /** What this person keeps about the room: tags, say. */
+    this.data = new AccountData();
     /** @type {Map<string, Event>} */
     this.members = new Map();
     /** The latest event each person has read. @type {Map<string, { eventId: string, ts: number }>} */
@@ -81,7 +82,7 @@ export class Room {
 
   /** As it will come by the next sync. @param {string} type @param {any} content */
   expectAccountData(type, content) {
-    this.data.set(type, content);
+    this.data.expect(type, content);
     this.#bump();
   }
 
@@ -99,7 +100,7 @@ export class Room {
     const preview = this.preview.peek();
     if (preview) this.preview.value = this.timeline.find(preview.event_id)?.event ?? preview;
     for (const event of data.ephemeral?.events ?? []) this.#applyEphemeral(event);
-    for (const event of data.account_data?.events ?? []) if (isObject(event?.content)) this.data.set(event.type, event.content);
+    for (const event of data.account_data?.events ?? []) if (isObject(event?.content)) this.data.hear(event.type, event.content);
     if (isObject(data.unread_notifications)) this.unreadMain.value = unreadIn(data.unread_notifications);
     const threads = Object.entries(data.unread_thread_notifications ?? {}).filter(([, counts]) => isObject(counts));
     // Nothing said of threads beside what is said of the rest: nothing is unread in them.
@@ -315,7 +316,7 @@ export class Room {
     room.activity.value = record.activity;
     room.preview.value = record.preview;
     room.receipts = new Map(record.receipts);
-    room.data = new Map(record.data);
+    room.data = new AccountData(record.data);
     room.dirtyMembers.clear();
     room.warm = record.membership !== 'join';
     return room;

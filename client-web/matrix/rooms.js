@@ -148,8 +148,13 @@ export class Rooms {
   /** Marks a room as `m.favourite` or `m.lowpriority`, or takes the mark away. @param {Room} room @param {string} name @param {boolean} on */
   async tag(room, name, on) {
     const { [name]: _, ...others } = room.accountData('m.tag')?.tags ?? {};
-    room.expectAccountData('m.tag', { tags: { ...others, ...(on && { [name]: {} }) } });
+    const tags = { tags: { ...others, ...(on && { [name]: {} }) } };
+    room.expectAccountData('m.tag', tags);
     const path = at`/user/${this.me}/rooms/${room.id}/tags/${name}`;
-    await (on ? this.api.put(path, {}) : this.api.request('DELETE', path));
+    const saved = on ? this.api.put(path, {}) : this.api.request('DELETE', path);
+    await saved.catch((error) => {
+      room.data.giveUp('m.tag', tags);
+      throw error;
+    });
   }
 }

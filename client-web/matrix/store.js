@@ -4,6 +4,7 @@
  * rooms; asks the network nothing.
  */
 import { computed, signal } from '../kit/signal.js';
+import { AccountData } from './account-data.js';
 import { inMemory } from './disk.js';
 import { isObject } from './events.js';
 import { Room } from './room.js';
@@ -18,8 +19,7 @@ export class Store {
   /** @type {Map<string, Room>} */
   #rooms = new Map();
   #roomsChanged = signal(0);
-  /** @type {Map<string, any>} */
-  #accountData = new Map();
+  #accountData = new AccountData();
   #accountChanged = signal(0);
   /** @type {Map<string, Presence>} */
   #presence = new Map();
@@ -106,8 +106,13 @@ export class Store {
    * @param {any} content
    */
   expectAccountData(type, content) {
-    this.#accountData.set(type, content);
+    this.#accountData.expect(type, content);
     this.#accountChanged.update((count) => count + 1);
+  }
+
+  /** Account data that can't be kept. @param {string} type @param {any} content */
+  giveUpAccountData(type, content) {
+    this.#accountData.giveUp(type, content);
   }
 
   /** Takes one sync answer: reads, applies, writes. @param {any} sync */
@@ -129,7 +134,7 @@ export class Store {
   apply(sync) {
     for (const event of sync.account_data?.events ?? []) {
       if (!isObject(event?.content)) continue;
-      this.#accountData.set(event.type, event.content);
+      this.#accountData.hear(event.type, event.content);
       this.#accountChanged.update((count) => count + 1);
     }
     for (const event of sync.presence?.events ?? []) this.#applyPresence(event);

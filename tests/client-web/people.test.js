@@ -1,7 +1,7 @@
 /** People and the account: profiles, presence, sessions, proving who one is, being blocked. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Account } from '../../client-web/matrix/account.js';
+import { Account, SETTINGS } from '../../client-web/matrix/account.js';
 import { Api } from '../../client-web/matrix/api.js';
 import { inMemory } from '../../client-web/matrix/disk.js';
 import { People } from '../../client-web/matrix/people.js';
@@ -50,6 +50,25 @@ test('settings show at once and arrive in order', async () => {
   assert.deepEqual(account.settings(), { a: 1, b: 2 });
   await last;
   assert.deepEqual(calls.map(({ body }) => body), [{ a: 1 }, { a: 1, b: 2 }]);
+});
+
+test('a choice stays though the sync still tells of an earlier one, and the next builds on it', async () => {
+  const { account, store, calls } = person([200, {}], [200, {}], [200, {}], [400, { errcode: 'M_UNKNOWN' }]);
+  const told = (content) => store.apply({ account_data: { events: [{ type: SETTINGS, content }] } });
+  account.saveSettings({ a: 1 });
+  await account.saveSettings({ a: 2 });
+  told({ a: 1 });
+  assert.deepEqual(account.settings(), { a: 2 }, 'not the earlier one');
+  await account.saveSettings({ b: 3 });
+  assert.deepEqual(calls.at(-1).body, { a: 2, b: 3 });
+  // One that passed over the one between; then another place's choice, which counts at once.
+  told({ a: 2, b: 3 });
+  told({ a: 9 });
+  assert.deepEqual(account.settings(), { a: 9 });
+  // What could not be kept is waited for no longer.
+  await assert.rejects(account.saveSettings({ a: 10 }));
+  told({ a: 9 });
+  assert.deepEqual(account.settings(), { a: 9 });
 });
 
 test('a profile is there at once by its address, then by its name', async () => {
