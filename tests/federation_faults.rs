@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Line, Server, User, encode, federate_by_lines, in_room, until};
+use crate::common::{Crowd, Line, Peer, Says, Server, User, encode, federate_by_lines, federated, in_room, until};
 
 /// Longer than it takes a server to see that a line is dead, and to call again.
 const LONG: Duration = Duration::from_secs(120);
@@ -274,4 +274,53 @@ async fn a_slow_line_is_slow_for_who_is_at_the_end_of_it_alone() {
     assert!(began.elapsed() < Duration::from_secs(30), "who speaks waits for nobody: {:?}", began.elapsed());
     until("carol hears all of it", async || (said(carol, &room).await == all).then_some(())).await;
     hears_late(bob, &room, &all).await;
+}
+
+/// Of the servers in a room one tells its members a byte at a time: it is left, and another one asked.
+#[tokio::test]
+async fn a_server_that_tells_a_room_a_byte_at_a_time_is_left_for_another() {
+    let (server, crowd, other) = tokio::join!(federated("", ""), Crowd::gather(12), Peer::start());
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    let state = format!("/_matrix/federation/v1/state/{room}");
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
+    crowd.tells_else(Says::Trickle(format!("{head}{{\"pdus\":[").into_bytes()));
+    other.says(&state, Says::Json(200, crowd.whole()));
+    let answer = json!({"members_omitted": true, "servers_in_room": [crowd.peer.name(), other.name()],
+                        "state": crowd.state, "auth_chain": [crowd.members[0]]});
+    crowd.peer.says(&format!("/_matrix/federation/v2/send_join/{room}"), Says::Json(200, answer));
+    let path = format!("/_matrix/client/v3/join/{}?via={}", encode(room), encode(crowd.peer.name()));
+    bob.post(&path, json!({})).await.ok();
+    bob.say(room, "here I am").await;
+    let members = until("all members are known", async || {
+        let answer = bob.get(&in_room(room, "joined_members")).await;
+        (answer.status == 200).then_some(answer.body["joined"].clone())
+    })
+    .await;
+    assert_eq!(members.as_object().map(serde_json::Map::len), Some(13));
+    assert_eq!((crowd.peer.asked(&state).len(), other.asked(&state).len()), (1, 1));
+    let line = format!("{} does not tell the members of {room}", crowd.peer.name());
+    assert!(server.log().lines().any(|said| said.contains(&line) && said.contains("too slowly")), "it is said why");
+}
+
+/// The same for who takes a join in and tells the room a byte at a time: whoever comes in does so by another one.
+#[tokio::test]
+async fn a_server_that_lets_somebody_in_a_byte_at_a_time_is_left_for_another() {
+    let (server, crowd, slow) = tokio::join!(federated("", ""), Crowd::gather(5), Peer::start());
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    let asked = crowd.template(&bob.id);
+    slow.says(&format!("/_matrix/federation/v1/make_join/{room}"), Says::Json(200, asked));
+    let path = format!("/_matrix/federation/v2/send_join/{room}");
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"state\":[";
+    slow.says(&path, Says::Trickle(head.as_bytes().to_vec()));
+    let began = Instant::now();
+    let join = format!(
+        "/_matrix/client/v3/join/{}?via={}&via={}",
+        encode(room),
+        encode(slow.name()),
+        encode(crowd.peer.name())
+    );
+    bob.post(&join, json!({})).await.ok();
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!((slow.asked(&path).len(), crowd.peer.asked(&path).len()), (1, 1));
+    bob.say(room, "here at last").await;
 }

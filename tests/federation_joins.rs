@@ -242,13 +242,8 @@ async fn servers_that_are_gone_or_fall_silent_keep_nobody_out() {
     let (server, crowd, silent, ignorant) =
         tokio::join!(federated("", ""), Crowd::gather(5), Peer::start(), Peer::start());
     let (bob, room) = (server.register("bob").await, &crowd.room);
-    let who = bob.id.clone();
-    let auth = crowd.cites_to_change("$none").as_array().expect("a list")[..3].to_vec();
-    let template = json!({"type": "m.room.member", "room_id": room, "sender": who, "state_key": who,
-                          "content": {"membership": "join"}, "depth": 9, "origin_server_ts": 1,
-                          "prev_events": [crowd.end], "auth_events": auth});
     let path = format!("/_matrix/federation/v1/make_join/{room}");
-    silent.says(&path, Says::Json(200, json!({"room_version": "11", "event": template})));
+    silent.says(&path, Says::Json(200, crowd.template(&bob.id)));
     silent.says(&format!("/_matrix/federation/v2/send_join/{room}"), Says::Silence);
     join_by(&bob, room, &["localhost:1", ignorant.name(), silent.name(), crowd.peer.name()]).await.ok();
     assert_eq!(silent.asked("/_matrix/federation/v2/send_join/").len(), 1);

@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 
 use super::{
     checking::Checker,
-    handed_over::{self, Answer},
+    handed_over::{self, Answer, Reader},
     policy::PolicyServers,
     remote::{Bounds, Failure, Remote},
 };
@@ -88,6 +88,8 @@ pub struct Fetch {
     pub(super) remote: Remote,
     pub(super) checker: Checker,
     pub(super) policy: PolicyServers,
+    /// Reads the states of rooms.
+    pub(super) reader: Reader,
     /// Rooms whose history is being fetched, each by one task at a time.
     pub(super) filling: Arc<Cache<OwnedRoomId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -96,7 +98,8 @@ impl Fetch {
     /// By these.
     pub fn new(me: Arc<Identity>, store: Store, remote: Remote, checker: Checker) -> Self {
         let policy = PolicyServers::new(remote.clone());
-        Self { me, store, remote, checker, policy, filling: Arc::new(Cache::new(BUSY_ROOMS)) }
+        let filling = Arc::new(Cache::new(BUSY_ROOMS));
+        Self { me, store, remote, checker, policy, reader: Reader::default(), filling }
     }
 
     /// The same as [`Self::settle`], for an event that can't wait: in a partial room it is judged by what is
@@ -461,12 +464,13 @@ impl Fetch {
     async fn state_from(&self, server: &ServerName, event: &Checked) -> Result<Given> {
         let (room, rules) = (event.room_id().to_owned(), self.rules(event.room_id())?);
         let request = state_ids::Request::new(event.id().to_owned(), room.clone());
-        let (ids, chain) = handed_over::receive_ids(self.remote.stream(IDS, server, request).await?).await?;
+        let (ids, chain) = self.reader.receive_ids(self.remote.stream(IDS, server, request).await?).await?;
         let lacking = self.unknown(ids.iter().chain(&chain).cloned())?;
         if lacking.len() > MAX_SINGLE {
             let request = get_state::Request::new(event.id().to_owned(), room.clone());
             let incoming = self.remote.stream(Bounds::LARGE, server, request).await?;
-            let Answer { state, auth_chain, .. } = handed_over::receive(incoming, handed_over::OF_STATE).await?;
+            let answer = self.reader.receive(incoming, handed_over::OF_STATE).await?;
+            let Answer { state, auth_chain, place: _place, .. } = answer;
             let mut all = auth_chain;
             all.extend(state);
             self.keep_state(&room, all, &rules).await?;

@@ -168,7 +168,7 @@ impl Federation {
         let answered = began.elapsed();
         let rules = room::rules(&version)?;
         let join = self.taken_in(&signed, answer.event, &version).await?;
-        let Answer { state, auth_chain, members_omitted, servers, .. } = answer;
+        let Answer { state, auth_chain, members_omitted, servers, place: _place, .. } = answer;
         let told = state.len() + auth_chain.len();
         let state = self.checker.check(state, &rules).await?;
         let auth_chain = self.checker.check(auth_chain, &rules).await?;
@@ -200,8 +200,10 @@ impl Federation {
         (template, patience): (&make_join::Response, Option<Duration>),
     ) -> Result<()> {
         let version = spoken(template.room_version.clone())?;
-        let (signed, answer) = self.hand_in(wish, (server, patience), (&template.event, &version)).await?;
-        let join = self.taken_in(&signed, answer.event, &version).await?;
+        // The rest is let go of: what the join lacks may be as large, and there is one place for that.
+        let (signed, Answer { event, .. }) =
+            self.hand_in(wish, (server, patience), (&template.event, &version)).await?;
+        let join = self.taken_in(&signed, event, &version).await?;
         match self.fetch.settle_now(&Arc::new(join), server).await? {
             Standing::Accepted => Ok(()),
             _ => Err(Error::forbidden("the room does not allow this join")),
@@ -229,7 +231,7 @@ impl Federation {
             None => asking.await,
         };
         let incoming = incoming.map_err(refused)?;
-        let answer = handed_over::receive(incoming, handed_over::OF_JOIN).await?;
+        let answer = self.fetch.reader.receive(incoming, handed_over::OF_JOIN).await?;
         Ok((signed, answer))
     }
 

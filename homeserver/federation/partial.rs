@@ -17,7 +17,10 @@ use std::{
 use ruma::{OwnedServerName, RoomId, ServerName, UserId, api::federation::event::get_room_state::v1 as get_state};
 use tokio::sync::Notify;
 
-use super::{Bounds, Federation, handed_over};
+use super::{
+    Bounds, Federation,
+    handed_over::{self, Answer},
+};
 use crate::{
     base::{RoomNum, clock, json, random},
     error::{Error, Result},
@@ -207,15 +210,16 @@ impl Federation {
         let join = event::parse_id(&row.join)?;
         let request = get_state::Request::new(join.clone(), id.clone());
         let incoming = self.remote.stream(Bounds::LARGE, server, request).await?;
-        let answer = handed_over::receive(incoming, handed_over::OF_STATE).await?;
+        let Answer { state, auth_chain, place: _place, .. } =
+            self.fetch.reader.receive(incoming, handed_over::OF_STATE).await?;
         let told = began.elapsed();
         tracing::info!(
-            room = %id, %server, members = answer.state.len(), ?told,
-            "{server} tells of {} members and other state of {id}", answer.state.len()
+            room = %id, %server, members = state.len(), ?told,
+            "{server} tells of {} members and other state of {id}", state.len()
         );
         let rules = room.rules();
-        let state = self.checker.check(answer.state, &rules).await?;
-        let auth_chain = self.checker.check(answer.auth_chain, &rules).await?;
+        let state = self.checker.check(state, &rules).await?;
+        let auth_chain = self.checker.check(auth_chain, &rules).await?;
         let given = Given { state, auth_chain, members_omitted: false };
         let Judged { events, state, left_out } = self.judge_members(room, row, given).await?;
         let checked = began.elapsed();

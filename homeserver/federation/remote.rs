@@ -314,6 +314,15 @@ impl Remote {
     }
 }
 
+#[cfg(test)]
+impl Incoming {
+    /// An answer with this body.
+    pub fn made_of(body: reqwest::Body, bounds: Bounds) -> Self {
+        let (response, place) = (http::Response::new(body).into(), Place::of_nobody());
+        Self { response, left: bounds.size, until: Instant::now() + bounds.time, _place: place }
+    }
+}
+
 impl Incoming {
     /// The headers of the answer.
     pub fn headers(&self) -> &HeaderMap {
@@ -328,6 +337,11 @@ impl Incoming {
         let too_long = || Failure::Unreachable("the answer is too long".to_owned());
         self.left = self.left.checked_sub(piece.len()).ok_or_else(too_long)?;
         Ok(Some(piece))
+    }
+
+    /// Has the answer end so much later, for what held it up here.
+    pub fn wait_longer(&mut self, time: Duration) {
+        self.until += time;
     }
 
     /// All of the body.

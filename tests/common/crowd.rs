@@ -103,20 +103,26 @@ impl Crowd {
         self.opens(true);
     }
 
-    /// It answers to joins, with the members left out or all of it.
-    pub fn opens(&self, omits: bool) {
+    /// What is told to a server of somebody who wants in.
+    pub fn template(&self, user: &str) -> Value {
         // The join cites no membership of its own, as it is the sender's first.
-        let template = json!({
-            "type": "m.room.member", "room_id": self.room, "sender": "", "state_key": "",
+        let event = json!({
+            "type": "m.room.member", "room_id": self.room, "sender": user, "state_key": user,
             "content": {"membership": "join"}, "depth": self.depth + 1, "origin_server_ts": 1,
             "prev_events": [self.end], "auth_events": self.auth,
         });
+        json!({"room_version": VERSION.as_str(), "event": event})
+    }
+
+    /// It answers to joins, with the members left out or all of it.
+    pub fn opens(&self, omits: bool) {
+        let template = self.template("");
         let answer = move |asked: &Asked| {
             let user = asked.uri.split('?').next().and_then(|path| path.rsplit('/').next());
-            let mut event = template.clone();
-            event["sender"] = json!(user);
-            event["state_key"] = json!(user);
-            (200, json!({"room_version": VERSION.as_str(), "event": event}))
+            let mut template = template.clone();
+            template["event"]["sender"] = json!(user);
+            template["event"]["state_key"] = json!(user);
+            (200, template)
         };
         self.peer.says(&self.path("v1/make_join/"), Says::Answer(Arc::new(answer)));
         let all = [&self.state[..], &self.members[..]].concat();

@@ -148,6 +148,8 @@ pub enum Says {
     Bytes(Vec<u8>),
     /// These bytes, and then the last of them again and again.
     Endless(Vec<u8>),
+    /// These bytes, and then a space now and then for ever.
+    Trickle(Vec<u8>),
     /// Nothing, without hanging up.
     Silence,
     /// Nothing, until it is said to answer otherwise.
@@ -359,6 +361,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 let more = vec![bytes.last().copied().unwrap_or(b' '); 64 * 1024];
                 loop {
                     stream.write_all(&more).await?;
+                }
+            }
+            Says::Trickle(bytes) => {
+                stream.write_all(&bytes).await?;
+                loop {
+                    stream.write_all(b" ").await?;
+                    stream.flush().await?;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
                 }
             }
             Says::Silence | Says::Wait | Says::Answer(_) => std::future::pending().await,
