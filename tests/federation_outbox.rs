@@ -29,7 +29,7 @@ const SEND: &str = "/_matrix/federation/v1/send/";
 const DEAD: u16 = 2000;
 
 /// The database of a server that has stopped.
-fn database(server: &Server) -> Store {
+pub fn database(server: &Server) -> Store {
     let options = Options { page_cache: 1 << 24, state_cache: 1 << 20, min_free: 0 };
     Store::open(&server.data().join("hearth.redb"), options, Box::new(|_, _| {})).expect("opens")
 }

@@ -10,31 +10,31 @@ use crate::common::{Answer, Crowd, Says, Server, User, encode, federated, in_roo
 /// What the server may take to read members that are told without end.
 const MOST: u64 = 640 << 20;
 
-async fn join(who: &User, crowd: &Crowd) -> Answer {
+pub async fn join(who: &User, crowd: &Crowd) -> Answer {
     let path = format!("/_matrix/client/v3/join/{}?via={}", encode(&crowd.room), encode(crowd.peer.name()));
     who.post(&path, json!({})).await
 }
 
 /// A crowd, and somebody of a server who has come in while nobody tells of its members.
-async fn party(count: usize) -> (Server, User, Crowd) {
+pub async fn party(count: usize) -> (Server, User, Crowd) {
     let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(count));
     let bob = server.register("bob").await;
     join(&bob, &crowd).await.ok();
     (server, bob, crowd)
 }
 
-async fn bodies(user: &User, room: &str) -> Vec<String> {
+pub async fn bodies(user: &User, room: &str) -> Vec<String> {
     let page = user.get(&in_room(room, "messages?dir=b&limit=100")).await.ok();
     let chunk = page["chunk"].as_array().expect("a page");
     chunk.iter().filter_map(|event| event["content"]["body"].as_str()).map(str::to_owned).collect()
 }
 
-async fn hears(user: &User, room: &str, text: &str) {
+pub async fn hears(user: &User, room: &str, text: &str) {
     until(text, async || bodies(user, room).await.contains(&text.to_owned()).then_some(())).await;
 }
 
 /// How many people are in the room, once that can be said.
-async fn joined(user: &User, room: &str) -> usize {
+pub async fn joined(user: &User, room: &str) -> usize {
     until("all members are known", async || {
         let answer = user.get(&in_room(room, "joined_members")).await;
         (answer.status == 200).then(|| answer.body["joined"].as_object().map_or(0, serde_json::Map::len))
@@ -459,8 +459,11 @@ async fn what_a_large_state_takes() {
     let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(count));
     let bob = server.register("bob").await;
     crowd.tells();
+    server.forget_peak();
+    let (idle, size) = (server.memory(), crowd.whole().to_string().len());
     join(&bob, &crowd).await.ok();
     assert_eq!(joined(&bob, &crowd.room).await, count + 1);
+    println!("entered and made whole, {} KiB of text: {} KiB more", size / 1024, (server.peak() - idle) / 1024);
     let event = encode(&crowd.handed_in());
     for what in ["state", "state_ids"] {
         server.forget_peak();

@@ -29,6 +29,7 @@ mod federation_joins;
 mod federation_moderation;
 mod federation_outbox;
 mod federation_partial;
+mod federation_partial_moves;
 mod federation_policy;
 mod federation_second_look;
 mod federation_spaces;

@@ -262,13 +262,7 @@ impl Inbound {
     pub async fn resume_in(&self, room: Option<&RoomId>) -> Result<()> {
         let mut after = 0;
         loop {
-            let mut rows = Vec::new();
-            self.0.store.read(|tx| {
-                tables::ARRIVED.scan(tx, after + 1.., |pos, row| {
-                    rows.push((pos, row));
-                    Ok(if rows.len() < MAX_PDUS { Flow::Next } else { Flow::Stop })
-                })
-            })?;
+            let rows = self.kept(after)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = *last;
             let mut judging = JoinSet::new();
@@ -284,6 +278,39 @@ impl Inbound {
                 }
             }
             while judging.join_next().await.is_some() {}
+        }
+    }
+
+    /// Some of what was written down after a place.
+    fn kept(&self, after: Pos) -> Result<Vec<(Pos, ArrivedRow)>> {
+        let mut rows = Vec::new();
+        self.0.store.read(|tx| {
+            tables::ARRIVED.scan(tx, after + 1.., |pos, row| {
+                rows.push((pos, row));
+                Ok(if rows.len() < MAX_PDUS { Flow::Next } else { Flow::Stop })
+            })
+        })?;
+        Ok(rows)
+    }
+
+    /// Forgets what was written down of a room that nobody of ours is in any more.
+    pub async fn forget_in(&self, room: &RoomId) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let rows = self.kept(after)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = *last;
+            let mut of_room = Vec::new();
+            for (pos, row) in rows {
+                if pdu::room_of(&json::raw(row.event)?).as_deref() == Some(room) {
+                    of_room.push(pos);
+                }
+            }
+            if !of_room.is_empty() {
+                let forget =
+                    move |tx: &WriteTx| of_room.iter().try_for_each(|pos| tables::ARRIVED.remove(tx, *pos).map(drop));
+                self.0.store.write(forget).await?;
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ruma::{OwnedServerName, RoomId, ServerName, UserId, api::federation::event::get_room_state::v1 as get_state};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     Bounds, Federation,
@@ -44,16 +44,25 @@ const LAST_PAUSE: Duration = Duration::from_secs(3600);
 const OWN_PAUSE: Duration = Duration::from_secs(30);
 /// How long somebody waits who wants to know all members.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// Rooms whose members are asked for at once: those of the others wait for no server that takes long.
+const AT_ONCE: usize = 8;
+/// How often it is looked whether somebody of ours is still in a room whose members are waited for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The rooms that lack something.
-#[derive(Default)]
 pub struct Lacking {
     /// Those that are worked at, and whether to look again at the end.
     rooms: Mutex<HashMap<RoomNum, bool>>,
-    /// One state at a time: each is in memory until it is judged.
-    turn: tokio::sync::Mutex<()>,
+    /// Places for those whose members are asked for.
+    places: Semaphore,
     /// Rings when a room is entered, or lacks nothing any more.
     news: Notify,
+}
+
+impl Default for Lacking {
+    fn default() -> Self {
+        Self { rooms: Mutex::default(), places: Semaphore::new(AT_ONCE), news: Notify::default() }
+    }
 }
 
 impl Lacking {
@@ -109,7 +118,8 @@ impl Federation {
             if is_whole()? {
                 return Ok(());
             }
-            if tokio::time::timeout_at(until, news).await.is_err() {
+            let look = tokio::time::Instant::now() + LOOK;
+            if tokio::time::timeout_at(until.min(look), news).await.is_err() && look > until {
                 let why = "not all members of this room are known yet: they are being fetched from other servers";
                 return if is_whole()? { Ok(()) } else { Err(Error::bad_gateway(why)) };
             }
@@ -146,6 +156,7 @@ impl Federation {
         let Some(row) = row else { return Ok(None) };
         if !inside {
             self.forget_what_came(num).await?;
+            self.arrivals.forget_in(room.id()).await?;
             return Ok(None);
         }
         if row.whole != 0 {
@@ -156,8 +167,15 @@ impl Federation {
         if wait > 0 {
             return Ok(Some(Duration::from_millis(wait)));
         }
-        let _turn = self.lacking.turn.lock().await;
-        match self.fill(&room, &row).await {
+        let filling = async {
+            let _place = self.lacking.places.acquire().await.map_err(Error::internal)?;
+            self.fill(&room, &row).await
+        };
+        let filled = tokio::select! {
+            filled = filling => filled,
+            left = self.left(&room, &row) => left,
+        };
+        match filled {
             Ok(()) => Ok(Some(Duration::ZERO)),
             // It was left meanwhile, or entered anew.
             Err(error) if error.status() == http::StatusCode::CONFLICT => Ok(Some(Duration::ZERO)),
@@ -170,6 +188,22 @@ impl Federation {
                 let join = event::parse_id(&row.join)?;
                 self.store.write(move |tx| partial::failed(tx, num, &join, retry_at)).await?;
                 Ok(Some(pause))
+            }
+        }
+    }
+
+    /// Waits until nobody of ours is in a room any more, or it was entered anew: 409.
+    async fn left(&self, room: &Room, row: &PartialRow) -> Result<()> {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let is_here = self.store.read(|tx| {
+                let is_same = partial::of(tx, room.num)?.is_some_and(|now| now.join == row.join);
+                Ok(is_same && doorstep::is_inside(tx, &self.me, &Room::at(tx, room.num)?)?)
+            })?;
+            if !is_here {
+                let id = room.id();
+                tracing::info!(room = %id, "{id} is left: its members are not asked for any more");
+                return Err(Error::conflict("M_UNKNOWN", "the room was left"));
             }
         }
     }
