@@ -261,7 +261,7 @@ async fn thousands_of_dead_servers_cost_the_living_nothing() {
     let mut names: Vec<String> = (1..=DEAD).map(|port| format!("127.0.0.1:{port}")).collect();
     names.push(peer.name().to_owned());
     let_in(&mut server, &room, names).await;
-    let memory = server.own_memory();
+    let (memory, processor) = (server.own_memory(), server.processor_time());
     // The first time each of them is tried.
     let began = Instant::now();
     alice.say(&room, "0").await;
@@ -277,13 +277,34 @@ async fn thousands_of_dead_servers_cost_the_living_nothing() {
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     let more = server.own_memory().saturating_sub(memory);
     assert!(more < 64 << 20, "{more} bytes for those who are gone");
+    // Each is tried after 0, 1, 4 and 13 seconds, somewhat by chance, and not again before 33.
+    let tried = || server.log().matches("failures=4").count();
+    while tried() < usize::from(DEAD) {
+        assert!(began.elapsed() < Duration::from_secs(240), "{} of them were tried four times", tried());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let each = (server.processor_time() - processor) / (4 * u32::from(DEAD));
+    assert!(each < Duration::from_millis(5), "{each:?} of the processor for a try");
+    until("a second in which they take nothing", async || {
+        let before = server.processor_time();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (server.processor_time() - before < Duration::from_millis(50)).then_some(())
+    })
+    .await;
+    let before = server.processor_time();
+    for number in 20..30 {
+        alice.say(&room, &number.to_string()).await;
+    }
+    until("ten more", async || (texts(&peer.asked(SEND)) == numbers(30)).then_some(())).await;
+    let each = (server.processor_time() - before) / 10;
+    assert!(each < Duration::from_millis(60), "{each:?} of the processor for a message");
     server.restart().await;
-    alice.say(&room, "20").await;
+    alice.say(&room, "30").await;
     until("one after a restart", async || {
         let mut told = texts(&peer.asked(SEND));
         // What had been taken when the server stopped, and was not known to be, comes again.
         told.dedup();
-        (told == numbers(21)).then_some(())
+        (told == numbers(31)).then_some(())
     })
     .await;
 }

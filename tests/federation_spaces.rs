@@ -1,10 +1,15 @@
 //! Spaces whose rooms are on other servers, servers that say of rooms what they like, and aliases of other
 //! servers.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Peer, Says, Server, User, encode, federate, in_room, until};
+use crate::{
+    common::{Answer, Crowd, Peer, Says, Server, User, encode, federate, federated, in_room, until},
+    federation_partial::join,
+};
 
 async fn space(user: &User, name: &str) -> String {
     user.create_room(json!({"name": name, "creation_content": {"type": "m.space"}, "preset": "public_chat"})).await
@@ -110,6 +115,40 @@ async fn who_is_let_in_sees_at_once_what_was_kept_from_them() {
     // Who was let in nowhere is told from what is known, and sees what is theirs.
     let eve = two.register("eve").await;
     assert_eq!(names(&seen(&eve).await), ["top", "sub"]);
+}
+
+/// Who was let in somewhere a moment ago may be ahead of what the other server knows: what it keeps back is asked for
+/// again soon. For everybody else it is remembered.
+#[tokio::test]
+async fn who_was_just_let_in_asks_again_soon_for_what_is_kept_back() {
+    let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(3));
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let peer = &crowd.peer;
+    let (top, soon, later) = (space(&alice, "top").await, "!soon:x", "!later:x");
+    add(&alice, &top, soon, peer.name()).await;
+    let hidden = |room: &str| peer.says(&path(room), Says::Json(404, json!({"errcode": "M_NOT_FOUND", "error": "?"})));
+    let shown = |room: &str| {
+        let said = json!({"room_id": room, "name": room, "join_rule": "public", "children_state": []});
+        peer.says(&path(room), Says::Json(200, json!({"room": said, "children": [], "inaccessible_children": []})));
+    };
+    hidden(soon);
+    hidden(later);
+    join(&bob, &crowd).await.ok();
+    let began = Instant::now();
+    assert_eq!(names(&walk(&bob, &top, "").await.ok()), ["top"]);
+    shown(soon);
+    until("it is asked for again", async || (names(&walk(&bob, &top, "").await.ok()) == ["top", soon]).then_some(()))
+        .await;
+    let waited = began.elapsed();
+    assert_eq!(peer.asked(&path(soon)).len(), 2, "once before and once after");
+    assert!(waited > Duration::from_secs(2) && waited < Duration::from_secs(20), "{waited:?}");
+    // Alice was let in nowhere: that there was no answer is remembered for her.
+    add(&alice, &top, later, peer.name()).await;
+    assert_eq!(names(&walk(&alice, &top, "").await.ok()), ["top", soon]);
+    shown(later);
+    tokio::time::sleep(waited.max(Duration::from_secs(4))).await;
+    assert_eq!(names(&walk(&alice, &top, "").await.ok()), ["top", soon]);
+    assert_eq!(peer.asked(&path(later)).len(), 1);
 }
 
 #[tokio::test]
