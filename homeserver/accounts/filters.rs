@@ -66,9 +66,17 @@ pub struct Rooms {
     pub account_data: Events,
 }
 
+/// Names of fields before they were part of the spec, and now. There are apps that say both.
+const OLD_NAMES: [(&str, &str); 4] = [
+    ("io.element.relation_senders", "related_by_senders"),
+    ("io.element.relation_types", "related_by_rel_types"),
+    ("org.matrix.msc3874.rel_types", "rel_types"),
+    ("org.matrix.msc3874.not_rel_types", "not_rel_types"),
+];
+
 /// Which events. The same form serves outside rooms, where what speaks of rooms means nothing.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, remote = "Self")]
 pub struct Events {
     /// How many at most, where events are paged.
     pub limit: Option<u64>,
@@ -93,17 +101,26 @@ pub struct Events {
     /// Whether unread counts are divided by threads.
     pub unread_thread_notifications: bool,
     /// Only what one of these people has related something to.
-    #[serde(alias = "io.element.relation_senders")]
     pub related_by_senders: Option<Vec<OwnedUserId>>,
     /// Only what something relates to in one of these ways.
-    #[serde(alias = "io.element.relation_types")]
     pub related_by_rel_types: Option<Vec<String>>,
     /// Only what itself relates to something in one of these ways.
-    #[serde(alias = "org.matrix.msc3874.rel_types")]
     pub rel_types: Option<Vec<String>>,
     /// Nothing that relates to something in one of these ways.
-    #[serde(alias = "org.matrix.msc3874.not_rel_types")]
     pub not_rel_types: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Events {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let mut fields = Map::deserialize(from)?;
+        for (old, new) in OLD_NAMES {
+            if let Some(value) = fields.remove(old) {
+                fields.entry(new).or_insert(value);
+            }
+        }
+        // The form as it is derived, which knows the names of now.
+        Self::deserialize(Value::Object(fields)).map_err(D::Error::custom)
+    }
 }
 
 /// Reads a filter of what is in no room. What it says of rooms is not looked at: there are apps (gomuks) that want
@@ -111,7 +128,7 @@ pub struct Events {
 fn outside_rooms<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Events, D::Error> {
     let mut fields = Map::deserialize(from)?;
     fields.retain(|name, _| name != "rooms" && name != "not_rooms");
-    Events::deserialize(Value::Object(fields)).map_err(D::Error::custom)
+    serde_json::from_value(Value::Object(fields)).map_err(D::Error::custom)
 }
 
 impl Rooms {
@@ -267,6 +284,14 @@ mod tests {
         assert!(!filter.wants_sender(Some("@a:b")) && filter.wants_sender(None) && filter.wants_content("{}"));
         assert!(filter.wants_room("!x:y") && !filter.wants_room("!z:y"));
         assert_eq!(filter.rel_types, Some(vec!["r".to_owned()]));
+        // Said by both names, the one of the spec counts.
+        let both = r#"{"rel_types":["a"],"org.matrix.msc3874.rel_types":["b"],"not_rel_types":["c"],
+            "org.matrix.msc3874.not_rel_types":["d"],"io.element.relation_types":["e"],"related_by_rel_types":["f"],
+            "related_by_senders":["@a:b"],"io.element.relation_senders":["@c:d"]}"#;
+        let filter = parse_events(Some(both)).expect("a filter");
+        assert_eq!((filter.rel_types, filter.not_rel_types), (Some(vec!["a".to_owned()]), vec!["c".to_owned()]));
+        assert_eq!(filter.related_by_rel_types, Some(vec!["f".to_owned()]));
+        assert_eq!(filter.related_by_senders, Some(vec![user_id!("@a:b").to_owned()]));
         assert!(parse_events(Some("[1")).is_err() && parse_events(Some("")).is_ok());
     }
 
