@@ -91,7 +91,7 @@ fn account_routes(router: &mut Router) {
         .route(session::logout)
         .route(session::logout_all)
         .route(session::whoami)
-        .route(registration::register)
+        .route_raw(registration::register)
         .route(registration::available)
         .route(registration::token_validity)
         .route(account::change_password)

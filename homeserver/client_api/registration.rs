@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedUserId,
+    OwnedUserId, UserId,
     api::client::account::{
         check_registration_token_validity, get_username_availability,
-        register::{
-            self, LoginType, RegistrationKind,
-            v3::{Request, Response},
-        },
+        register::{LoginType, RegistrationKind, v3::Request},
     },
 };
+
+use serde_json::json;
 
 use super::devices;
 use crate::{
@@ -24,13 +23,13 @@ use crate::{
     app::App,
     base::random,
     error::{Error, Result},
-    http::{Applicant, Bucket, Caller, Guarded, uia},
+    http::{Applicant, Bucket, Caller, Guarded, Reply, reply, uia},
     limits,
     rooms::admins,
 };
 
 /// `POST /_matrix/client/v3/register`
-pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) -> Result<register::v3::Response> {
+pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) -> Result<Reply> {
     if let Some(LoginType::ApplicationService) = asked.request.login_type {
         return for_service(&app, &who, asked.request).await;
     }
@@ -51,7 +50,7 @@ pub async fn register(app: Arc<App>, who: Applicant, asked: Guarded<Request>) ->
     let asked = Guarded { operation: Operation::registering(), ..asked };
     let proved = uia::prove(&app, None, &asked, flows).await?;
     let issued = make(&app, caller, user.clone(), asked.request, proved.registration_token).await?;
-    Ok(answer(user, issued))
+    answer(&user, issued)
 }
 
 /// How a request to register is limited. Only what tries a stage can make an account. Asking for the flows makes
@@ -106,7 +105,7 @@ async fn make(
 }
 
 /// Makes an account that an application service acts as. spec: application-service-api#server-admin-style-permissions
-async fn for_service(app: &App, who: &Applicant, request: Request) -> Result<Response> {
+async fn for_service(app: &App, who: &Applicant, request: Request) -> Result<Reply> {
     let service = who.service()?;
     let name = request.username.as_deref().ok_or_else(|| Error::missing_param("a username is missing"))?;
     let user = users::wished(name, &app.me.name)?;
@@ -123,12 +122,12 @@ async fn for_service(app: &App, who: &Applicant, request: Request) -> Result<Res
         if inhibit { Ok(None) } else { devices::start(tx, &made, &wish).map(Some) }
     };
     let issued = app.store.write(work).await?;
-    Ok(answer(user, issued))
+    answer(&user, issued)
 }
 
 /// Makes an account for a guest. Of what they ask only what they call their device is heeded.
 /// spec: client-server-api#guest-access
-async fn for_guest(app: &App, caller: Caller, request: Request) -> Result<Response> {
+async fn for_guest(app: &App, caller: Caller, request: Request) -> Result<Reply> {
     if !app.config.guests {
         return Err(Error::forbidden_as("M_GUEST_ACCESS_FORBIDDEN", "this server has no guest accounts"));
     }
@@ -147,7 +146,7 @@ async fn for_guest(app: &App, caller: Caller, request: Request) -> Result<Respon
         devices::start(tx, &made, &wish)
     };
     let issued = app.store.write(work).await?;
-    Ok(answer(user, Some(issued)))
+    answer(&user, Some(issued))
 }
 
 /// A user ID that nobody has chosen.
@@ -172,14 +171,20 @@ fn wished(app: &App, request: &Request) -> Result<OwnedUserId> {
     }
 }
 
-fn answer(user: OwnedUserId, issued: Option<sessions::Issued>) -> Response {
-    let mut response = Response::new(user);
+/// Whose account it is, and its first session. Without one nothing is said of it, not even that it is null.
+fn answer(user: &UserId, issued: Option<sessions::Issued>) -> Result<Reply> {
+    let mut answer = json!({ "user_id": user });
     if let Some(issued) = issued {
-        response.access_token = Some(issued.access);
-        response.device_id = Some(issued.device);
-        (response.refresh_token, response.expires_in) = (issued.refresh, issued.lifetime);
+        answer["access_token"] = issued.access.into();
+        answer["device_id"] = issued.device.as_str().into();
+        if let Some(refresh) = issued.refresh {
+            answer["refresh_token"] = refresh.into();
+        }
+        if let Some(lifetime) = issued.lifetime {
+            answer["expires_in_ms"] = u64::try_from(lifetime.as_millis()).map_err(Error::internal)?.into();
+        }
     }
-    response
+    reply::json(&answer)
 }
 
 /// `GET /_matrix/client/v3/register/available`
