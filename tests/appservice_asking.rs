@@ -1,7 +1,10 @@
 //! Application services are asked: for people and rooms that they could make, for what their networks hold, and
 //! whether they are there. And what is wrong with a registration is said before it does harm.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -79,6 +82,32 @@ async fn who_waits_for_a_bridge_that_does_not_answer_is_told_so() {
     bridge.resume().await;
     inviting.await.expect("answers").fails(404, "M_NOT_FOUND");
     assert_eq!(bridge.asked("/_matrix/app/v1/users/").len(), before + 1);
+}
+
+/// A bridge that takes questions and says nothing keeps nobody waiting for longer than ten seconds.
+#[tokio::test]
+async fn who_waits_for_a_bridge_that_says_nothing_is_told_so_in_time() {
+    let bridge = Bridge::start("b", "protocols: [irc]\n").await;
+    let server = Server::start_with(&bridge.settings(QUIET)).await;
+    let (alice, bot) = (server.register("alice").await, bridge.bot(&server));
+    for path in ["users/", "rooms/", "ping", "thirdparty/"] {
+        bridge.says(&format!("/_matrix/app/v1/{path}"), Says::Silence);
+    }
+    let began = Instant::now();
+    let (anna, kitchen, pinged, network) = tokio::join!(
+        alice.get("/_matrix/client/v3/profile/@_b_anna:localhost"),
+        alice.post("/_matrix/client/v3/join/%23_b_kitchen%3Alocalhost", json!({})),
+        bot.post("/_matrix/client/v1/appservice/b/ping", json!({})),
+        alice.get("/_matrix/client/v3/thirdparty/protocol/irc"),
+    );
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(9) && took < Duration::from_secs(20), "{took:?}");
+    anna.fails(408, "M_UNKNOWN");
+    kitchen.fails(408, "M_UNKNOWN");
+    pinged.fails(504, "M_CONNECTION_TIMEOUT");
+    network.fails(404, "M_NOT_FOUND");
+    // It was asked once: who says nothing is not asked again while somebody waits.
+    assert_eq!(bridge.asked("/_matrix/app/v1/users/").len(), 1);
 }
 
 #[tokio::test]

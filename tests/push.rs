@@ -512,3 +512,44 @@ async fn administrators_see_how_it_stands_with_pushers_and_others_don_t() {
     assert!(!seen.to_string().contains("bobs-secret-key") && !listed.to_string().contains("bobs-secret-key"));
     assert!(log(&alice).await.is_empty(), "one's own alone");
 }
+
+/// Polls, and that they are over, are told like messages; what each person answers is not, whoever it mentions.
+/// spec: MSC3930
+#[tokio::test]
+async fn polls_are_told_like_messages_and_answers_to_them_are_not() {
+    let (server, gateway) = start().await;
+    let (alice, bob, carol) =
+        (server.register("alice").await, server.register("bob").await, server.register("carol").await);
+    let two = room_of(&alice, &bob).await;
+    let three = alice.create_room(json!({"preset": "public_chat"})).await;
+    bob.join(&three).await;
+    carol.join(&three).await;
+    set(&bob, pusher(&gateway, "k")).await;
+    let poll = |kind: &str| format!("org.matrix.msc3381.poll.{kind}");
+    let mut told_of = Vec::new();
+    for (room, tweaks) in [(&two, json!({"sound": "default"})), (&three, json!({}))] {
+        let question = json!({"question": {"org.matrix.msc1767.text": "Tea?"}, "kind": "org.matrix.msc3381.poll.disclosed",
+            "answers": [{"id": "y", "org.matrix.msc1767.text": "Yes"}]});
+        let asked = alice.send(room, &poll("start"), json!({poll("start"): question})).await;
+        let about = json!({"rel_type": "m.reference", "event_id": asked});
+        let answered = json!({poll("response"): {"answers": ["y"]}, "m.relates_to": about});
+        alice.send(room, &poll("response"), answered).await;
+        let over = alice.send(room, &poll("end"), json!({poll("end"): {}, "m.relates_to": about})).await;
+        for event in [&asked, &over] {
+            let push = hears(&gateway, "k", event).await;
+            assert_eq!(push["devices"][0]["tweaks"], tweaks, "{push}");
+        }
+        told_of.extend([asked, over]);
+    }
+    assert_eq!(events(&gateway, "k"), told_of);
+    // Each of the rules can be switched off.
+    let off = "/_matrix/client/v3/pushrules/global/underride/.org.matrix.msc3930.rule.poll_start_one_to_one/enabled";
+    bob.put(off, json!({"enabled": false})).await.ok();
+    let quietly = "/_matrix/client/v3/pushrules/global/underride/.org.matrix.msc3930.rule.poll_start/actions";
+    bob.put(quietly, json!({"actions": []})).await.ok();
+    alice.send(&two, &poll("start"), json!({poll("start"): {}})).await;
+    let said = alice.say(&two, "nobody?").await;
+    hears(&gateway, "k", &said).await;
+    told_of.push(said);
+    assert_eq!(events(&gateway, "k"), told_of);
+}
