@@ -359,6 +359,8 @@ async fn notices_of_the_server_arrive_and_cannot_be_declined() {
     let invites = sync["rooms"]["invite"].as_object().expect("an invitation");
     let room = invites.keys().next().expect("one").clone();
     alice.post(&in_room(&room, "leave"), json!({})).await.fails(403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM");
+    let own = in_room(&room, &format!("state/m.room.member/{}", encode(&alice.id)));
+    alice.put(&own, json!({"membership": "leave"})).await.fails(403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM");
     alice.join(&room).await;
     let again = root.put(&format!("{path}/tx1"), notice("Done")).await.ok();
     assert_eq!(root.put(&format!("{path}/tx1"), notice("Done")).await.ok(), again, "once");

@@ -44,6 +44,7 @@ mod http;
 mod key_backup;
 mod media;
 mod media_store;
+mod memberships;
 mod oauth;
 mod parked;
 mod people;

@@ -66,6 +66,16 @@ pub fn add_to_member(tx: &impl Read, user: &UserId, content: &mut Map<String, Va
     Ok(())
 }
 
+/// Adds what a profile shows of somebody to the content of a membership, where that says nothing of its own.
+pub fn introduce(tx: &impl Read, user: &UserId, content: &mut Map<String, Value>) -> Result<()> {
+    let mut shown = Map::new();
+    add_to_member(tx, user, &mut shown)?;
+    for (key, value) in shown {
+        content.entry(key).or_insert(value);
+    }
+    Ok(())
+}
+
 /// Removes a whole profile.
 pub fn forget(tx: &WriteTx, user: &UserId) -> Result<()> {
     tables::PROFILES.remove_range(tx, (user.as_str(), "")..=(user.as_str(), LAST))

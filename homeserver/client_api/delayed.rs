@@ -13,7 +13,7 @@ use ruma::{
         auth_scheme::AccessTokenOptional,
         client::{message::send_message_event, state::send_state_event},
     },
-    events::TimelineEventType,
+    events::{TimelineEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -35,6 +35,7 @@ use crate::{
         Room,
         delayed::{self, Wish},
         draft::{self, Draft},
+        members::{self, Meant},
     },
     store::{Read, WriteTx, rows::client::DelayedRow},
 };
@@ -148,7 +149,8 @@ async fn schedule(app: &App, session: &Session, wish: Wish, transaction: Option<
     app.limits.take(Bucket::Message, &session.user)?;
     let (user, limits) = (session.user.clone(), app.config.delayed);
     let (room, draft) = drafted(&wish.room, &wish.kind, wish.state_key.as_deref(), &wish.content)?;
-    if state::invite_elsewhere(&app.me, &user, &room, &draft).is_some() {
+    let invites = |meant: Meant| meant.membership == MembershipState::Invite && !app.me.owns(&meant.target);
+    if members::meant(&draft).is_some_and(invites) {
         return Err(Error::unknown("people of other servers can't be invited later"));
     }
     let transaction = transaction.map(|(endpoint, id)| Transaction {

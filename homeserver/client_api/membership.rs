@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedRoomId, OwnedServerName, OwnedUserId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
     api::client::{
         knock::knock_room,
         membership::{
@@ -15,6 +15,7 @@ use ruma::{
 };
 use serde_json::{Map, Value};
 
+use super::state;
 use crate::{
     accounts::users,
     app::App,
@@ -23,7 +24,9 @@ use crate::{
     http::{Bucket, Session},
     rooms::{
         Room,
-        members::{self, Change},
+        draft::Draft,
+        event,
+        members::{self, Change, Meant},
     },
     store::{Read, WriteTx},
 };
@@ -95,7 +98,7 @@ async fn wish(
         }
         Err(_) => RoomId::parse(name.as_str()).map_err(|_| Error::invalid_param("this is no room ID and no alias"))?,
     };
-    Ok(Wish { user: session.user, room, via, reason })
+    Ok(Wish { user: session.user, room, via, reason, more: Map::new() })
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/leave`
@@ -110,7 +113,8 @@ pub async fn leave_room(
 
 pub(super) async fn leave(app: &App, session: &Session, room: OwnedRoomId, reason: Option<String>) -> Result<()> {
     app.limits.take(Bucket::Message, &session.user)?;
-    app.federation.leave(Wish { user: session.user.clone(), room, via: Vec::new(), reason }).await
+    let user = session.user.clone();
+    app.federation.leave(Wish { user, room, via: Vec::new(), reason, more: Map::new() }).await
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/forget`
@@ -204,8 +208,63 @@ pub(super) async fn change(app: &App, session: Session, room: OwnedRoomId, act: 
     app.federation.write(work).await
 }
 
+/// A membership that is set as any piece of state: what it means is done as by the endpoint for that.
+pub(super) async fn set(
+    app: &App,
+    session: &Session,
+    room: OwnedRoomId,
+    (draft, meant): (Draft, Meant),
+) -> Result<OwnedEventId> {
+    let Meant { target, membership, more } = meant;
+    let is_own = target == session.user;
+    let is_in = app.store.read(|tx| match Room::known(tx, &room)? {
+        Some(room) => members::is_joined(tx, room.num, &session.user),
+        None => Ok(false),
+    })?;
+    let wish = |more| Wish { user: session.user.clone(), room: room.clone(), via: Vec::new(), reason: None, more };
+    match membership {
+        MembershipState::Join | MembershipState::Knock if is_own && !is_in => {
+            app.limits.take(Bucket::Join, &session.user)?;
+            match membership {
+                MembershipState::Join => app.federation.join(wish(more)).await?,
+                _ => app.federation.knock(wish(more)).await?,
+            }
+        }
+        // Who names the time at which they went went from here.
+        MembershipState::Leave if is_own && (!is_in || draft.at.is_none()) => {
+            app.limits.take(Bucket::Message, &session.user)?;
+            app.federation.leave(wish(more)).await?;
+        }
+        MembershipState::Invite => {
+            app.limits.take(Bucket::Invite, &session.user)?;
+            app.federation.whole(&room, &session.user).await?;
+            if !app.me.owns(&target) {
+                let sender = session.user.clone();
+                return app.federation.invite(Invite { room, sender, target, reason: None, more }).await;
+            }
+            app.services.seek_user(&app.store, &target).await?;
+            return state::set_here(app, session, room, draft).await;
+        }
+        _ => {
+            app.limits.take(Bucket::Message, &session.user)?;
+            if !is_own {
+                app.federation.whole(&room, &session.user).await?;
+            }
+            return state::set_here(app, session, room, draft).await;
+        }
+    }
+    app.store.read(|tx| own_event(tx, &room, &session.user))
+}
+
+/// The event that says what somebody is to a room.
+fn own_event(tx: &impl Read, room: &RoomId, user: &UserId) -> Result<OwnedEventId> {
+    let room = Room::known(tx, room)?.ok_or_else(|| Error::internal("a membership of an unknown room"))?;
+    let row = members::of(tx, room.num, user)?.ok_or_else(|| Error::internal("a membership that is not there"))?;
+    event::parse_id(&event::row(tx, row.event)?.id)
+}
+
 /// A mistyped name of our own should be noticed, not invited.
-fn check_exists(tx: &impl Read, me: &crate::base::signing::Identity, user: &UserId) -> Result<()> {
+pub(super) fn check_exists(tx: &impl Read, me: &crate::base::signing::Identity, user: &UserId) -> Result<()> {
     match me.owns(user) && users::lookup(tx, user)?.is_none() {
         true => Err(Error::not_found(format!("there is no {user} on this server"))),
         false => Ok(()),

@@ -11,23 +11,22 @@ use ruma::{
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{
-    blocking,
+    blocking, membership,
     messages::{moment, raws},
 };
 use crate::{
     app::App,
     base::signing::Identity,
     error::{Error, Result},
-    federation::invite::Invite,
     http::{Bucket, Reply, Session, reply},
     rooms::{
         Room, aliases,
         draft::{self, Draft},
         event::{self, Slices},
-        history, inviting, partial, state, timeline,
+        history, members, partial, state, timeline,
         timeline::View,
     },
     store::{Read, WriteTx},
@@ -49,14 +48,15 @@ pub async fn set_state(
 
 /// Sets state. What is so already is not said again: the answer is the event that said it.
 pub async fn set(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) -> Result<OwnedEventId> {
+    if let Some(meant) = members::meant(&draft) {
+        return membership::set(app, session, room, (draft, meant)).await;
+    }
     app.limits.take(Bucket::Message, &session.user)?;
-    if draft.kind == TimelineEventType::RoomMember && draft.state_key.as_deref() != Some(session.user.as_str()) {
-        // What they are to the room is part of what allows it.
-        app.federation.whole(&room, &session.user).await?;
-    }
-    if let Some(invite) = invite_elsewhere(&app.me, &session.user, &room, &draft) {
-        return app.federation.invite(invite).await;
-    }
+    set_here(app, session, room, draft).await
+}
+
+/// The part of [`set`] that needs nobody of another server.
+pub(super) async fn set_here(app: &App, session: &Session, room: OwnedRoomId, draft: Draft) -> Result<OwnedEventId> {
     let (me, user) = (app.me.clone(), session.user.clone());
     let elsewhere = aliases_elsewhere(app, &room, &user, &draft).await?;
     let work = move |tx: &WriteTx| set_now(tx, &me, (&room, &user), (&draft, &elsewhere), None);
@@ -76,7 +76,7 @@ pub(super) async fn aliases_elsewhere(
     }
 }
 
-/// The part of [`set`] that decides and writes: for what needs nobody of another server.
+/// The part of [`set_here`] that decides and writes.
 pub(super) fn set_now(
     tx: &WriteTx,
     me: &Identity,
@@ -88,38 +88,17 @@ pub(super) fn set_now(
     if draft.kind == TimelineEventType::RoomCanonicalAlias {
         aliases::check_named(tx, me, &room, (&draft.content, elsewhere))?;
     }
-    if draft.kind == TimelineEventType::RoomMember {
-        check_welcome(tx, me, user, draft)?;
+    if let Some(id) = unchanged(tx, &room, user, draft)? {
+        return Ok(id);
     }
-    match unchanged(tx, &room, user, draft)? {
+    let Some(meant) = members::meant(draft) else { return draft::send(tx, me, &mut room, user, draft, sent_by) };
+    if meant.membership == MembershipState::Invite {
+        membership::check_exists(tx, me, &meant.target)?;
+    }
+    let change = members::as_change(tx, me, &room, user, draft)?;
+    match unchanged(tx, &room, user, &change)? {
         Some(id) => Ok(id),
-        None => draft::send(tx, me, &mut room, user, draft, sent_by),
-    }
-}
-
-/// The invite of somebody of another server that a draft is, if it is one.
-pub(super) fn invite_elsewhere(me: &Identity, sender: &UserId, room: &RoomId, draft: &Draft) -> Option<Invite> {
-    if draft.kind != TimelineEventType::RoomMember {
-        return None;
-    }
-    let target = UserId::parse(draft.state_key.as_deref()?).ok().filter(|user| !me.owns(user))?;
-    let more: Map<String, Value> = serde_json::from_str(draft.content.get()).ok()?;
-    let invites = more.get("membership").and_then(Value::as_str) == Some("invite");
-    let (room, sender) = (room.to_owned(), sender.to_owned());
-    invites.then_some(Invite { room, sender, target, reason: None, more })
-}
-
-/// Invites of our own people are refused where they want none.
-fn check_welcome(tx: &impl Read, me: &Identity, sender: &UserId, draft: &Draft) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Content {
-        membership: String,
-    }
-    let content: Option<Content> = serde_json::from_str(draft.content.get()).ok();
-    let target = draft.state_key.as_deref().and_then(|key| UserId::parse(key).ok());
-    match target.filter(|user| me.owns(user) && content.is_some_and(|content| content.membership == "invite")) {
-        Some(target) => inviting::check_welcome(tx, &target, sender),
-        None => Ok(()),
+        None => draft::send(tx, me, &mut room, user, &change, sent_by),
     }
 }
 

@@ -13,7 +13,7 @@ use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
     api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
 };
-use serde_json::{Map, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
@@ -60,6 +60,8 @@ pub struct Wish {
     pub via: Vec<OwnedServerName>,
     /// Why, in their words.
     pub reason: Option<String>,
+    /// What their membership says besides.
+    pub more: Map<String, Value>,
 }
 
 impl Federation {
@@ -107,7 +109,7 @@ impl Federation {
                 return Err(partial::unable());
             }
             let (sender, membership, reason) = (&*wish.user, step.membership(), wish.reason.clone());
-            let change = Change { sender, target: sender, membership, reason, more: Map::new() };
+            let change = Change { sender, target: sender, membership, reason, more: wish.more.clone() };
             members::change_vouched(tx, &me, &mut room, change, voucher.as_deref())?;
             Ok(true)
         };
@@ -218,7 +220,7 @@ impl Federation {
         (template, version): (&RawValue, &RoomVersionId),
     ) -> Result<(Signed, Answer)> {
         let (room, user, reason) = (&*wish.room, &*wish.user, wish.reason.as_deref());
-        let asked = Asked { room, version, user, step: Step::Join, reason };
+        let asked = Asked { room, version, user, step: Step::Join, reason, more: &wish.more };
         let signed = self.store.read(|tx| handshake::complete(tx, &self.me, template, &asked))?;
         let event = json::raw(signed.json.clone())?;
         let mut request = send_join::Request::new(wish.room.clone(), signed.pdu.id.clone(), event);

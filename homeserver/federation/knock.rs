@@ -61,7 +61,7 @@ impl Federation {
     async fn hand_in_knock(&self, wish: &Wish, server: &ServerName, template: &make_knock::Response) -> Result<()> {
         let version = spoken(Some(template.room_version.clone()))?;
         let (room, user, reason) = (&*wish.room, &*wish.user, wish.reason.as_deref());
-        let asked = Asked { room, version: &version, user, step: Step::Knock, reason };
+        let asked = Asked { room, version: &version, user, step: Step::Knock, reason, more: &wish.more };
         let signed = self.store.read(|tx| handshake::complete(tx, &self.me, &template.event, &asked))?;
         let event = json::raw(signed.json)?;
         let request = send_knock::Request::new(wish.room.clone(), signed.pdu.id, event.clone());

@@ -52,7 +52,8 @@ impl Federation {
             if doorstep::standing(tx, &me, &room, &wish.user)?.is_some() {
                 return Ok(false);
             }
-            members::leave(tx, &me, &mut room, &wish.user, wish.reason.clone())?;
+            let saying = (wish.reason.clone(), wish.more.clone());
+            members::leave_saying(tx, &me, &mut room, &wish.user, saying)?;
             Ok(true)
         };
         // Nobody is kept in a room by its policy server.
@@ -98,7 +99,7 @@ impl Federation {
     ) -> Result<Checked> {
         let version = spoken(template.room_version)?;
         let (room, user, reason) = (&*wish.room, &*wish.user, wish.reason.as_deref());
-        let asked = Asked { room, version: &version, user, step: Step::Leave, reason };
+        let asked = Asked { room, version: &version, user, step: Step::Leave, reason, more: &wish.more };
         let signed = self.store.read(|tx| handshake::complete(tx, &self.me, &template.event, &asked))?;
         let event = json::raw(signed.json)?;
         let request = send_leave::Request::new(wish.room.clone(), signed.pdu.id, event.clone());

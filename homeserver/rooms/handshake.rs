@@ -120,6 +120,8 @@ pub struct Asked<'a> {
     pub step: Step,
     /// Why, in their words.
     pub reason: Option<&'a str>,
+    /// What their membership says besides.
+    pub more: &'a Map<String, Value>,
 }
 
 /// Makes a signed event of a template that another server gave. Of the template only what the room alone
@@ -156,9 +158,10 @@ pub fn complete(tx: &impl Read, me: &Identity, template: &RawValue, asked: &Aske
     if template.prev_events.len() > pdu::MAX_PREV || template.auth_events.len() > pdu::MAX_AUTH {
         return Err(wrong("it cites too many events"));
     }
-    let mut content = Map::from_iter([("membership".to_owned(), Value::from(template.content.membership))]);
+    let mut content = asked.more.clone();
+    content.insert("membership".to_owned(), template.content.membership.into());
     if asked.step != Step::Leave {
-        profile::add_to_member(tx, asked.user, &mut content)?;
+        profile::introduce(tx, asked.user, &mut content)?;
     }
     if let Some(reason) = asked.reason {
         content.insert("reason".to_owned(), reason.into());

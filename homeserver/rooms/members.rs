@@ -25,6 +25,8 @@ use crate::{
     store::{Flow, LAST, Read, WriteTx, rows::MemberRow, tables},
 };
 
+/// Who vouches for somebody's join of a restricted room, in its content.
+const VOUCHER: &str = "join_authorised_via_users_server";
 /// People that a room is named after.
 const HEROES: usize = 5;
 /// Memberships that are looked at to find them. A room of more people without a name is named after
@@ -224,14 +226,15 @@ pub(super) fn draft(
 ) -> Result<Draft> {
     let Change { sender, target, membership, reason, more } = change;
     let was = of(tx, room.num, target)?.map(|row| row.membership);
+    let is_in = was.as_deref() == Some("join");
     if membership == MembershipState::Invite && me.owns(target) {
         super::inviting::check_welcome(tx, target, sender)?;
     }
-    if me.owns(target) && matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
-    {
+    let comes = matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock);
+    if me.owns(target) && comes && !is_in {
         blocked::check(tx, room.id())?;
     }
-    if me.owns(target) && membership == MembershipState::Join {
+    if me.owns(target) && membership == MembershipState::Join && !is_in {
         guests::check(tx, room, target)?;
     }
     let mut content = more;
@@ -239,21 +242,64 @@ pub(super) fn draft(
     if let Some(reason) = reason {
         content.insert("reason".into(), reason.into());
     }
-    let shows_profile = matches!(membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock);
-    if shows_profile && me.owns(target) {
-        profile::add_to_member(tx, target, &mut content)?;
+    if me.owns(target) && comes && !is_in {
+        profile::introduce(tx, target, &mut content)?;
     }
     if membership == MembershipState::Join
+        && !is_in
         && was.as_deref() != Some("invite")
         && let Some(authoriser) = restricted::authoriser(tx, me, room, (target, Among::Known(voucher)))?
     {
-        content.insert("join_authorised_via_users_server".into(), authoriser.as_str().into());
+        content.insert(VOUCHER.into(), authoriser.as_str().into());
     }
     Draft::state_of(TimelineEventType::RoomMember, target.as_str(), &content)
 }
 
+/// What a membership means that is set as any piece of state.
+pub struct Meant {
+    /// Whose.
+    pub target: OwnedUserId,
+    /// What it is to be.
+    pub membership: MembershipState,
+    /// Further content.
+    pub more: Map<String, Value>,
+}
+
+/// What a draft of a membership means. None if it is none.
+pub fn meant(draft: &Draft) -> Option<Meant> {
+    let target = UserId::parse(draft.state_key.as_deref().filter(|_| draft.kind == TimelineEventType::RoomMember)?);
+    let mut more: Map<String, Value> = serde_json::from_str(draft.content.get()).ok()?;
+    let membership = more.remove("membership")?.as_str()?.into();
+    // Who vouches for a join is for their server to say.
+    more.remove(VOUCHER);
+    Some(Meant { target: target.ok()?, membership, more })
+}
+
+/// A membership that is set as any piece of state, as the change that it means: by the rules of that. What means
+/// none stays as it is.
+pub fn as_change(tx: &impl Read, me: &Identity, room: &Room, sender: &UserId, wish: &Draft) -> Result<Draft> {
+    let Some(Meant { target, membership, more }) = meant(wish) else { return Ok(wish.clone()) };
+    if membership == MembershipState::Leave && target != sender {
+        let is_banned = of(tx, room.num, &target)?.is_some_and(|row| row.membership == "ban");
+        check_put_out(tx, room, &target, is_banned)?;
+    }
+    let change = Change { sender, target: &target, membership, reason: None, more };
+    Ok(Draft { at: wish.at, ..draft(tx, me, room, change, None)? })
+}
+
 /// Leaves a room, or rejects its invite. Leaving what one is not in changes nothing.
 pub fn leave(tx: &WriteTx, me: &Identity, room: &mut Room, user: &UserId, reason: Option<String>) -> Result<()> {
+    leave_saying(tx, me, room, user, (reason, Map::new()))
+}
+
+/// The same with further content.
+pub fn leave_saying(
+    tx: &WriteTx,
+    me: &Identity,
+    room: &mut Room,
+    user: &UserId,
+    (reason, more): (Option<String>, Map<String, Value>),
+) -> Result<()> {
     let row = of(tx, room.num, user)?.ok_or_else(|| Error::forbidden("you are not in this room"))?;
     if row.membership == "leave" {
         return Ok(());
@@ -263,7 +309,7 @@ pub fn leave(tx: &WriteTx, me: &Identity, room: &mut Room, user: &UserId, reason
         let why = "notices of the server can't be declined";
         return Err(Error::forbidden_as("M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", why));
     }
-    let leaving = Change { sender: user, target: user, membership: MembershipState::Leave, reason, more: Map::new() };
+    let leaving = Change { sender: user, target: user, membership: MembershipState::Leave, reason, more };
     change(tx, me, room, leaving).map(drop)
 }
 
@@ -276,17 +322,19 @@ pub fn put_out(
     target: &UserId,
     (reason, unban): (Option<String>, bool),
 ) -> Result<()> {
+    check_put_out(tx, room, target, unban)?;
+    let out = Change { sender, target, membership: MembershipState::Leave, reason, more: Map::new() };
+    change(tx, me, room, out).map(drop)
+}
+
+fn check_put_out(tx: &impl Read, room: &Room, target: &UserId, unban: bool) -> Result<()> {
     let was = of(tx, room.num, target)?.map(|row| row.membership);
     let fits = match unban {
         true => was.as_deref() == Some("ban"),
         false => matches!(was.as_deref(), Some("join" | "invite" | "knock")),
     };
-    if !fits {
-        let what = if unban { "not banned from" } else { "not in" };
-        return Err(Error::forbidden(format!("{target} is {what} this room")));
-    }
-    let out = Change { sender, target, membership: MembershipState::Leave, reason, more: Map::new() };
-    change(tx, me, room, out).map(drop)
+    let what = if unban { "not banned from" } else { "not in" };
+    if fits { Ok(()) } else { Err(Error::forbidden(format!("{target} is {what} this room"))) }
 }
 
 /// Forgets a room that one has left: it is in no list any more.
@@ -315,7 +363,7 @@ pub fn profile_changed(tx: &WriteTx, me: &Identity, num: RoomNum, user: &UserId)
     let Some(event) = room.state_event(tx, &StateEventType::RoomMember, user.as_str())? else { return Ok(()) };
     let Some(old) = event.content_as::<Map<String, Value>>() else { return Ok(()) };
     let mut content = old.clone();
-    content.remove("join_authorised_via_users_server");
+    content.remove(VOUCHER);
     content.remove("reason");
     profile::add_to_member(tx, user, &mut content)?;
     if content == old {
