@@ -23,7 +23,11 @@ impl ReadTx {
     pub fn copy_to(&self, path: &Path, go_on: &dyn Fn() -> bool) -> Result<()> {
         engine::make_private(path);
         let copy = redb::Builder::new().set_cache_size(CACHE).create(path).map_err(storage)?;
-        tables::copy_all(self.redb(), &copy, go_on)
+        tables::copy_all(self.redb(), &copy, go_on)?;
+        // All is in the copy, which has no journal.
+        let tx = copy.begin_write().map_err(storage)?;
+        tx.open_table(tables::COUNTERS.declared.definition).map_err(storage)?.remove("journal").map_err(storage)?;
+        tx.commit().map_err(storage)
     }
 }
 

@@ -1,22 +1,28 @@
-//! The redb database behind the store: opening, checking whose file it is, and opening it again when
-//! the disk has failed.
+//! The redb database behind the store, with its journal: opening, checking whose file it is, committing, and
+//! opening both again when the disk has failed.
 
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use redb::{Database, Durability, ReadableDatabase, TableHandle};
 
-use super::{Caches, ReadTx, WriteTx, tables, tx::storage};
+use super::{
+    Caches, ReadTx, WriteTx,
+    journal::{self, Journal},
+    record::{self, Record},
+    tables,
+    tx::storage,
+};
 use crate::{
-    base::{Pos, disk},
+    base::{Pos, disk, random},
     error::{Error, Result},
 };
 
 /// What the file says it is. A change of tables that an old binary can't read takes the next number.
-pub(super) const SCHEMA: u64 = 3;
+pub(super) const SCHEMA: u64 = 4;
 const LINEAGE: &str = "hearth";
 
 /// How the store is opened.
@@ -35,6 +41,8 @@ pub(super) struct Engine {
     options: Options,
     /// None while it is opened anew, and for good once the writer has stopped.
     database: RwLock<Option<Database>>,
+    /// The writer's alone. None as the database.
+    journal: Mutex<Option<Journal>>,
     /// The snapshot of the last commit, once somebody has asked for it.
     present: RwLock<Present>,
     caches: Arc<Caches>,
@@ -50,11 +58,12 @@ struct Present {
 
 impl Engine {
     pub fn open(path: &Path, options: Options) -> Result<Self, String> {
-        let database = open_database(path, options)?;
+        let (database, journal) = open_both(path, options)?;
         Ok(Self {
             path: path.to_owned(),
             options,
             database: RwLock::new(Some(database)),
+            journal: Mutex::new(Some(journal)),
             present: RwLock::default(),
             caches: Caches::new(options.state_cache),
         })
@@ -95,11 +104,11 @@ impl Engine {
 
     pub fn begin_write(&self, committed: Pos) -> Result<WriteTx> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let mut redb = database.as_ref().ok_or_else(closed)?.begin_write().map_err(storage)?;
-        redb.set_durability(Durability::Immediate).map_err(Error::internal)?;
-        redb.set_quick_repair(true);
+        let redb = database.as_ref().ok_or_else(closed)?.begin_write().map_err(storage)?;
+        let is_full = self.journal().as_ref().is_none_or(Journal::is_full);
         Ok(WriteTx {
             redb,
+            record: if is_full { Record::default() } else { Record::kept() }.into(),
             caches: self.caches.clone(),
             committed,
             pos: committed.into(),
@@ -109,24 +118,60 @@ impl Engine {
         })
     }
 
+    /// Commits, and returns once that is on disk: in the journal, or in the database where the journal is full
+    /// or the record is not kept.
+    pub fn commit(&self, tx: WriteTx) -> Result<()> {
+        let mut journal = self.journal();
+        let journal = journal.as_mut().ok_or_else(closed)?;
+        match tx.record.take().into_bytes() {
+            Some(record) => {
+                journal.append(&record)?;
+                let mut redb = tx.redb;
+                redb.set_durability(Durability::None).map_err(Error::internal)?;
+                redb.commit().map_err(storage)?;
+            }
+            None => {
+                let epoch = new_epoch();
+                tables::COUNTERS.put(&tx, "journal", &epoch)?;
+                flush(tx.redb)?;
+                journal.begin(epoch);
+            }
+        }
+        self.renew();
+        Ok(())
+    }
+
     /// Opens the database anew after an I/O error, which redb wants before it works again. If that
     /// fails too, the next attempt to write comes here again.
     pub fn reopen(&self) {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = self.journal();
         self.renew();
-        *database = None;
+        (*database, *journal) = (None, None);
         // What was cached under positions of a commit that may not have come about is not to be trusted.
         self.caches.layers.clear();
         self.caches.resolved.clear();
-        match open_database(&self.path, self.options) {
-            Ok(opened) => *database = Some(opened),
+        match open_both(&self.path, self.options) {
+            Ok((opened, its)) => (*database, *journal) = (Some(opened), Some(its)),
             Err(error) => tracing::error!(%error, "the database can't be opened"),
         }
     }
 
+    /// Brings the database up to date by itself, without its journal, and closes both.
     pub fn close(&self) {
         self.renew();
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut journal = self.journal();
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(database), Some(journal)) = (&*database, &mut *journal)
+            && let Err(error) = finish(database, journal)
+        {
+            tracing::error!(%error, "the database could not be finished: its newest writes are in its journal");
+        }
+        (*database, *journal) = (None, None);
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the disk has room for more.
@@ -138,6 +183,65 @@ impl Engine {
 
 fn closed() -> Error {
     Error::unavailable("the server's storage does not answer: try again later", "the database is closed")
+}
+
+/// A number that no epoch had before: zero would say that there is none.
+fn new_epoch() -> u64 {
+    u64::from_le_bytes(random::bytes()).max(1)
+}
+
+/// Commits to the file, so that it opens at once after a crash.
+fn flush(mut tx: redb::WriteTransaction) -> Result<()> {
+    tx.set_durability(Durability::Immediate).map_err(Error::internal)?;
+    tx.set_quick_repair(true);
+    tx.commit().map_err(storage)
+}
+
+/// Writes down that all is in the database, and empties the journal.
+fn finish(database: &Database, journal: &mut Journal) -> Result<()> {
+    let tx = database.begin_write().map_err(storage)?;
+    tx.open_table(tables::COUNTERS.declared.definition).map_err(storage)?.remove("journal").map_err(storage)?;
+    flush(tx)?;
+    journal.clear()
+}
+
+/// Opens a database and its journal, and does what is in the journal alone once more.
+fn open_both(path: &Path, options: Options) -> Result<(Database, Journal), String> {
+    let database = open_database(path, options)?;
+    let path = journal::path(path);
+    let failed = |error: &dyn std::fmt::Display| format!("can't read {}: {error}", path.display());
+    let epoch = epoch_of(&database).map_err(|error| failed(&error))?;
+    if epoch.is_some() && !path.exists() {
+        return Err(format!(
+            "{0} is missing, and what was written last before the server ended may be there alone. Put it beside \
+             the database again; or, to go on without what it held, make an empty file of that name",
+            path.display()
+        ));
+    }
+    let mut journal = Journal::open(&path).map_err(|error| failed(&error))?;
+    if let Some(epoch) = epoch {
+        replay(&database, &mut journal, epoch).map_err(|error| failed(&error))?;
+    }
+    Ok((database, journal))
+}
+
+fn epoch_of(database: &Database) -> Result<Option<u64>> {
+    let tx = ReadTx::new(database.begin_read().map_err(storage)?, Caches::new(0));
+    tables::COUNTERS.get(&tx, "journal")
+}
+
+/// In memory for now: the first commit flushes it.
+fn replay(database: &Database, journal: &mut Journal, epoch: u64) -> Result<()> {
+    let mut tx = database.begin_write().map_err(storage)?;
+    tx.set_durability(Durability::None).map_err(Error::internal)?;
+    let records = journal.replay(epoch, |record| record::redo(&tx, record))?;
+    match records {
+        0 => tx.abort().map_err(storage),
+        _ => {
+            tracing::info!(records, "the last stop was not a clean one: what was written last is in the journal");
+            tx.commit().map_err(storage)
+        }
+    }
 }
 
 fn open_database(path: &Path, options: Options) -> Result<Database, String> {
@@ -214,6 +318,7 @@ fn create(database: &Database) -> Result<()> {
     tables::create_all(&redb).map_err(storage)?;
     let tx = WriteTx {
         redb,
+        record: Default::default(),
         caches: Caches::new(0),
         committed: 0,
         pos: 0.into(),

@@ -1,11 +1,16 @@
-//! The embedded database: one file, one writer, many readers on snapshots. Owns the file, the order
-//! of commits and the shape of every table; knows nothing of what the rows mean.
+//! The embedded database: one file with its journal, one writer, many readers on snapshots. Owns the files, the
+//! order of commits and the shape of every table; knows nothing of what the rows mean.
+//!
+//! What is written goes to a journal first, which is flushed with every commit, and the file itself now and
+//! then: no commit costs more for what the file holds already.
 //!
 //! `read` gives a snapshot to a closure, never across an await. `write` queues a job for the writer
 //! thread and returns once it is on disk.
 
 mod copy;
 mod engine;
+mod journal;
+mod record;
 pub mod rows;
 mod table;
 pub mod tables;

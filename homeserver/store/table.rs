@@ -5,7 +5,7 @@ use std::{borrow::Borrow, marker::PhantomData, ops::RangeBounds};
 
 use redb::{AccessGuard, Key, Range, ReadOnlyTable, ReadableTable, ReadableTableMetadata, TableDefinition, TableStats};
 
-use super::{Read, WriteTx, rows::Row, tx::storage};
+use super::{Read, WriteTx, rows::Row, tables, tx::storage};
 use crate::error::Result;
 
 /// What no text of a key comes after: an upper bound for ranges. Texts in keys have 255 bytes at most, or
@@ -172,14 +172,21 @@ impl<K: TableKey, V: Row> Table<K, V> {
     /// Writes the row at `key`, over what was there.
     pub fn put<'k>(&self, tx: &WriteTx, key: impl Borrow<K::SelfType<'k>>, row: &V) -> Result<()> {
         let mut table = tx.open_for_write(&self.declared)?;
-        table.insert(key, &*row.encode()?).map_err(storage)?;
+        let (key, row) = (key.borrow(), row.encode()?);
+        table.insert(key, &*row).map_err(storage)?;
+        tx.record.borrow_mut().put(self.name(), K::as_bytes(key).as_ref(), &row);
         Ok(())
     }
 
     /// Takes the row at `key` away. True if there was one.
     pub fn remove<'k>(&self, tx: &WriteTx, key: impl Borrow<K::SelfType<'k>>) -> Result<bool> {
         let mut table = tx.open_for_write(&self.declared)?;
-        Ok(table.remove(key).map_err(storage)?.is_some())
+        let key = key.borrow();
+        let was_there = table.remove(key).map_err(storage)?.is_some();
+        if was_there {
+            tx.record.borrow_mut().remove(self.name(), K::as_bytes(key).as_ref());
+        }
+        Ok(was_there)
     }
 
     /// Takes all rows of a range away.
@@ -188,6 +195,12 @@ impl<K: TableKey, V: Row> Table<K, V> {
         R: Borrow<K::SelfType<'k>> + 'k,
     {
         let mut table = tx.open_for_write(&self.declared)?;
+        let bytes = |key: &R| K::as_bytes(key.borrow()).as_ref().to_vec();
+        tx.record.borrow_mut().remove_range(self.name(), range.start_bound().map(bytes), range.end_bound().map(bytes));
         table.retain_in::<R, _>(range, |_, _| false).map_err(storage)
+    }
+
+    fn name(&self) -> &'static str {
+        tables::name(self.declared.number)
     }
 }

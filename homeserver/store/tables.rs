@@ -30,6 +30,17 @@ macro_rules! tables {
             Ok(())
         }
 
+        /// Does a change of one of them once more. A table that is not there any more needs none.
+        pub(super) fn redo(
+            tx: &redb::WriteTransaction,
+            change: &super::record::Change<'_>,
+        ) -> crate::error::Result<()> {
+            match change.table {
+                $(stringify!($name) => super::record::redo_in(&$name.declared, tx, change),)+
+                _ => Ok(()),
+            }
+        }
+
         /// Copies every table.
         pub(super) fn copy_all(
             from: &redb::ReadTransaction,
@@ -45,6 +56,11 @@ macro_rules! tables {
 /// How many there are.
 pub(super) const COUNT: usize = NAMES.len();
 
+/// What the table with this number is called.
+pub(super) fn name(number: usize) -> &'static str {
+    NAMES[number]
+}
+
 /// Whether a table of these is not among some others.
 pub(super) fn lacks_one(mut has: impl FnMut(&str) -> bool) -> bool {
     NAMES.iter().any(|name| !has(name))
@@ -58,7 +74,8 @@ tables! {
     /// `schema`; `pos`, the newest position; `indexed`, up to where what was said can be searched;
     /// `outgoing_seen`, up to where the log of what others are to be
     /// told was gone through; `outgoing_trimmed`, up to where it was taken away; `push_seen`, up to where
-    /// pushers have been thought of; `users_by_services`, how many accounts application services have made.
+    /// pushers have been thought of; `users_by_services`, how many accounts application services have made;
+    /// `journal`, the epoch of the journal, if what was written last may be there alone.
     COUNTERS: Str => u64;
 
     /// Local accounts: localpart.

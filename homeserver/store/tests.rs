@@ -1,5 +1,7 @@
 //! The store's promises: order, no trace of failures, disks that are full, files of others.
 
+mod crashes;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},

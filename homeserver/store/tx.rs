@@ -12,6 +12,7 @@ use ruma::OwnedUserId;
 
 use super::{
     Caches,
+    record::Record,
     rows::Layer,
     table::{Bytes, Declared, Kept, TableKey},
     tables,
@@ -73,6 +74,8 @@ pub struct WriteTx {
     /// The last position of the last commit: rows up to it can't be undone, so they may be cached.
     pub(super) committed: Pos,
     pub(super) pos: Cell<Pos>,
+    /// What it has changed, for the journal.
+    pub(super) record: RefCell<Record>,
     /// Whether the running job has written: if it then fails, its batch is done again without it.
     pub(super) dirty: Cell<bool>,
     pub(super) wake: RefCell<Wake>,

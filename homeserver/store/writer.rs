@@ -183,7 +183,7 @@ impl Writer {
         'again: loop {
             let tx = self.engine.begin_write(self.pos)?;
             let mut wake = Wake::default();
-            let mut index = 0;
+            let (mut index, mut changed) = (0, false);
             while index < jobs {
                 let this = index;
                 index += 1;
@@ -195,6 +195,7 @@ impl Writer {
                 tx.brought.take();
                 if batch[this].run(&tx) {
                     wake.absorb(tx.wake.take());
+                    changed |= tx.dirty.get();
                     continue;
                 }
                 failed[this] = true;
@@ -209,9 +210,12 @@ impl Writer {
                 }
             }
             let pos = tx.pos.get();
+            if !changed {
+                tx.redb.abort().map_err(storage)?;
+                return Ok(Committed { wake, pos, jobs });
+            }
             tables::COUNTERS.put(&tx, "pos", &pos)?;
-            tx.redb.commit().map_err(storage)?;
-            self.engine.renew();
+            self.engine.commit(tx)?;
             return Ok(Committed { wake, pos, jobs });
         }
     }
