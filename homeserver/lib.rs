@@ -38,7 +38,7 @@
 //! 2. `client_api/messages.rs` makes a `Draft` and hands a job to `store.write`.
 //! 3. In the writer (`store/writer.rs`): the transaction ID is looked up, `rooms/draft.rs` signs on top
 //!    of the room's present, `rooms/auth.rs` judges, `rooms/append.rs` writes all that follows.
-//! 4. One fsync later `notify.rs` rings whoever waits at the room, and the sender is answered.
+//! 4. One fsync of the journal later `notify.rs` rings whoever waits at the room, and the sender is answered.
 //! 5. Each reader's `sync/` takes a snapshot, finds the rooms that changed, and builds its own answer.
 
 pub mod accounts;

@@ -377,7 +377,10 @@ mod tests {
         assert!(works(&store, &issued.access));
         let refresh = issued.refresh.expect("has one");
         assert!(!works(&store, &refresh), "a refresh token is no access token");
-        let file = std::fs::read(dir.path().join("hearth.redb")).expect("reads");
+        // What was written last is in the journal, and in the database once that is closed.
+        let journal = std::fs::read(dir.path().join("hearth.journal")).expect("reads");
+        store.close().await;
+        let file = [journal, std::fs::read(dir.path().join("hearth.redb")).expect("reads")].concat();
         let holds = |text: &str| file.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(holds(&hash(&issued.access)) && holds(&hash(&refresh)));
         assert!(!holds(&issued.access) && !holds(&refresh));

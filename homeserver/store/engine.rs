@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Instant,
 };
 
 use redb::{Database, Durability, ReadableDatabase, TableHandle};
@@ -131,9 +132,10 @@ impl Engine {
                 redb.commit().map_err(storage)?;
             }
             None => {
-                let epoch = new_epoch();
+                let (epoch, began) = (new_epoch(), Instant::now());
                 tables::COUNTERS.put(&tx, "journal", &epoch)?;
                 flush(tx.redb)?;
+                tracing::debug!(took = ?began.elapsed(), "the database was flushed");
                 journal.begin(epoch);
             }
         }
@@ -230,15 +232,16 @@ fn epoch_of(database: &Database) -> Result<Option<u64>> {
     tables::COUNTERS.get(&tx, "journal")
 }
 
-/// In memory for now: the first commit flushes it.
+/// Into memory: the first commit flushes it.
 fn replay(database: &Database, journal: &mut Journal, epoch: u64) -> Result<()> {
     let mut tx = database.begin_write().map_err(storage)?;
     tx.set_durability(Durability::None).map_err(Error::internal)?;
+    let began = Instant::now();
     let records = journal.replay(epoch, |record| record::redo(&tx, record))?;
     match records {
         0 => tx.abort().map_err(storage),
         _ => {
-            tracing::info!(records, "the last stop was not a clean one: what was written last is in the journal");
+            tracing::info!(records, took = ?began.elapsed(), "the last stop was not a clean one: what was written last is in the journal");
             tx.commit().map_err(storage)
         }
     }
