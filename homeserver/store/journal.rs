@@ -19,9 +19,9 @@ use std::{
 use super::tx::storage;
 use crate::{base::disk, error::Result};
 
-/// Bytes after which the database is flushed and the journal begins anew. What has to be done once more after a
-/// crash is not much more than this.
-const FULL: u64 = 4 << 20;
+/// Bytes after which the database is flushed and the journal begins anew. To do so much once more after a crash
+/// takes a tenth of a second; the flush keeps those who write waiting for half of that.
+const FULL: u64 = 8 << 20;
 /// By how much the file grows, in zeros: a flush of what lies within it has no length to write down.
 const STEP: u64 = 1 << 20;
 const HEAD: usize = 24;
