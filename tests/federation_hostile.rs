@@ -297,6 +297,38 @@ async fn a_room_that_takes_long_holds_up_no_other_and_loses_nothing() {
     assert_eq!(heard.iter().filter(|text| *text == "late" || *text == "before it").count(), 2, "{heard:?}");
 }
 
+/// A server whose events take long has two hundred of them wait, and is told to send the rest later; what another one
+/// says is heard at once.
+#[tokio::test]
+async fn a_server_whose_events_take_long_has_so_many_wait_and_no_other_one_waits_for_them() {
+    let (server, alice, guest) = party().await;
+    let other = Guest::enters(&server, &alice, Peer::start().await).await;
+    const MISSING: &str = "/_matrix/federation/v1/get_missing_events/";
+    guest.peer.says(MISSING, Says::Wait);
+    let lost = |n: usize| guest.message(&n.to_string(), json!({"prev_events": [format!("$nowhere{n}")]})).1;
+    let transactions: Vec<Vec<Value>> = (0..5).map(|part| (0..50).map(|n| lost(50 * part + n)).collect()).collect();
+    let sending = async |part: usize| {
+        guest.send_as(&server, guest.peer.name(), &format!("part{part}"), &transactions[part]).await
+    };
+    let speaking = async {
+        until("what is before them is asked for", async || guest.peer.asked(MISSING).pop()).await;
+        let began = std::time::Instant::now();
+        assert_eq!(other.outcome(&server, other.message("and I?", json!({}))).await, json!({}));
+        hears(&alice, &other.room, "and I?").await;
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    };
+    let (one, two, three, four, five, ()) =
+        tokio::join!(sending(0), sending(1), sending(2), sending(3), sending(4), speaking);
+    let answers = [one, two, three, four, five];
+    let refused: Vec<usize> = (0..5).filter(|part| answers[*part].status != 200).collect();
+    assert_eq!(refused.len(), 1, "{answers:?}");
+    answers[refused[0]].fails(429, "M_LIMIT_EXCEEDED");
+    // It may come again when the others have been judged.
+    guest.peer.says(MISSING, Says::Json(200, json!({"events": []})));
+    until("the rest is taken", async || (sending(refused[0]).await.status == 200).then_some(())).await;
+    assert_eq!(bodies(&alice, &guest.room).await, [] as [&str; 0]);
+}
+
 /// Ten thousand events that all stand on the same one: each is an end of the room when it comes.
 #[tokio::test]
 async fn very_many_ends_are_brought_together() {

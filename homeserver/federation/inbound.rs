@@ -54,6 +54,8 @@ const REMEMBERED: usize = 4_000;
 /// How long a server waits for the verdicts on its events. What takes longer is written down and judged
 /// later, so that it holds up nothing else of what the server has to tell.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long what was written down waits until it is tried again, where too much of its server's waits.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long the events of a transaction wait for somebody of ours to have entered their rooms.
 const MAX_ENTERING: Duration = Duration::from_secs(30);
 /// How long one event may take, with all that has to be fetched for it.
@@ -132,7 +134,7 @@ impl Inbound {
         if pdus.len() > MAX_PDUS {
             return Err(Error::bad_json(format!("a transaction has {MAX_PDUS} events at most")));
         }
-        let (mut results, mut waiting, mut nameless, mut bent) = (Results::new(), Vec::new(), 0, 0);
+        let (mut results, mut nameless, mut bent) = (Results::new(), 0, 0);
         // 1.
         let mut by_version: BTreeMap<RoomVersionId, Vec<Parsed>> = BTreeMap::new();
         let entered = Instant::now() + MAX_ENTERING;
@@ -148,6 +150,7 @@ impl Inbound {
             }
         }
         // 2.
+        let mut signed = Vec::new();
         for (version, events) in by_version {
             let rules = crate::rooms::room::rules(&version)?;
             let ids: Vec<OwnedEventId> = events.iter().map(|event| event.id().to_owned()).collect();
@@ -155,7 +158,7 @@ impl Inbound {
                 match checked {
                     Ok(checked) => {
                         bent += usize::from(checked.was_bent());
-                        waiting.push((id, self.queue(origin, checked)?));
+                        signed.push(checked);
                     }
                     Err(error) if error.cause().is_some() => return Err(error),
                     Err(error) => drop(results.insert(id, Err(error.message().to_owned()))),
@@ -164,20 +167,17 @@ impl Inbound {
         }
         log_refused(origin, &results, (nameless, bent));
         // 3.
+        let waiting = self.queue(origin, signed)?;
         self.verdicts(origin, waiting, &mut results).await?;
         Ok(results)
     }
 
     /// Waits for the verdicts on a transaction's events, and writes down what takes longer.
-    async fn verdicts(
-        &self,
-        origin: &ServerName,
-        waiting: Vec<(OwnedEventId, Waiting)>,
-        results: &mut Results,
-    ) -> Result<()> {
+    async fn verdicts(&self, origin: &ServerName, waiting: Vec<Waiting>, results: &mut Results) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         let (mut late, mut held, mut forbidden) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, mut wait) in waiting {
+        for mut wait in waiting {
+            let id = wait.event.id().to_owned();
             let outcome = match timeout_at(until, &mut wait.done).await {
                 Ok(outcome) => outcome.map_err(Error::internal)?,
                 Err(_) => {
@@ -272,7 +272,16 @@ impl Inbound {
                 if room.is_some() && id.as_deref() != room {
                     continue;
                 }
-                match self.again(raw, id, &row.origin).await? {
+                let waiting = loop {
+                    match self.again(raw.clone(), id.clone(), &row.origin).await {
+                        // As much of that server waits as may: what it sends now came later.
+                        Err(error) if error.status() == http::StatusCode::TOO_MANY_REQUESTS => {
+                            tokio::time::sleep(AGAIN).await;
+                        }
+                        waiting => break waiting?,
+                    }
+                };
+                match waiting {
                     Some(wait) => drop(judging.spawn(self.clone().forget(pos, wait))),
                     None => drop(self.0.store.write(move |tx| tables::ARRIVED.remove(tx, pos)).await?),
                 }
@@ -320,7 +329,10 @@ impl Inbound {
         let rules = self.0.store.read(|tx| Ok(Room::find(tx, &room)?.map(|room| room.rules())))?;
         let Some(rules) = rules else { return Ok(None) };
         let checked = self.0.checker.check(vec![raw], &rules).await?.pop();
-        checked.map(|event| self.queue(&origin, event)).transpose()
+        Ok(match checked {
+            Some(event) => self.queue(&origin, vec![event])?.pop(),
+            None => None,
+        })
     }
 
     /// Takes an invite or a knock of somebody of ours back, if that is what an event does: the one kind that
@@ -372,26 +384,29 @@ impl Inbound {
         })
     }
 
-    /// Lets an event wait in the queue of its room. 429 if too many wait.
-    fn queue(&self, origin: &ServerName, event: Checked) -> Result<Waiting> {
-        let (done, receiver) = oneshot::channel();
-        let event = Arc::new(event);
-        let waiting = Waiting { event: event.clone(), done: receiver };
-        let room = event.room_id().to_owned();
+    /// Lets events wait in the queues of their rooms. 429 if too many wait: then none of these does, as all of them
+    /// come again.
+    fn queue(&self, origin: &ServerName, events: Vec<Checked>) -> Result<Vec<Waiting>> {
         let mut queues = self.0.lock();
-        let of_origin = queues.origins.get(origin).copied().unwrap_or(0);
-        if of_origin >= MAX_OF_ORIGIN || queues.waiting >= MAX_WAITING {
+        let of_origin = queues.origins.get(origin).copied().unwrap_or(0) + events.len();
+        if of_origin > MAX_OF_ORIGIN || queues.waiting + events.len() > MAX_WAITING {
             return Err(Error::limited(Duration::from_secs(10)));
         }
-        queues.origins.insert(origin.to_owned(), of_origin + 1);
-        queues.waiting += 1;
-        let is_idle = !queues.rooms.contains_key(&room);
-        let job = Job { event, origin: origin.to_owned(), done };
-        queues.rooms.entry(room.clone()).or_default().push_back(job);
-        if is_idle {
-            tokio::spawn(self.clone().work(room));
+        if !events.is_empty() {
+            queues.origins.insert(origin.to_owned(), of_origin);
         }
-        Ok(waiting)
+        queues.waiting += events.len();
+        let mut out = Vec::with_capacity(events.len());
+        for event in events {
+            let ((done, receiver), event) = (oneshot::channel(), Arc::new(event));
+            out.push(Waiting { event: event.clone(), done: receiver });
+            let room = event.room_id().to_owned();
+            if !queues.rooms.contains_key(&room) {
+                tokio::spawn(self.clone().work(room.clone()));
+            }
+            queues.rooms.entry(room).or_default().push_back(Job { event, origin: origin.to_owned(), done });
+        }
+        Ok(out)
     }
 
     /// Judges what waits in a room, until nothing does: as much as there is in one go, and what lacks
