@@ -235,6 +235,32 @@ async fn who_is_in_no_such_space_knocks_and_members_of_it_walk_in() {
     }
 }
 
+/// Who knocks, and who declines an invite, is told of by the first server that can be had and knows the room.
+#[tokio::test]
+async fn knocks_and_refusals_go_by_the_first_server_that_takes_them() {
+    let [one, mut two, three, four] = federate().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let (carol, dave) = (three.register("carol").await, four.register("dave").await);
+    let rule = json!({"type": "m.room.join_rules", "content": {"join_rule": "knock"}});
+    let levels = json!({"invite": 0});
+    let wish = json!({"preset": "private_chat", "initial_state": [rule], "power_level_content_override": levels});
+    let room = alice.create_room(wish).await;
+    alice.invite(&room, &bob).await;
+    join_by(&bob, &room, &[]).await.ok();
+    knows(&alice, &room, &bob, "join").await;
+    let via = |servers: &[&str]| servers.iter().map(|server| format!("via={}&", encode(server))).collect::<String>();
+    let knock = |servers: &[&str]| format!("/_matrix/client/v3/knock/{}?{}", encode(&room), via(servers));
+    dave.post(&knock(&["localhost:1", &three.name]), json!({})).await.fails(404, "M_NOT_FOUND");
+    dave.post(&knock(&["localhost:1", &three.name, &one.name]), json!({})).await.ok();
+    knows(&alice, &room, &dave, "knock").await;
+    // The server of who invites is gone: the one of who made the room is told.
+    bob.invite(&room, &carol).await;
+    until("carol is invited", async || section(&carol.sync(None, 0).await, "invite", &room).map(drop)).await;
+    two.kill9().await;
+    carol.leave(&room).await;
+    knows(&alice, &room, &carol, "leave").await;
+}
+
 /// Of the servers by which somebody wants to come in one is gone, one does not know the room, and one hands out a
 /// template and then says nothing more: the next one is asked.
 #[tokio::test]

@@ -7,16 +7,17 @@ use ruma::{
     OwnedRoomId, OwnedServerName, ServerName, UserId,
     api::{
         client::room::{Visibility, create_room::v3::RoomPreset},
-        federation::transactions::edu::Edu,
+        federation::transactions::edu::{Edu, PresenceUpdate},
     },
     events::{TimelineEventType, room::member::MembershipState},
+    presence::PresenceState,
     user_id,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     Failure,
-    fleeting::Fleeting,
+    fleeting::{Fleeting, Waiting},
     peers::Peers,
     transaction::{self, Batch, Wanted},
 };
@@ -269,6 +270,49 @@ async fn messages_for_devices_wait_in_order_and_don_t_crowd_out_the_rest() {
     assert_eq!((batch.edus.len(), batch.pdus.len(), batch.more), (50, 1, true));
     assert_eq!(edus(&batch)[49]["content"]["message_id"], "49");
     assert!(batch.edus.iter().all(|edu| matches!(edu.deserialize(), Ok(Edu::DirectToDevice(_)))));
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_changes_besides_events_are_told_in_parts() {
+    let house = House::new().await;
+    let start = house.pos();
+    house.write(|tx, _, _| (0..230).try_for_each(|_| device_lists::device_changed(tx, alice(), "PHONE"))).await;
+    let (mut cursor, mut sizes) = (start, Vec::new());
+    loop {
+        let batch = house.gather(cursor);
+        sizes.push((batch.edus.len(), batch.more));
+        cursor = batch.upto;
+        if !batch.more {
+            break;
+        }
+    }
+    assert_eq!(sizes, [(100, true), (100, true), (30, false)]);
+}
+
+#[test]
+fn of_what_passes_the_newest_word_of_each_is_told() {
+    let room: OwnedRoomId = "!r:a.test".try_into().expect("an ID");
+    let person = |n: usize| UserId::parse(format!("@p{n}:a.test")).expect("an ID");
+    let mut waiting = Waiting::default();
+    for n in 0..300 {
+        let mut update = PresenceUpdate::new(person(n % 3), PresenceState::Online, n.try_into().expect("a number"));
+        update.currently_active = n == 299;
+        waiting.add(&Fleeting::Presence(update));
+        waiting.add(&Fleeting::Typing(room.clone(), person(n % 2), n < 298));
+    }
+    let told = waiting.take();
+    let Some((Edu::Presence(presence), typing)) = told.split_first() else { panic!("{told:?}") };
+    let last: Vec<u64> = presence.push.iter().map(|update| update.last_active_ago.into()).collect();
+    assert_eq!((last, presence.push[2].currently_active), (vec![297, 298, 299], true));
+    assert_eq!(typing.len(), 2);
+    assert!(typing.iter().all(|edu| matches!(edu, Edu::Typing(typing) if !typing.typing)), "{typing:?}");
+    assert!(waiting.is_empty() && waiting.take().is_empty());
+    // And of so many at most.
+    (0..1000).for_each(|n| waiting.add(&Fleeting::Typing(room.clone(), person(n), true)));
+    waiting.add(&Fleeting::Typing(room, person(0), false));
+    let told = waiting.take();
+    assert_eq!(told.len(), 100);
+    assert!(matches!(&told[0], Edu::Typing(typing) if typing.user_id == person(0) && !typing.typing), "{told:?}");
 }
 
 fn refused(status: StatusCode) -> Failure {
