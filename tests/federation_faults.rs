@@ -279,11 +279,22 @@ async fn a_slow_line_is_slow_for_who_is_at_the_end_of_it_alone() {
 /// Of the servers in a room one tells its members a byte at a time: it is left, and another one asked.
 #[tokio::test]
 async fn a_server_that_tells_a_room_a_byte_at_a_time_is_left_for_another() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"pdus\":[";
+    is_left_for_another(Says::Trickle(head.as_bytes().to_vec()), "too slowly").await;
+}
+
+/// The same for one that is asked and says nothing.
+#[tokio::test]
+async fn a_server_that_says_nothing_of_a_room_is_left_for_another() {
+    is_left_for_another(Says::Silence, "says nothing").await;
+}
+
+/// A room becomes whole by another server than the one by which it was entered, as that one says so.
+async fn is_left_for_another(says: Says, why: &str) {
     let (server, crowd, other) = tokio::join!(federated("", ""), Crowd::gather(12), Peer::start());
     let (bob, room) = (server.register("bob").await, &crowd.room);
     let state = format!("/_matrix/federation/v1/state/{room}");
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
-    crowd.tells_else(Says::Trickle(format!("{head}{{\"pdus\":[").into_bytes()));
+    crowd.tells_else(says);
     other.says(&state, Says::Json(200, crowd.whole()));
     let answer = json!({"members_omitted": true, "servers_in_room": [crowd.peer.name(), other.name()],
                         "state": crowd.state, "auth_chain": [crowd.members[0]]});
@@ -299,7 +310,7 @@ async fn a_server_that_tells_a_room_a_byte_at_a_time_is_left_for_another() {
     assert_eq!(members.as_object().map(serde_json::Map::len), Some(13));
     assert_eq!((crowd.peer.asked(&state).len(), other.asked(&state).len()), (1, 1));
     let line = format!("{} does not tell the members of {room}", crowd.peer.name());
-    assert!(server.log().lines().any(|said| said.contains(&line) && said.contains("too slowly")), "it is said why");
+    assert!(server.log().lines().any(|said| said.contains(&line) && said.contains(why)), "it is said why");
 }
 
 /// The same for who takes a join in and tells the room a byte at a time: whoever comes in does so by another one.

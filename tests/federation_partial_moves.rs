@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Crowd, Server, User, encode, in_room, until},
+    common::{Crowd, Server, User, encode, federated, in_room, until},
     federation_outbox::database,
     federation_partial::{bodies, hears, join, joined, party},
 };
@@ -201,4 +201,34 @@ async fn who_goes_and_comes_back_meanwhile_is_there_as_if_all_had_been_known() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(membership(&bob, room, &carol.id).await, "join");
     assert_eq!(joined(&carol, room).await, 22);
+}
+
+/// Of very many rooms that are entered at once some are asked for at a time; those whose servers take long hold up no
+/// others, as long as there are places.
+#[tokio::test]
+async fn eight_rooms_are_asked_for_at_once() {
+    let server = federated("", "").await;
+    let bob = server.register("bob").await;
+    let mut crowds = Vec::new();
+    for _ in 0..10 {
+        let crowd = Crowd::gather(3).await;
+        join(&bob, &crowd).await.ok();
+        crowds.push(crowd);
+    }
+    let is_asked = |crowd: &&Crowd| !crowd.peer.asked("/_matrix/federation/v1/state/").is_empty();
+    let asked = |count: usize| {
+        let crowds = &crowds;
+        until("so many are asked", async move || (crowds.iter().filter(is_asked).count() == count).then_some(()))
+    };
+    asked(8).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    asked(8).await;
+    let last = crowds.iter().rfind(is_asked).expect("one that is asked");
+    last.tells();
+    assert_eq!(joined(&bob, &last.room).await, 4);
+    asked(9).await;
+    crowds.iter().for_each(Crowd::tells);
+    for crowd in &crowds {
+        assert_eq!(joined(&bob, &crowd.room).await, 4);
+    }
 }

@@ -42,6 +42,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(3600);
 /// How long it is waited after a failure of our own.
 const OWN_PAUSE: Duration = Duration::from_secs(30);
+/// How long a server may be silent in the first round, where there are others to ask: what is large takes long to put
+/// together, and mostly one of them has it at hand.
+const PROMPT: Duration = Duration::from_secs(20);
 /// How long somebody waits who wants to know all members.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// Rooms whose members are asked for at once: those of the others wait for no server that takes long.
@@ -211,8 +214,10 @@ impl Federation {
     /// Asks some of the servers in the room, one after the other.
     async fn fill(&self, room: &Room, row: &PartialRow) -> Result<()> {
         let mut last = Error::bad_gateway("no other server is in the room");
-        for server in self.who_knows(room, row)? {
-            match self.fill_by(room, row, &server).await {
+        let mut servers = self.who_knows(room, row)?.into_iter().peekable();
+        while let Some(server) = servers.next() {
+            let patience = if row.failures == 0 && servers.peek().is_some() { PROMPT } else { Bounds::LARGE.time };
+            match self.fill_by(room, row, (&server, patience)).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.cause().is_some() || error.status() == http::StatusCode::CONFLICT => {
                     return Err(error);
@@ -239,11 +244,13 @@ impl Federation {
         Ok(out)
     }
 
-    async fn fill_by(&self, room: &Room, row: &PartialRow, server: &ServerName) -> Result<()> {
+    async fn fill_by(&self, room: &Room, row: &PartialRow, (server, patience): (&ServerName, Duration)) -> Result<()> {
         let (began, id, num) = (Instant::now(), room.id().to_owned(), room.num);
         let join = event::parse_id(&row.join)?;
         let request = get_state::Request::new(join.clone(), id.clone());
-        let incoming = self.remote.stream(Bounds::LARGE, server, request).await?;
+        let asking = self.remote.stream(Bounds::LARGE, server, request);
+        let silent = |_| Error::bad_gateway("the other server says nothing");
+        let incoming = tokio::time::timeout(patience, asking).await.map_err(silent)??;
         let Answer { state, auth_chain, place: _place, .. } =
             self.fetch.reader.receive(incoming, handed_over::OF_STATE).await?;
         let told = began.elapsed();
