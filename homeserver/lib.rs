@@ -135,6 +135,7 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     write_seen(&app).await;
     write_pushed(&app).await;
     write_typing(&app).await;
+    write_told(&app).await;
     app.store.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -220,6 +221,13 @@ async fn write_typing(app: &App) {
     let rooms = serde_json::to_string(&app.hub.typing.busy()).unwrap_or_default();
     if let Err(error) = app.store.write(move |tx| store::tables::IDENTITY.put(tx, TYPING, &rooms)).await {
         tracing::debug!(%error, "can't write down where somebody typed");
+    }
+}
+
+/// Writes down how far other servers have been told, so that none is told anything again after the next start.
+async fn write_told(app: &App) {
+    if let Err(error) = app.federation.outbox.write_down().await {
+        tracing::debug!(%error, "can't write down how far other servers have been told");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Telling other servers what happened here: every acknowledged event reaches every server that is in its
-//! room, in order and once, whenever that server can be reached.
+//! room, in order, whenever that server can be reached; and once, but for what it took just before a crash.
 //!
 //! Nothing is copied for each server. Each has a cursor into the log of what is to be told
 //! (`rooms/outgoing.rs`); a loop for each server that is *busy* sends what lies beyond its cursor and moves
@@ -44,8 +44,11 @@ use crate::{
 const MAX_DISPATCH: usize = 256;
 /// How often it is written down how far the log was gone through, and old entries are taken away.
 const UPKEEP: Duration = Duration::from_secs(10);
-/// Entries after which that is written down earlier.
+/// Entries, and servers that have taken something, after which that is written down earlier.
 const MAX_UNWRITTEN: Pos = 2000;
+const MAX_TOLD: usize = 1000;
+/// Servers of which one job writes down how far they have been told.
+const TOLD_BATCH: usize = 200;
 /// Entries of the log at most: a server that is further behind gets the last event of each room.
 const MAX_LOG: u64 = 200_000;
 /// Entries that one job takes away, and jobs in one turn.
@@ -96,7 +99,7 @@ impl Outbox {
                 Some(_) = loops.join_next() => {}
                 () = stopped(&mut stop) => return,
             }
-            if self.peers().unwritten() > MAX_UNWRITTEN {
+            if self.has_much_unwritten() {
                 self.keep_up().await;
             }
             // Once more for what came meanwhile: the bell remembers one ring.
@@ -109,6 +112,11 @@ impl Outbox {
                 loops.spawn(async move { outbox.serve(server).await });
             }
         }
+    }
+
+    fn has_much_unwritten(&self) -> bool {
+        let peers = self.peers();
+        peers.unwritten() > MAX_UNWRITTEN || peers.told_count() > MAX_TOLD
     }
 
     fn complain(&self, error: &Error) -> bool {
@@ -155,11 +163,18 @@ impl Outbox {
     /// How it stands with a server: how far it was told, and since when it can't be. None if there never was
     /// anything to tell it.
     pub fn destination(&self, server: &ServerName) -> Result<Option<DestinationRow>> {
-        let present = self.peers().destination(server);
-        match present {
-            Some(row) => Ok(Some(row)),
-            None => self.0.store.read(|tx| tables::DESTINATIONS.get(tx, server.as_str())),
+        let (present, told) = {
+            let peers = self.peers();
+            (peers.destination(server), peers.told(server))
+        };
+        if present.is_some() {
+            return Ok(present);
         }
+        let row = self.0.store.read(|tx| tables::DESTINATIONS.get(tx, server.as_str()))?;
+        Ok(match told {
+            Some(acked) => Some(DestinationRow { acked, ..row.unwrap_or_default() }),
+            None => row,
+        })
     }
 
     fn peers(&self) -> MutexGuard<'_, Peers> {
@@ -323,7 +338,30 @@ impl Outbox {
         self.0.store.write(move |tx| tables::DESTINATIONS.put(tx, server.as_str(), &row)).await
     }
 
-    /// Writes down how far the log was gone through, and takes away what everybody has been told.
+    /// Writes down how far others have been told, for the next start.
+    pub async fn write_down(&self) -> Result<()> {
+        loop {
+            let told = self.peers().take_told(TOLD_BATCH);
+            if told.is_empty() {
+                return Ok(());
+            }
+            let write = move |tx: &WriteTx| {
+                for (server, acked) in &told {
+                    let row = tables::DESTINATIONS.get(tx, server.as_str())?.unwrap_or_default();
+                    // It may have been told more since.
+                    if row.acked < *acked {
+                        let row = DestinationRow { acked: *acked, ..row };
+                        tables::DESTINATIONS.put(tx, server.as_str(), &row)?;
+                    }
+                }
+                Ok(())
+            };
+            self.0.store.write(write).await?;
+        }
+    }
+
+    /// Writes down how far the log was gone through and others have been told, and takes away what everybody has
+    /// been told.
     async fn keep_up(&self) {
         if let Err(error) = self.try_to_keep_up().await {
             tracing::debug!(%error, "can't write down what other servers have been told");
@@ -331,6 +369,7 @@ impl Outbox {
     }
 
     async fn try_to_keep_up(&self) -> Result<()> {
+        self.write_down().await?;
         let plan = self.peers().checkpoint();
         if let Some((seen, behind)) = plan {
             let write = move |tx: &WriteTx| {

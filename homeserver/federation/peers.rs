@@ -3,9 +3,11 @@
 //!
 //! What holds at every moment, and lets a restart begin at the right place: a server without a row that
 //! says it is behind has been told everything up to `kept`; one whose row says so, everything up to the row's
-//! position; and one that is not here, everything up to `seen`.
+//! position; and one that is not here, everything up to `seen`. What a server that was never behind has taken is
+//! therefore written down now and then only: a message to it costs no commit, and after a crash it is told once
+//! more what it took last, which it knows by its ID.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use http::StatusCode;
 use ruma::{OwnedServerName, ServerName, api::federation::transactions::edu::Edu};
@@ -40,6 +42,8 @@ pub struct Peers {
     /// And that is written down up to here.
     kept: Pos,
     known: HashMap<OwnedServerName, Peer>,
+    /// How far servers have been told of which that is not written down.
+    told: BTreeMap<OwnedServerName, Pos>,
     ready: Vec<OwnedServerName>,
     /// Who is to be tried when.
     due: BTreeSet<(u64, OwnedServerName)>,
@@ -289,7 +293,8 @@ impl Peers {
         DestinationRow { behind: true, retry_at, ..peer.row() }
     }
 
-    /// A server has taken a batch. Returns its row if that should be written.
+    /// A server has taken a batch. Returns its row if that should be written at once: it says what is not so any
+    /// more, or messages are to be taken away with it.
     pub fn acknowledged(&mut self, server: &ServerName, batch: &Batch) -> Option<DestinationRow> {
         let peer = self.known.get_mut(server)?;
         advance(peer, batch);
@@ -297,8 +302,26 @@ impl Peers {
         (peer.failures, peer.failing_since, peer.retry_at, peer.narrow) = (0, 0, 0, false);
         (peer.called, peer.speaking) = (0, false);
         let row = peer.row();
-        peer.marked = row.behind;
-        (was_marked || !batch.is_empty()).then_some(row)
+        if was_marked || batch.to_device > 0 {
+            peer.marked = row.behind;
+            self.told.remove(server);
+            return Some(row);
+        }
+        if !batch.is_empty() {
+            self.told.insert(server.to_owned(), row.acked);
+        }
+        None
+    }
+
+    /// Some of the servers that have been told more than is written down, and how far: to be written now.
+    pub fn take_told(&mut self, most: usize) -> Vec<(OwnedServerName, Pos)> {
+        let rest = self.told.keys().nth(most).cloned().map(|from| self.told.split_off(&from));
+        std::mem::replace(&mut self.told, rest.unwrap_or_default()).into_iter().collect()
+    }
+
+    /// How many of those there are.
+    pub fn told_count(&self) -> usize {
+        self.told.len()
     }
 
     /// A server has not taken a batch. What was refused as bad is tried again in smaller pieces, and the one
@@ -370,6 +393,11 @@ impl Peers {
     /// How it stands with a server that there is something for.
     pub fn destination(&self, server: &ServerName) -> Option<DestinationRow> {
         self.known.get(server).map(Peer::row)
+    }
+
+    /// How far a server has been told, if that is not written down.
+    pub fn told(&self, server: &ServerName) -> Option<Pos> {
+        self.told.get(server).copied()
     }
 }
 

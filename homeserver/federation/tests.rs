@@ -397,6 +397,40 @@ fn one_bad_thing_does_not_stop_all_that_comes_after_it() {
 }
 
 #[test]
+fn what_a_server_takes_that_was_never_behind_is_written_down_later_and_what_changes_its_row_at_once() {
+    let (mut peers, servers) = (Peers::default(), ["b.test", "c.test", "d.test"].map(|name| name.try_into().unwrap()));
+    let [b, c, d]: [OwnedServerName; 3] = servers;
+    let took = |upto, to_device| Batch {
+        upto,
+        to_device,
+        pdus: vec![crate::base::json::raw("{}".into()).expect("JSON")],
+        ..Batch::default()
+    };
+    for (server, upto) in [(&b, 3), (&c, 4), (&d, 5), (&b, 6)] {
+        peers.dispatched(upto, vec![(server.clone(), 0, (upto, upto))]);
+        peers.take_ready(1);
+        peers.turn(server).expect("there is something");
+        assert!(peers.acknowledged(server, &took(upto, 0)).is_none());
+        assert!(peers.turn(server).is_none() && !peers.knows(server));
+    }
+    assert_eq!((peers.told_count(), peers.told(&b), peers.told(&d)), (3, Some(6), Some(5)));
+    assert_eq!(peers.take_told(2), [(b.clone(), 6), (c.clone(), 4)]);
+    peers.dispatched(7, vec![(d.clone(), 0, (7, 7))]);
+    peers.take_ready(1);
+    peers.turn(&d).expect("there is something");
+    let row = peers.acknowledged(&d, &took(7, 7)).expect("messages for devices are taken away");
+    assert_eq!((row.acked, row.behind), (7, false));
+    assert!(peers.take_told(2).is_empty(), "that says it all");
+    peers.dispatched(8, vec![(b.clone(), 6, (8, 8))]);
+    peers.take_ready(1);
+    peers.turn(&b).expect("there is something");
+    let (seen, behind) = peers.checkpoint().expect("something new");
+    peers.written(seen, behind.into_iter().map(|(server, _)| server).collect());
+    let row = peers.acknowledged(&b, &took(8, 0)).expect("its row says that it is behind");
+    assert_eq!((row.acked, row.behind, peers.told_count()), (8, false, 0));
+}
+
+#[test]
 fn a_restart_begins_where_it_was_written_down() {
     let (mut peers, server) = (Peers::default(), b_test());
     peers.load(
