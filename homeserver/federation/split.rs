@@ -109,11 +109,13 @@ impl Splitter {
 
     /// Takes in what has come. 400 `M_NOT_JSON` for what is no object, or more than there may be.
     pub fn push(&mut self, bytes: &[u8], mut take: impl FnMut(Piece) -> Result<()>) -> Result<()> {
-        for byte in bytes {
-            // A bare value is known to have ended only by what follows it.
-            if !self.step(*byte, &mut take)? {
-                self.step(*byte, &mut take)?;
-            }
+        let mut rest = bytes;
+        while let Some(byte) = rest.first() {
+            let taken = match self.at {
+                At::InValue | At::InItem => self.in_value(rest, &mut take)?,
+                _ => self.between(*byte)?,
+            };
+            rest = &rest[taken..];
         }
         Ok(())
     }
@@ -126,11 +128,10 @@ impl Splitter {
         }
     }
 
-    /// False if the byte is to be looked at once more.
-    fn step(&mut self, byte: u8, take: &mut impl FnMut(Piece) -> Result<()>) -> Result<bool> {
+    /// Takes a byte that is part of no value.
+    fn between(&mut self, byte: u8) -> Result<usize> {
         match self.at {
             At::InName => self.in_name(byte)?,
-            At::InValue | At::InItem => return self.in_value(byte, take),
             _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
             At::Start if byte == b'{' => self.at = At::Name { first: true },
             At::Name { .. } if byte == b'"' => {
@@ -151,7 +152,7 @@ impl Splitter {
             At::AfterValue if byte == b'}' => self.at = At::End,
             _ => return Err(wrong("it is not JSON")),
         }
-        Ok(true)
+        Ok(1)
     }
 
     fn in_name(&mut self, byte: u8) -> Result<()> {
@@ -173,18 +174,27 @@ impl Splitter {
         (self.at, self.scan) = (at, Scan::begin(byte));
     }
 
-    fn in_value(&mut self, byte: u8, take: &mut impl FnMut(Piece) -> Result<()>) -> Result<bool> {
-        let step = self.scan.step(byte);
-        if !matches!(step, Step::Before) {
-            self.held.push(byte);
-            let most = if self.at == At::InItem { MAX_ITEM } else { MAX_MEMBER };
-            if self.held.len() > most {
-                return Err(wrong("a part of it is too large"));
-            }
+    /// Takes the bytes that belong to the value which has begun, and the value if it ends with them. How many that
+    /// are: a bare value is known to have ended only by what follows it.
+    fn in_value(&mut self, bytes: &[u8], take: &mut impl FnMut(Piece) -> Result<()>) -> Result<usize> {
+        let end = bytes.iter().enumerate().find_map(|(at, byte)| match self.scan.step(*byte) {
+            Step::More => None,
+            Step::Last => Some(at + 1),
+            Step::Before => Some(at),
+        });
+        let taken = end.unwrap_or(bytes.len());
+        let most = if self.at == At::InItem { MAX_ITEM } else { MAX_MEMBER };
+        if self.held.len() + taken > most {
+            return Err(wrong("a part of it is too large"));
         }
-        if matches!(step, Step::More) {
-            return Ok(true);
+        self.held.extend_from_slice(&bytes[..taken]);
+        match end {
+            Some(_) => self.ended(take).map(|()| taken),
+            None => Ok(taken),
         }
+    }
+
+    fn ended(&mut self, take: &mut impl FnMut(Piece) -> Result<()>) -> Result<()> {
         let text = String::from_utf8(std::mem::take(&mut self.held)).map_err(|_| wrong("it is not UTF-8"))?;
         if json::is_too_deep(text.as_bytes()) {
             // An event stands by itself: this one is left out, as whatever is none.
@@ -192,21 +202,20 @@ impl Splitter {
                 return Err(wrong("it is nested too deeply"));
             }
             self.at = At::AfterItem;
-            return Ok(matches!(step, Step::Last));
+            return Ok(());
         }
         let value = RawValue::from_string(text).map_err(|_| wrong("it is not JSON"))?;
         match self.at {
             At::InItem => {
                 self.at = At::AfterItem;
-                take(Piece::Item(self.list, value))?;
+                take(Piece::Item(self.list, value))
             }
             _ => {
                 self.at = At::AfterValue;
                 let name = String::from_utf8(std::mem::take(&mut self.name)).map_err(|_| wrong("it is not UTF-8"))?;
-                take(Piece::Member(name, value))?;
+                take(Piece::Member(name, value))
             }
         }
-        Ok(matches!(step, Step::Last))
     }
 }
 
