@@ -11,7 +11,7 @@ use base64::Engine;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
     RoomVersionId, UserId,
-    canonical_json::redact_in_place,
+    canonical_json::{RedactingSerializer, redact_in_place},
     room_version_rules::RoomVersionRules,
     signatures::{PublicKeyMap, content_hash, reference_hash},
 };
@@ -46,6 +46,8 @@ pub struct Parsed {
     pdu: Pdu,
     room_id: OwnedRoomId,
     object: CanonicalJsonObject,
+    /// The same as text.
+    json: String,
 }
 
 /// An event whose format, signatures and content hash are right; or, where the hash is not, what is left
@@ -144,7 +146,7 @@ pub fn parse(raw: &RawValue, rules: &RoomVersionRules) -> Result<Parsed> {
         Some(room) => room.clone(),
         None => draft::room_id_of(&pdu.id)?,
     };
-    Ok(Parsed { pdu, room_id, object })
+    Ok(Parsed { pdu, room_id, object, json })
 }
 
 /// The ID that their server knows by which it sent what can't be read as an event of a room with these rules: not
@@ -327,24 +329,29 @@ impl Parsed {
     /// goes on in its redacted form.
     pub fn verify(self, keys: &PublicKeyMap, rules: &RoomVersionRules) -> Result<Checked> {
         let signers = self.signers(rules);
-        let Self { mut pdu, room_id, mut object } = self;
-        let mut redacted = object.clone();
-        redact_in_place(&mut redacted, &rules.redaction, None).map_err(|error| wrong(&error.to_string()))?;
-        let message = signed_json::signed_part(&redacted).ok_or_else(|| wrong("it can't have been signed"))?;
+        let Self { pdu, room_id, object, json } = self;
+        let message = signed_part(&object, rules)?;
         for (server, carried) in signers {
             check_signatures(&object, &message, &server, &carried, keys)?;
         }
-        let is_right = has_right_hash(&object);
-        // What has been redacted elsewhere has lost nothing more by it.
-        let bent = !is_right && object != redacted;
-        if !is_right {
-            object = redacted;
-            let json = serde_json::to_string(&object).map_err(Error::internal)?;
-            pdu = Pdu::parse(pdu.id, &json)?;
+        if has_right_hash(&object) {
+            return Ok(Checked { pdu, room_id, json, bent: false, vouched: None });
         }
-        let json = serde_json::to_string(&object).map_err(Error::internal)?;
+        let mut redacted = object.clone();
+        redact_in_place(&mut redacted, &rules.redaction, None).map_err(|error| wrong(&error.to_string()))?;
+        // What has been redacted elsewhere has lost nothing more by it.
+        let bent = object != redacted;
+        let json = serde_json::to_string(&redacted).map_err(Error::internal)?;
+        let pdu = Pdu::parse(pdu.id, &json)?;
         Ok(Checked { pdu, room_id, json, bent, vouched: None })
     }
+}
+
+/// What signatures of an event are over: what redaction leaves of it, without the signatures.
+fn signed_part(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<String> {
+    let left = RedactingSerializer::new().rules(&rules.redaction);
+    let signed = left.custom_redacted_root_fields(&["signatures", "unsigned"]).serialize(object);
+    signed.map_err(|error| wrong(&error.to_string()))
 }
 
 /// At least one of a server's keys has to be known, and all known ones have to have signed well.

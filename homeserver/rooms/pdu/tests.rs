@@ -73,6 +73,35 @@ fn a_signed_event_passes_in_every_version_and_a_changed_one_is_emptied() {
 }
 
 #[test]
+fn what_is_signed_is_what_redaction_leaves() {
+    let contents = [
+        json!({ "membership": "join", "displayname": "x", "third_party_invite": { "signed": { "a": 1 }, "b": 2 } }),
+        json!({ "users": { "@a:one.test": 100 }, "events": {}, "invite": 50, "else": [1, { "b": 2 }] }),
+        json!({ "creator": "@a:one.test", "room_version": "x", "m.federate": false, "allow": [], "join_rule": "y" }),
+        json!({ "third_party_invite": "odd", "aliases": ["#a:b"], "history_visibility": 3, "redacts": "$x", "deny": [] }),
+        json!({}),
+    ];
+    let kinds = ["m.room.member", "m.room.power_levels", "m.room.create", "m.room.join_rules", "m.room.aliases"];
+    let others = ["m.room.history_visibility", "m.room.redaction", "m.room.server_acl", "m.room.message", ""];
+    for (kind, content) in kinds.iter().chain(&others).flat_map(|kind| contents.iter().map(move |each| (kind, each))) {
+        let mut event = event();
+        (event["type"], event["content"], event["state_key"]) = (json!(kind), content.clone(), json!(""));
+        (event["unsigned"], event["origin"], event["else"]) =
+            (json!({ "age": 1 }), json!("one.test"), json!({ "a": 1 }));
+        (event["hashes"], event["signatures"]) =
+            (json!({ "sha256": "x" }), json!({ "one.test": { "ed25519:1": "y" } }));
+        let object: CanonicalJsonObject = serde_json::from_value(event).expect("canonical");
+        for version in crate::rooms::room::VERSIONS {
+            let rules = version.rules().expect("known");
+            let mut redacted = object.clone();
+            redact_in_place(&mut redacted, &rules.redaction, None).expect("redacts");
+            let left = signed_json::signed_part(&redacted).expect("JSON");
+            assert_eq!(signed_part(&object, &rules).expect("JSON"), left, "{kind} {version}");
+        }
+    }
+}
+
+#[test]
 fn who_has_to_sign_has_to_sign() {
     let (one, two) = (Signer::new("one.test"), Signer::new("two.test"));
     let version = RoomVersionId::V11;
