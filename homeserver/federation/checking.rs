@@ -17,6 +17,8 @@ use crate::{
 /// Events that one thread checks at a time; of few events at least so many, as a thread costs something too.
 const CHUNK: usize = 128;
 const LEAST: usize = 16;
+/// Events that are checked by whoever asks: to have another thread do it takes as long.
+const FEW: usize = 2;
 
 /// Checks signatures, on so many threads at once as there are processors. Clones share them.
 #[derive(Clone)]
@@ -39,12 +41,24 @@ impl Checker {
         self.begin(events, rules).await?.some(usize::MAX).await
     }
 
+    /// The same for several lists, whose keys are got together.
+    pub async fn check_lists<const N: usize>(
+        &self,
+        lists: [Vec<Box<RawValue>>; N],
+        rules: &RoomVersionRules,
+    ) -> Result<[Vec<Checked>; N]> {
+        let lengths = lists.each_ref().map(Vec::len);
+        let all = lists.into_iter().flatten().collect();
+        let mut checked = self.begin(all, rules).await?.each(usize::MAX).await?.into_iter();
+        Ok(lengths.map(|length| checked.by_ref().take(length).flatten().collect()))
+    }
+
     /// The same, for those who take some at a time: the keys of all are had then.
     pub async fn begin(&self, events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Checking> {
         let total = events.len();
         // 1. Whose keys are wanted.
         let reading = rules.clone();
-        let read = self.in_chunks(events, CHUNK, move |chunk| (Signers::of(&chunk, &reading), chunk)).await?;
+        let read = self.in_chunks(events, move |chunk| (Signers::of(&chunk, &reading), chunk)).await?;
         let (mut all, mut events) = (Signers::default(), Vec::with_capacity(total));
         for (signers, chunk) in read {
             all.add(signers);
@@ -62,28 +76,30 @@ impl Checker {
             all.add(Signers { wanted: event.signers(rules), latest: sent_at(event) });
         }
         let (keys, rules) = (Arc::new(self.keys(&all).await?), rules.clone());
-        let each = events.len().div_ceil(self.count).max(LEAST);
         let work = move |chunk: Vec<Parsed>| {
             chunk.into_iter().map(|event| verify(event, &keys, &rules)).collect::<Vec<Result<Checked>>>()
         };
-        Ok(self.in_chunks(events, each, work).await?.into_iter().flatten().collect())
+        Ok(self.in_chunks(events, work).await?.into_iter().flatten().collect())
     }
 
     async fn keys(&self, signers: &Signers) -> Result<Keys> {
         self.keyring.gather(&signers.wanted, At::Time(signers.latest.min(clock::now_ms()))).await
     }
 
-    /// Does work on all items, a chunk of so many at a time. The results keep the order of the items.
+    /// Does work on all items, a chunk at a time. The results keep the order of the items.
     async fn in_chunks<I, O>(
         &self,
         items: Vec<I>,
-        each: usize,
         work: impl Fn(Vec<I>) -> O + Clone + Send + 'static,
     ) -> Result<Vec<O>>
     where
         I: Send + 'static,
         O: Send + 'static,
     {
+        if items.len() <= FEW {
+            return Ok(vec![work(items)]);
+        }
+        let each = items.len().div_ceil(self.count).clamp(LEAST, CHUNK);
         let mut chunks = Vec::with_capacity(items.len().div_ceil(each));
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
@@ -131,10 +147,15 @@ impl Checking {
 
     /// Those of the next ones that are signed.
     pub async fn some(&mut self, most: usize) -> Result<Vec<Checked>> {
+        Ok(self.each(most).await?.into_iter().flatten().collect())
+    }
+
+    /// What comes of each of the next ones: nothing of those that are not signed.
+    async fn each(&mut self, most: usize) -> Result<Vec<Option<Checked>>> {
         // 3. The signatures.
         let (keys, rules) = (self.keys.clone(), self.rules.clone());
         let some = self.left.by_ref().take(most).collect();
-        let checked = self.checker.in_chunks(some, CHUNK, move |chunk| verify_all(chunk, &keys, &rules)).await?;
+        let checked = self.checker.in_chunks(some, move |chunk| verify_all(chunk, &keys, &rules)).await?;
         Ok(checked.into_iter().flatten().collect())
     }
 }
@@ -163,13 +184,14 @@ impl Signers {
     }
 }
 
-fn verify_all(events: Vec<Box<RawValue>>, keys: &Keys, rules: &RoomVersionRules) -> Vec<Checked> {
+fn verify_all(events: Vec<Box<RawValue>>, keys: &Keys, rules: &RoomVersionRules) -> Vec<Option<Checked>> {
     let mut out = Vec::with_capacity(events.len());
     for event in events {
-        match pdu::parse(&event, rules).and_then(|parsed| verify(parsed, keys, rules)) {
-            Ok(checked) => out.push(checked),
-            Err(error) => tracing::debug!(%error, "an event of another server is left out"),
+        let checked = pdu::parse(&event, rules).and_then(|parsed| verify(parsed, keys, rules));
+        if let Err(error) = &checked {
+            tracing::debug!(%error, "an event of another server is left out");
         }
+        out.push(checked.ok());
     }
     out
 }
