@@ -12,17 +12,19 @@ use std::{
 use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
     api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
+    room_version_rules::RoomVersionRules,
 };
 use serde_json::{Map, Value, value::RawValue};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     Bounds, Federation,
     handed_over::{self, Answer},
     handshake::{Attempts, refused, spoken, versions},
+    steps::Steps,
 };
 use crate::{
-    base::json,
+    base::{RoomNum, json},
     error::{Error, Result},
     rooms::{
         Room, blocked, doorstep,
@@ -32,16 +34,12 @@ use crate::{
         joining::{self, Entry, Given, Judged, Opening},
         members::{self, Change},
         partial,
-        pdu::Checked,
+        pdu::{self, Checked},
         restricted, room, servers,
     },
     store::{WriteTx, rows::Standing},
 };
 
-/// Events, or pieces of state, that one job lays down.
-const PIECE: usize = 100;
-/// Jobs that wait for the writer at once: what other people's requests wait for besides.
-const WINDOW: usize = 4;
 /// How long a server to which a join was handed in may be silent, where there are others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -95,10 +93,16 @@ impl Federation {
         let look = move || {
             store.read(|tx| {
                 blocked::check(tx, &id)?;
-                if step == Step::Join { restricted::voucher(tx, &identity, &id) } else { Ok(None) }
+                // Where nobody of ours is there is nothing to be written.
+                let room = Room::find(tx, &id)?;
+                if room.map_or(Ok(true), |room| doorstep::is_inside(tx, &identity, &room).map(|inside| !inside))? {
+                    return Ok(None);
+                }
+                if step == Step::Join { restricted::voucher(tx, &identity, &id).map(Some) } else { Ok(Some(None)) }
             })
         };
-        let voucher = tokio::task::spawn_blocking(look).await.map_err(Error::internal)??;
+        let looked = tokio::task::spawn_blocking(look).await.map_err(Error::internal)??;
+        let Some(voucher) = looked else { return Ok(false) };
         let work = move |tx: &WriteTx| {
             let Some(mut room) = Room::find(tx, &wish.room)? else { return Ok(false) };
             if !doorstep::is_inside(tx, &me, &room)? {
@@ -169,11 +173,11 @@ impl Federation {
         let (signed, answer) = self.hand_in(wish, (server, patience), (&template.event, &version)).await?;
         let answered = began.elapsed();
         let rules = room::rules(&version)?;
-        let join = self.taken_in(&signed, answer.event, &version).await?;
-        let Answer { state, auth_chain, members_omitted, servers, place: _place, .. } = answer;
+        let Answer { event, state, auth_chain, members_omitted, servers, place: _place } = answer;
         let told = state.len() + auth_chain.len();
-        let state = self.checker.check(state, &rules).await?;
-        let auth_chain = self.checker.check(auth_chain, &rules).await?;
+        let join = taken_in(&signed, event, &rules)?;
+        let [join, state, auth_chain] = self.checker.check_lists([vec![join], state, auth_chain], &rules).await?;
+        let join = join.into_iter().next().ok_or_else(unsigned)?;
         let given = Given { state, auth_chain, members_omitted };
         let (room, of, by) = (wish.room.clone(), version.clone(), join.pdu().clone());
         let judging = tokio::task::spawn_blocking(move || joining::judge(given, (&room, &of), &by));
@@ -205,7 +209,9 @@ impl Federation {
         // The rest is let go of: what the join lacks may be as large, and there is one place for that.
         let (signed, Answer { event, .. }) =
             self.hand_in(wish, (server, patience), (&template.event, &version)).await?;
-        let join = self.taken_in(&signed, event, &version).await?;
+        let rules = room::rules(&version)?;
+        let join = self.checker.check(vec![taken_in(&signed, event, &rules)?], &rules).await?;
+        let join = join.into_iter().next().ok_or_else(unsigned)?;
         match self.fetch.settle_now(&Arc::new(join), server).await? {
             Standing::Accepted => Ok(()),
             _ => Err(Error::forbidden("the room does not allow this join")),
@@ -237,24 +243,6 @@ impl Federation {
         Ok((signed, answer))
     }
 
-    /// The join as the other server has taken it in: ours, or signed by who vouches for it besides.
-    async fn taken_in(
-        &self,
-        signed: &Signed,
-        event: Option<Box<RawValue>>,
-        version: &RoomVersionId,
-    ) -> Result<Checked> {
-        let rules = room::rules(version)?;
-        let theirs = event
-            .filter(|event| crate::rooms::pdu::parse(event, &rules).is_ok_and(|parsed| parsed.id() == signed.pdu.id));
-        let event = match theirs {
-            Some(event) => event,
-            None => json::raw(signed.json.clone())?,
-        };
-        let mut checked = self.checker.check(vec![event], &rules).await?;
-        checked.pop().ok_or_else(|| Error::bad_gateway("nobody on the other server has signed this join"))
-    }
-
     /// The room that is to be entered. What is thought of its people from an earlier stay is forgotten where
     /// it does not serve any more.
     async fn begin(&self, id: &RoomId, version: &RoomVersionId, partly: bool) -> Result<Room> {
@@ -267,8 +255,11 @@ impl Federation {
             let people = if is_stale { partial::remembered(tx, &self.me, num)? } else { Vec::new() };
             Ok((servers::told(tx, num)?, people, is_stale))
         })?;
-        self.in_pieces(Arc::new(told), move |tx, servers| partial::tell(tx, num, servers, false)).await?;
-        self.in_pieces(Arc::new(people), move |tx, people| partial::forget(tx, num, people)).await?;
+        Steps::default()
+            .each(told, move |tx, servers| partial::tell(tx, num, servers, false))
+            .each(people, move |tx, people| partial::forget(tx, num, people))
+            .run(&self.store)
+            .await?;
         if lacked {
             self.forget_what_came(num).await?;
             self.store.write(move |tx| partial::forgotten(tx, num)).await?;
@@ -278,13 +269,13 @@ impl Federation {
 
     /// Writes what was judged, in pieces, and opens it.
     async fn lay_down(&self, room: &Room, judged: Judged, join: Checked) -> Result<()> {
-        let (events, num) = (Arc::new(judged.events), room.num);
-        self.in_pieces(events, move |tx, events: &[Checked]| joining::lay_events(tx, num, events)).await?;
+        let num = room.num;
+        Steps::default().each(judged.events, move |tx, events| lay_events(tx, num, events)).run(&self.store).await?;
         let (ahead, held) = self.store.read(|tx| joining::plan(tx, &self.me, room, &judged.state))?;
-        self.in_pieces(Arc::new(ahead), move |tx, entries: &[Entry]| joining::lay_state(tx, num, entries)).await?;
         let me = self.me.clone();
         let opening = move |tx: &WriteTx| joining::open(tx, &me, num, &Opening { join: &join, held: &held }).map(drop);
-        self.store.write(opening).await
+        let laying = Steps::default().each(ahead, move |tx, entries| joining::lay_state(tx, num, entries));
+        laying.then(opening).run(&self.store).await
     }
 
     /// The same for a state from which the members were left out: they are fetched afterwards.
@@ -302,38 +293,34 @@ impl Federation {
         if !told.iter().any(|server| server == by) {
             told.push(by.to_owned());
         }
-        self.in_pieces(Arc::new(judged.events), move |tx, events| joining::lay_events(tx, num, events)).await?;
-        self.in_pieces(Arc::new(rest), move |tx, entries| joining::lay_state(tx, num, entries)).await?;
-        self.in_pieces(Arc::new(told), move |tx, servers| partial::tell(tx, num, servers, true)).await?;
         let by = by.to_owned();
         let opening = move |tx: &WriteTx| {
             partial::open(tx, num, &partial::Opening { join: &join, members: &members, by: &by }).map(drop)
         };
-        self.store.write(opening).await?;
+        Steps::default()
+            .each(judged.events, move |tx, events| lay_events(tx, num, events))
+            .each(rest, move |tx, entries| joining::lay_state(tx, num, entries))
+            .each(told, move |tx, servers| partial::tell(tx, num, servers, true))
+            .then(opening)
+            .run(&self.store)
+            .await?;
         self.complete(num);
         Ok(())
     }
+}
 
-    /// Runs a job for each piece of a list, a few of them waiting for the writer at a time.
-    pub(super) async fn in_pieces<T: Send + Sync + 'static>(
-        &self,
-        items: Arc<Vec<T>>,
-        work: impl Fn(&WriteTx, &[T]) -> Result<()> + Clone + Send + 'static,
-    ) -> Result<()> {
-        let mut jobs = JoinSet::new();
-        for start in (0..items.len()).step_by(PIECE) {
-            let (store, items, work) = (self.store.clone(), items.clone(), work.clone());
-            let range = start..(start + PIECE).min(items.len());
-            jobs.spawn(async move { store.write(move |tx| work(tx, &items[range.clone()])).await });
-            if jobs.len() >= WINDOW
-                && let Some(done) = jobs.join_next().await
-            {
-                done.map_err(Error::internal)??;
-            }
-        }
-        while let Some(done) = jobs.join_next().await {
-            done.map_err(Error::internal)??;
-        }
-        Ok(())
+fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<()> {
+    joining::lay_events(tx, num, events).map(drop)
+}
+
+/// The join as the other server has taken it in: ours, or signed by who vouches for it besides.
+fn taken_in(signed: &Signed, event: Option<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Box<RawValue>> {
+    match event.filter(|event| pdu::parse(event, rules).is_ok_and(|parsed| parsed.id() == signed.pdu.id)) {
+        Some(event) => Ok(event),
+        None => json::raw(signed.json.clone()),
     }
+}
+
+fn unsigned() -> Error {
+    Error::bad_gateway("nobody on the other server has signed this join")
 }

@@ -32,6 +32,7 @@ pub mod remote;
 pub mod server_keys;
 mod spaces;
 mod split;
+mod steps;
 mod strangers;
 mod transaction;
 mod typing;

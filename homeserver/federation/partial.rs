@@ -20,6 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::{
     Bounds, Federation,
     handed_over::{self, Answer},
+    steps::Steps,
 };
 use crate::{
     base::{RoomNum, clock, json, random},
@@ -259,17 +260,17 @@ impl Federation {
             "{server} tells of {} members and other state of {id}", state.len()
         );
         let rules = room.rules();
-        let state = self.checker.check(state, &rules).await?;
-        let auth_chain = self.checker.check(auth_chain, &rules).await?;
+        let [state, auth_chain] = self.checker.check_lists([state, auth_chain], &rules).await?;
         let given = Given { state, auth_chain, members_omitted: false };
         let Judged { events, state, left_out } = self.judge_members(room, row, given).await?;
         let checked = began.elapsed();
-        let (events, members) = (Arc::new(events), Arc::new(partial::members_of(state)));
-        let count = members.len();
-        self.in_pieces(events, move |tx, events| joining::lay_events(tx, num, events)).await?;
-        let of = join.clone();
-        self.in_pieces(members, move |tx, members| partial::lay(tx, num, &of, members)).await?;
-        self.store.write(move |tx: &WriteTx| partial::finish(tx, num, &join)).await?;
+        let members = Arc::new(partial::members_of(state));
+        let (count, of) = (members.len(), join.clone());
+        Steps::default()
+            .each(events, move |tx, events| partial::lay(tx, num, &of, (events, &members)))
+            .then(move |tx| partial::finish(tx, num, &join))
+            .run(&self.store)
+            .await?;
         self.lacking.news.notify_waiters();
         let all = Duration::from_millis(clock::now_ms().saturating_sub(row.began));
         tracing::info!(
@@ -300,8 +301,9 @@ impl Federation {
     async fn clean_up(&self, room: &Room) -> Result<()> {
         let num = room.num;
         self.look_again(room).await?;
-        let told = Arc::new(self.store.read(|tx| servers::told(tx, num))?);
-        self.in_pieces(told, move |tx, servers| partial::tell(tx, num, servers, false)).await?;
+        let told = self.store.read(|tx| servers::told(tx, num))?;
+        let untelling = Steps::default().each(told, move |tx, servers| partial::tell(tx, num, servers, false));
+        untelling.run(&self.store).await?;
         self.arrivals.resume_in(Some(room.id())).await?;
         self.store.write(move |tx: &WriteTx| partial::done(tx, num)).await
     }

@@ -216,14 +216,17 @@ pub fn begin(tx: &WriteTx, me: &Identity, id: &RoomId, version: &RoomVersionId) 
     Ok(room)
 }
 
-/// Writes events that were judged, as outliers. What is there already stays as it is.
-pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<()> {
+/// Writes events that were judged, as outliers. What is there already stays as it is. Says where each is.
+pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<Vec<Pos>> {
     let room = Room::at(tx, num)?;
+    let mut places = Vec::with_capacity(events.len());
     for event in events {
-        if tables::EVENT_IDS.has(tx, event.id().as_str())? {
+        if let Some(pos) = tables::EVENT_IDS.get(tx, event.id().as_str())? {
+            places.push(pos);
             continue;
         }
         let pos = tx.next_pos();
+        places.push(pos);
         let row = EventRow {
             room: num,
             state_before: 0,
@@ -239,7 +242,7 @@ pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<()> 
         tables::EVENT_IDS.put(tx, event.id().as_str(), &pos)?;
         redact::meet(tx, &room, pos, event.pdu())?;
     }
-    Ok(())
+    Ok(places)
 }
 
 /// A piece of state: (event type, state key) to the event's ID; none where nothing is set any more.

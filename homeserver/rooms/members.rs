@@ -58,10 +58,24 @@ pub(super) fn step(tx: &WriteTx, room: &mut Room, (from, to): (StateId, StateId)
 /// Notes the membership that an event at a position sets (0: none) since another position. The room is to
 /// be saved afterwards.
 pub(super) fn stand(tx: &WriteTx, room: &mut Room, user: &UserId, (pos, now): (Pos, Pos)) -> Result<()> {
-    let membership = match pos {
-        0 => "leave".to_owned(),
-        pos => Pdu::at(tx, pos)?.membership().unwrap_or_else(|| "leave".to_owned()),
-    };
+    match pos {
+        0 => place(tx, room, user, (None, (pos, now))),
+        pos => stand_by(tx, room, user, (&Pdu::at(tx, pos)?, (pos, now))),
+    }
+}
+
+/// The same for an event at a position that has been read.
+pub(super) fn stand_by(tx: &WriteTx, room: &mut Room, user: &UserId, (event, at): (&Pdu, (Pos, Pos))) -> Result<()> {
+    place(tx, room, user, (event.membership(), at))
+}
+
+fn place(
+    tx: &WriteTx,
+    room: &mut Room,
+    user: &UserId,
+    (membership, (pos, now)): (Option<String>, (Pos, Pos)),
+) -> Result<()> {
+    let membership = membership.unwrap_or_else(|| "leave".to_owned());
     let at = Some(now).filter(|now| *now != pos);
     set(tx, room, user, MemberRow { membership, event: pos, at, forgotten: false })
 }

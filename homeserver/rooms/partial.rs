@@ -14,7 +14,7 @@
 //!
 //! What a crash leaves behind is where the next start goes on from: `PARTIAL` has a row until 5 is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId, UserId, events::TimelineEventType};
 
@@ -194,20 +194,31 @@ pub(super) fn after_end(tx: &impl Read, room: &Room, id: &EventId) -> Result<Opt
     Ok(if names { Some(event::row(tx, pos)?.state_before) } else { None })
 }
 
-/// Lays down some of the members before the join. 409 if the room was left, or is not lacking them any more.
-pub fn lay(tx: &WriteTx, num: RoomNum, join: &EventId, members: &[Entry]) -> Result<()> {
+/// Lays down some events that were judged, and those of them that are members before the join. 409 if the room was
+/// left, or is not lacking them any more.
+pub fn lay(
+    tx: &WriteTx,
+    num: RoomNum,
+    join: &EventId,
+    (events, members): (&[Checked], &HashSet<OwnedEventId>),
+) -> Result<()> {
     let (mut room, mut partial) = lacking(tx, num, join)?;
-    let entries = joining::numbered(tx, members)?;
+    let mut laid = BTreeMap::new();
+    for (event, pos) in events.iter().map(Checked::pdu).zip(joining::lay_events(tx, num, events)?) {
+        if let Some(user) = event.state_key.as_deref().filter(|_| members.contains(&event.id)) {
+            laid.insert(state::key_or_new(tx, &event.name, user)?, (pos, event));
+        }
+    }
+    let entries = laid.iter().map(|(key, (pos, _))| (*key, *pos)).collect();
     partial.members = state::with(tx, partial.members, &entries)?;
     tables::PARTIAL.put(tx, num, &partial)?;
-    for (key, pos) in entries {
-        let (_, user) = state::key_name(tx, key)?;
-        if let Ok(user) = UserId::parse(&user)
+    for (key, (pos, event)) in laid {
+        if let Some(Ok(user)) = event.state_key.as_deref().map(<&UserId>::try_from)
             && state::at_firmly(tx, room.row.state, key)?.is_none()
-            && members::of(tx, num, &user)?.is_none_or(|row| row.event != pos)
+            && members::of(tx, num, user)?.is_none_or(|row| row.event != pos)
         {
             let now = tx.pos()?;
-            members::stand(tx, &mut room, &user, (pos, now))?;
+            members::stand_by(tx, &mut room, user, (event, (pos, now)))?;
         }
     }
     room.save(tx)
@@ -260,7 +271,7 @@ pub fn done(tx: &WriteTx, num: RoomNum) -> Result<()> {
 }
 
 /// The members of a state that was judged, to be laid down.
-pub fn members_of(state: BTreeMap<(String, String), OwnedEventId>) -> Vec<Entry> {
+pub fn members_of(state: BTreeMap<(String, String), OwnedEventId>) -> HashSet<OwnedEventId> {
     let members = state.into_iter().filter(|((kind, _), _)| kind == "m.room.member");
-    members.map(|(key, id)| (key, Some(id))).collect()
+    members.map(|(_, id)| id).collect()
 }

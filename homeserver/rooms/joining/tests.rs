@@ -139,7 +139,7 @@ impl House {
         let num = room.num;
         for piece in judged.events.chunks(3) {
             let piece = piece.to_vec();
-            self.write(move |tx, _| lay_events(tx, num, &piece)).await.expect("laid");
+            self.write(move |tx, _| lay_events(tx, num, &piece).map(drop)).await.expect("laid");
         }
         let (me, state) = (self.me.clone(), judged.state);
         let (ahead, held) = self.store.read(|tx| plan(tx, &me, &room, &state)).expect("planned");

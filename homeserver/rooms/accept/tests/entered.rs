@@ -228,8 +228,12 @@ proptest! {
                 let (first, rest) = history.later.split_at(cut);
                 come(tx, me, num, first, &before)?;
                 let join = check(me, &history.join, &room.rules()).id().to_owned();
-                let people: Vec<_> = told.1.iter().filter(|((kind, _), _)| kind == "m.room.member").cloned().collect();
-                partial::lay(tx, num, &join, &people)?;
+                let events: Vec<Checked> = told.0.iter().map(|json| check(me, json, &room.rules())).collect();
+                let members = told.1.iter().filter(|((kind, _), _)| kind == "m.room.member");
+                let members = members.filter_map(|(_, id)| id.clone()).collect();
+                for piece in events.chunks(3) {
+                    partial::lay(tx, num, &join, (piece, &members))?;
+                }
                 partial::finish(tx, num, &join)?;
                 for (index, json) in rest.iter().enumerate() {
                     if index < meanwhile {
