@@ -153,3 +153,22 @@ async fn rooms_of_other_servers_are_entered_and_left_so_too() {
     until("alice sees it", async || (is(&alice, &open, &carol).await["membership"] == "join").then_some(())).await;
     assert_eq!(two.log().matches("entered !").count(), 2, "once each room");
 }
+
+/// Nobody invites faster by another way.
+#[tokio::test]
+async fn invites_are_limited_whichever_way_they_are_sent() {
+    let server = Server::start_with("registration = \"open\"\n").await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = alice.create_room(json!({"preset": "private_chat"})).await;
+    let mut sent = 0;
+    let refused = loop {
+        let answer = sets(&alice, &room, &bob, own("invite")).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        sent += 1;
+        assert!(sent < 200, "there is no limit");
+    };
+    refused.fails(429, "M_LIMIT_EXCEEDED");
+    alice.say(&room, "but I may speak").await;
+}
