@@ -12,7 +12,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -81,8 +82,7 @@ impl Journal {
             io::copy(&mut io::repeat(0).take(grown - self.length), &mut self.file)?;
             self.length = grown;
         }
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(frame)?;
+        self.file.write_all_at(frame, self.end)?;
         self.file.sync_data()
     }
 
