@@ -5,7 +5,7 @@ use std::path::Path;
 use redb::{Database, ReadTransaction, ReadableTable};
 
 use super::{
-    ReadTx, engine,
+    ReadTx, place,
     table::{Declared, TableKey},
     tables,
     tx::storage,
@@ -21,7 +21,7 @@ impl ReadTx {
     /// Writes all that this snapshot holds to a new file. Once this returns, that is on disk. `go_on` is asked now and
     /// then.
     pub fn copy_to(&self, path: &Path, go_on: &dyn Fn() -> bool) -> Result<()> {
-        engine::make_private(path);
+        place::make_private(path);
         let copy = redb::Builder::new().set_cache_size(CACHE).create(path).map_err(storage)?;
         tables::copy_all(self.redb(), &copy, go_on)?;
         // All is in the copy, which has no journal.

@@ -1,30 +1,26 @@
-//! The redb database behind the store, with its journal: opening, checking whose file it is, committing, and
-//! opening both again when the disk has failed.
+//! The redb database behind the store, with its journal: opening, committing, and opening both again when the
+//! disk has failed.
 
 use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
+    fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Instant,
 };
 
-use redb::{Database, Durability, ReadableDatabase, TableHandle};
+use redb::{Database, Durability, ReadableDatabase};
 
 use super::{
-    Caches, ReadTx, WriteTx,
-    journal::{self, Journal},
+    Caches, ReadTx, WriteTx, identity,
+    journal::Journal,
+    place::Place,
     record::{self, Record},
     tables,
     tx::storage,
 };
 use crate::{
-    base::{Pos, disk, random},
+    base::{Pos, random},
     error::{Error, Result},
 };
-
-/// What the file says it is. A change of tables that an old binary can't read takes the next number.
-pub(super) const SCHEMA: u64 = 4;
-const LINEAGE: &str = "hearth";
 
 /// How the store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +34,7 @@ pub struct Options {
 }
 
 pub(super) struct Engine {
-    path: PathBuf,
+    place: Box<dyn Place>,
     options: Options,
     /// None while it is opened anew, and for good once the writer has stopped.
     database: RwLock<Option<Database>>,
@@ -58,10 +54,10 @@ struct Present {
 }
 
 impl Engine {
-    pub fn open(path: &Path, options: Options) -> Result<Self, String> {
-        let (database, journal) = open_both(path, options)?;
+    pub fn open(place: Box<dyn Place>, options: Options) -> Result<Self, String> {
+        let (database, journal) = open_both(&*place, options)?;
         Ok(Self {
-            path: path.to_owned(),
+            place,
             options,
             database: RwLock::new(Some(database)),
             journal: Mutex::new(Some(journal)),
@@ -153,7 +149,7 @@ impl Engine {
         // What was cached under positions of a commit that may not have come about is not to be trusted.
         self.caches.layers.clear();
         self.caches.resolved.clear();
-        match open_both(&self.path, self.options) {
+        match open_both(&*self.place, self.options) {
             Ok((opened, its)) => (*database, *journal) = (Some(opened), Some(its)),
             Err(error) => tracing::error!(%error, "the database can't be opened"),
         }
@@ -178,8 +174,7 @@ impl Engine {
 
     /// Whether the disk has room for more.
     pub fn has_space(&self) -> bool {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        disk::has_space(folder, self.options.min_free)
+        self.place.has_space(self.options.min_free)
     }
 }
 
@@ -208,19 +203,16 @@ fn finish(database: &Database, journal: &mut Journal) -> Result<()> {
 }
 
 /// Opens a database and its journal, and does what is in the journal alone once more.
-fn open_both(path: &Path, options: Options) -> Result<(Database, Journal), String> {
-    let database = open_database(path, options)?;
-    let path = journal::path(path);
-    let failed = |error: &dyn std::fmt::Display| format!("can't read {}: {error}", path.display());
+fn open_both(place: &dyn Place, options: Options) -> Result<(Database, Journal), String> {
+    let database = place.database(options.page_cache)?;
+    identity::check(&database).map_err(|error| format!("{place}: {error}"))?;
+    let failed = |error: &dyn Display| format!("can't read the journal of {place}: {error}");
     let epoch = epoch_of(&database).map_err(|error| failed(&error))?;
-    if epoch.is_some() && !path.exists() {
-        return Err(format!(
-            "{0} is missing, and what was written last before the server ended may be there alone. Put it beside \
-             the database again; or, to go on without what it held, make an empty file of that name",
-            path.display()
-        ));
+    if epoch.is_some() {
+        place.expect_journal()?;
     }
-    let mut journal = Journal::open(&path).map_err(|error| failed(&error))?;
+    let file = place.journal().map_err(|error| failed(&error))?;
+    let mut journal = Journal::open(file).map_err(|error| failed(&error))?;
     if let Some(epoch) = epoch {
         replay(&database, &mut journal, epoch).map_err(|error| failed(&error))?;
     }
@@ -245,92 +237,4 @@ fn replay(database: &Database, journal: &mut Journal, epoch: u64) -> Result<()> 
             tx.commit().map_err(storage)
         }
     }
-}
-
-fn open_database(path: &Path, options: Options) -> Result<Database, String> {
-    make_private(path);
-    let database =
-        redb::Builder::new().set_cache_size(options.page_cache).create(path).map_err(|error| explain(path, &error))?;
-    check_identity(&database).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(database)
-}
-
-/// Makes the file, if it isn't there, for its owner alone, whatever the folder allows. If that fails, so
-/// does opening it, which says why.
-pub(super) fn make_private(path: &Path) {
-    let mut options = std::fs::OpenOptions::new();
-    options.append(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    drop(options.open(path));
-}
-
-fn explain(path: &Path, error: &redb::DatabaseError) -> String {
-    let path = path.display();
-    match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => {
-            format!("{path} is in use: is another hearth running with this data directory? Stop it first")
-        }
-        redb::DatabaseError::UpgradeRequired(version) => {
-            format!("{path} has the file format {version}, which this hearth can't read: use the hearth that wrote it")
-        }
-        error => format!("can't open {path}: {error}"),
-    }
-}
-
-/// Refuses a file that something else or a newer Hearth wrote, before anything is written to it.
-fn check_identity(database: &Database) -> Result<(), String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let tx = database.begin_read().map_err(|error| text(&error))?;
-    let empty = tx.list_tables().map_err(|error| text(&error))?.next().is_none();
-    if empty {
-        return create(database).map_err(|error| text(&error));
-    }
-    let foreign = "this database was not made by Hearth; set data_dir to another directory";
-    let complete = has_all_tables(&tx).map_err(|error| text(&error))?;
-    let tx = ReadTx::new(tx, Caches::new(0));
-    let lineage = tables::IDENTITY.get(&tx, "lineage").ok().flatten();
-    if lineage.as_deref() != Some(LINEAGE) {
-        return Err(foreign.to_owned());
-    }
-    match tables::COUNTERS.get(&tx, "schema").ok().flatten() {
-        Some(SCHEMA) if complete => Ok(()),
-        // What else has changed since is done by whoever knows what rows mean: see `Store::upgrade`.
-        Some(known) if known > 0 && known <= SCHEMA => add_tables(database).map_err(|error| text(&error)),
-        Some(newer) if newer > SCHEMA => Err(format!(
-            "this database has schema {newer} and this hearth knows schemas up to {SCHEMA}: start a newer hearth, or restore a backup"
-        )),
-        _ => Err(foreign.to_owned()),
-    }
-}
-
-fn has_all_tables(tx: &redb::ReadTransaction) -> Result<bool, redb::StorageError> {
-    let there: HashSet<String> = tx.list_tables()?.map(|table| table.name().to_owned()).collect();
-    Ok(!tables::lacks_one(|name| there.contains(name)))
-}
-
-/// Makes the tables that have come since the file was made.
-fn add_tables(database: &Database) -> Result<()> {
-    let redb = database.begin_write().map_err(storage)?;
-    tables::create_all(&redb).map_err(storage)?;
-    redb.commit().map_err(storage)
-}
-
-fn create(database: &Database) -> Result<()> {
-    let redb = database.begin_write().map_err(storage)?;
-    tables::create_all(&redb).map_err(storage)?;
-    let tx = WriteTx {
-        redb,
-        record: Default::default(),
-        caches: Caches::new(0),
-        committed: 0,
-        pos: 0.into(),
-        dirty: false.into(),
-        brought: Default::default(),
-        wake: Default::default(),
-    };
-    tables::IDENTITY.put(&tx, "lineage", &LINEAGE.to_owned())?;
-    tables::COUNTERS.put(&tx, "schema", &SCHEMA)?;
-    tables::COUNTERS.put(&tx, "pos", &0)?;
-    tx.redb.commit().map_err(storage)
 }

@@ -10,15 +10,12 @@
 //! - After a crash the database is as it was when the epoch began, or after some of it: the records are all done
 //!   once more, in order, which leads to the same rows (see `record.rs`).
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufReader, Read, Seek, SeekFrom},
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-};
+use std::io;
+
+use redb::StorageBackend;
 
 use super::tx::storage;
-use crate::{base::disk, error::Result};
+use crate::error::Result;
 
 /// Bytes after which the database is flushed and the journal begins anew. To do so much once more after a crash
 /// takes a tenth of a second; the flush keeps those who write waiting for half of that.
@@ -29,7 +26,7 @@ const HEAD: usize = 24;
 
 /// The journal of an open database.
 pub(super) struct Journal {
-    file: File,
+    file: Box<dyn StorageBackend>,
     /// The epoch. None if nothing may be added: until the database has been flushed.
     epoch: Option<u64>,
     /// Records in this epoch.
@@ -40,18 +37,10 @@ pub(super) struct Journal {
     length: u64,
 }
 
-/// Where the journal of a database is.
-pub(super) fn path(database: &Path) -> PathBuf {
-    database.with_extension("journal")
-}
-
 impl Journal {
-    /// Opens the file, or makes it. Nothing can be added until an epoch begins.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        super::engine::make_private(path);
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let length = file.metadata()?.len();
-        disk::sync_folder(path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")))?;
+    /// Nothing can be added until an epoch begins.
+    pub fn open(file: Box<dyn StorageBackend>) -> io::Result<Self> {
+        let length = file.len()?;
         Ok(Self { file, epoch: None, number: 0, end: 0, length })
     }
 
@@ -78,11 +67,10 @@ impl Journal {
         let end = self.end + frame.len() as u64;
         if end > self.length {
             let grown = end.next_multiple_of(STEP);
-            self.file.seek(SeekFrom::Start(self.length))?;
-            io::copy(&mut io::repeat(0).take(grown - self.length), &mut self.file)?;
+            self.file.write(self.length, &vec![0; usize::try_from(grown - self.length).map_err(io::Error::other)?])?;
             self.length = grown;
         }
-        self.file.write_all_at(frame, self.end)?;
+        self.file.write(self.end, frame)?;
         self.file.sync_data()
     }
 
@@ -94,14 +82,31 @@ impl Journal {
 
     /// Visits the records of an epoch, in order. Answers how many there are.
     pub fn replay(&mut self, epoch: u64, mut visit: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
-        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let mut file = BufReader::with_capacity(1 << 16, &self.file);
-        let (mut number, mut left) = (0, self.length);
-        while let Some(record) = read(&mut file, &mut left, (epoch, number)).map_err(failed)? {
+        let (mut number, mut at) = (0, 0);
+        while let Some(record) = self.read(at, (epoch, number)).map_err(failed)? {
             visit(&record)?;
             number += 1;
+            at += (HEAD + record.len()) as u64;
         }
         Ok(number)
+    }
+
+    /// The record whose frame is at a place, if it is the one that is due: of this epoch, with this number.
+    fn read(&self, at: u64, due: (u64, u64)) -> io::Result<Option<Vec<u8>>> {
+        let Some(left) = self.length.checked_sub(at + HEAD as u64) else { return Ok(None) };
+        let mut head = [0; HEAD];
+        self.file.read(at, &mut head)?;
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        if (long(8), long(16)) != due || u64::from(word(0)) > left {
+            return Ok(None);
+        }
+        let mut record = vec![0; usize::try_from(word(0)).map_err(io::Error::other)?];
+        self.file.read(at + HEAD as u64, &mut record)?;
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&head[8..]);
+        sum.update(&record);
+        Ok((sum.finalize() == word(4)).then_some(record))
     }
 }
 
@@ -120,26 +125,4 @@ fn frame(epoch: u64, number: u64, record: &[u8]) -> io::Result<Vec<u8>> {
     let sum = crc32fast::hash(&out[8..]);
     out[4..8].copy_from_slice(&sum.to_le_bytes());
     Ok(out)
-}
-
-/// The next record, if it is the one that is due. `left` are the bytes that the file has at most.
-fn read(file: &mut impl Read, left: &mut u64, due: (u64, u64)) -> io::Result<Option<Vec<u8>>> {
-    if *left < HEAD as u64 {
-        return Ok(None);
-    }
-    let mut head = [0; HEAD];
-    file.read_exact(&mut head)?;
-    let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-    *left -= HEAD as u64;
-    if (long(8), long(16)) != due || u64::from(word(0)) > *left {
-        return Ok(None);
-    }
-    let mut record = vec![0; usize::try_from(word(0)).map_err(io::Error::other)?];
-    file.read_exact(&mut record)?;
-    *left -= record.len() as u64;
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&head[8..]);
-    sum.update(&record);
-    Ok((sum.finalize() == word(4)).then_some(record))
 }

@@ -9,7 +9,9 @@
 
 mod copy;
 mod engine;
+mod identity;
 mod journal;
+mod place;
 mod record;
 pub mod rows;
 mod table;
@@ -21,6 +23,7 @@ use std::{path::Path, sync::Arc};
 
 use engine::Engine;
 pub use engine::Options;
+use place::{Files, Place};
 pub use table::{Flow, LAST, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use tx::{Brought, Read, ReadTx, Wake, WriteTx};
@@ -55,7 +58,11 @@ impl Store {
     /// Opens the database at `path`, or makes it. `on_commit` is called by the writer after each
     /// commit, before those who asked for it are answered.
     pub fn open(path: &Path, options: Options, on_commit: OnCommit) -> Result<Self, String> {
-        let engine = Arc::new(Engine::open(path, options)?);
+        Self::open_at(Box::new(Files::new(path)), options, on_commit)
+    }
+
+    fn open_at(place: Box<dyn Place>, options: Options, on_commit: OnCommit) -> Result<Self, String> {
+        let engine = Arc::new(Engine::open(place, options)?);
         let pos = engine.snapshot().and_then(|tx| tx.pos()).map_err(|error| error.to_string())?;
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let (end, ended) = watch::channel(());
@@ -98,12 +105,12 @@ impl Store {
     /// schema it is; a file that is up to date is left alone.
     pub async fn upgrade(&self, mut work: impl FnMut(&WriteTx, u64) -> Result<()> + Send + 'static) -> Result<()> {
         let schema = self.read(|tx| tables::COUNTERS.get(tx, "schema"))?.unwrap_or(0);
-        if schema == engine::SCHEMA {
+        if schema == identity::SCHEMA {
             return Ok(());
         }
         let upgrade = move |tx: &WriteTx| {
             work(tx, schema)?;
-            tables::COUNTERS.put(tx, "schema", &engine::SCHEMA)
+            tables::COUNTERS.put(tx, "schema", &identity::SCHEMA)
         };
         self.write(upgrade).await
     }

@@ -1,6 +1,7 @@
 //! The store's promises: order, no trace of failures, disks that are full, files of others.
 
 mod crashes;
+mod disk;
 
 use std::{
     collections::BTreeMap,
@@ -175,7 +176,7 @@ fn a_foreign_file_and_a_newer_schema_are_refused_with_advice() {
     assert!(error.contains("not made by Hearth"), "{error}");
 
     let newer = dir.path().join("newer.redb");
-    let engine = Engine::open(&newer, options).expect("made");
+    let engine = Engine::open(Box::new(Files::new(&newer)), options).expect("made");
     let tx = engine.begin_write(0).expect("begins");
     tables::COUNTERS.put(&tx, "schema", &99).expect("puts");
     tx.redb.commit().expect("commits");
@@ -221,7 +222,7 @@ async fn a_database_belongs_to_one_server_name() {
 fn after_a_failed_commit_the_file_says_where_it_stands() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
-    let engine = Arc::new(Engine::open(&dir.path().join("hearth.redb"), options).expect("made"));
+    let engine = Arc::new(Engine::open(Box::new(Files::new(&dir.path().join("hearth.redb"))), options).expect("made"));
     let tx = engine.begin_write(0).expect("begins");
     tables::COUNTERS.put(&tx, "pos", &5).expect("puts");
     tx.redb.commit().expect("commits");

@@ -94,7 +94,7 @@ fn killed(dir: &TempDir) -> TempDir {
 }
 
 fn journal_of(dir: &TempDir) -> std::path::PathBuf {
-    journal::path(&dir.path().join("hearth.redb"))
+    dir.path().join("hearth.journal")
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -175,6 +175,91 @@ proptest! {
             fs::copy(dir.path().join("hearth.redb"), left.path().join("hearth.redb")).expect("copied");
             write_epoch(&left, epoch);
             assert_eq!(rows(&open(left.path())), before);
+        });
+    }
+}
+
+/// Jobs with rows that are large now and then, so that the journal gets full and records get too large for it.
+fn large_and_small() -> impl Strategy<Value = Vec<Vec<Edit>>> {
+    let large = (0u64..20, 1_000_000usize..2_500_000).prop_map(|(at, size)| Edit::Put(PEOPLE[0], at, size));
+    prop::collection::vec(prop::collection::vec(prop_oneof![3 => an_edit(), 2 => large], 1..4), 1..10)
+}
+
+/// Does jobs until one fails, or all of them. Answers what may be there in the end: what was acknowledged, and
+/// each job that failed or not.
+async fn what_may_be(store: &Store, jobs: &[Vec<Edit>], goes_on: bool) -> Vec<Rows> {
+    let mut possible = vec![Rows::new()];
+    for edits in jobs {
+        let (all, mut after) = (edits.clone(), possible.clone());
+        after.iter_mut().for_each(|rows| edits.iter().for_each(|edit| apply_to_model(rows, edit)));
+        match store.write(move |tx| all.iter().try_for_each(|edit| apply(tx, edit))).await {
+            Ok(()) => possible = after,
+            Err(_) => {
+                possible.extend(after);
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+    }
+    possible
+}
+
+fn open_on(disk: &disk::Disk) -> Result<Store, String> {
+    let options = Options { page_cache: 1 << 20, state_cache: 1 << 20, min_free: 0 };
+    Store::open_at(Box::new(disk.clone()), options, Box::new(|_, _| {}))
+}
+
+/// How many steps of the disk jobs take.
+async fn steps_of(jobs: &[Vec<Edit>]) -> usize {
+    let disk = disk::Disk::new(disk::Fails::Never);
+    let store = open_on(&disk).expect("opens");
+    what_may_be(&store, jobs, false).await;
+    store.close().await;
+    disk.steps()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// The power goes at any step, and of what was not flushed any part is on the disk: all that was acknowledged
+    /// is there, and of the job under way all or nothing.
+    #[test]
+    fn after_the_power_was_gone_all_that_was_acknowledged_is_there(
+        jobs in large_and_small(),
+        step in any::<prop::sample::Index>(),
+        dice in any::<u64>(),
+        chance in prop::sample::select(vec![0u64, 64, 192, 256]),
+    ) {
+        runtime().block_on(async {
+            let disk = disk::Disk::new(disk::Fails::From(1 + step.index(steps_of(&jobs).await)));
+            let mut possible = vec![Rows::new()];
+            if let Ok(store) = open_on(&disk) {
+                possible = what_may_be(&store, &jobs, false).await;
+                store.close().await;
+            }
+            let store = open_on(&disk.after_the_power_was_gone(dice, chance)).expect("opens");
+            let found = rows(&store);
+            assert!(possible.contains(&found), "{} rows, none of {} states", found.len(), possible.len());
+        });
+    }
+
+    /// One step of the disk fails: who is under way is told, what was acknowledged is there, and it goes on.
+    #[test]
+    fn after_a_step_of_the_disk_failed_it_goes_on(jobs in large_and_small(), step in any::<prop::sample::Index>()) {
+        runtime().block_on(async {
+            let disk = disk::Disk::new(disk::Fails::At(1 + step.index(steps_of(&jobs).await)));
+            let Ok(store) = open_on(&disk) else { return };
+            let possible = what_may_be(&store, &jobs, true).await;
+            let found = rows(&store);
+            assert!(possible.contains(&found), "{} rows, none of {} states", found.len(), possible.len());
+            // The step may have been yet to come.
+            let one_more = || store.write(|tx| apply(tx, &Edit::Put("@b:x", 99, 1)));
+            if one_more().await.is_err() {
+                one_more().await.expect("goes on");
+            }
+            let again = open_on(&disk.after_the_power_was_gone(0, 0)).expect("opens");
+            assert_eq!(rows(&again), rows(&store));
         });
     }
 }
