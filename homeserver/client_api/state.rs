@@ -29,7 +29,7 @@ use crate::{
         history, members, partial, state, timeline,
         timeline::View,
     },
-    store::{Read, WriteTx},
+    store::{Flow, Read, WriteTx},
 };
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
@@ -203,14 +203,18 @@ pub async fn joined_members(
         app.store.read(|tx| {
             let room = Room::of_member(tx, &request.room_id, &session.user)?;
             let mut out = std::collections::BTreeMap::new();
-            for user in crate::rooms::members::with(tx, room.num, "join")? {
-                let event = room.state_event(tx, &StateEventType::RoomMember, user.as_str())?;
-                let shown: Shown = event.and_then(|event| event.content_as()).unwrap_or_default();
+            members::each(tx, room.num, |user, row| {
+                let Some(user) = UserId::parse(user).ok().filter(|_| row.membership == "join") else {
+                    return Ok(Flow::Next);
+                };
+                let event = event::row(tx, row.event)?;
+                let shown: Shown = serde_json::from_str(Slices::of(&event)?.content.get()).unwrap_or_default();
                 let mut member = joined_members::v3::RoomMember::new();
                 member.display_name = shown.displayname;
                 member.avatar_url = shown.avatar_url;
                 out.insert(user, member);
-            }
+                Ok(Flow::Next)
+            })?;
             Ok(out)
         })
     })

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ruma::{
     OwnedEventId, RoomId, RoomVersionId, UserId,
     events::{StateEventType, TimelineEventType},
-    room_version_rules::RoomVersionRules,
+    room_version_rules::{AuthorizationRules, RoomVersionRules},
     state_res::{check_state_dependent_auth_rules, check_state_independent_auth_rules},
 };
 
@@ -37,6 +37,9 @@ use crate::{
         tables,
     },
 };
+
+/// Events that are judged by one processor before another one begins to help.
+const LEAST: usize = 200;
 
 /// What another server hands over.
 pub struct Given {
@@ -75,11 +78,11 @@ pub fn judge(given: Given, (room, version): (&RoomId, &RoomVersionId), join: &Pd
     // 2. Each event is allowed by those that it cites.
     let order = sorted(&all);
     let total = order.len();
+    let allowed = allowed(&order, &all, &rules);
     let mut good: HashSet<OwnedEventId> = HashSet::with_capacity(total);
     let mut kept = Vec::with_capacity(total);
-    for id in order {
-        let holds = all.get(&id).is_some_and(|event| check_cited(event.pdu(), &all, &good, &rules).is_ok());
-        if holds {
+    for (id, is_allowed) in order.into_iter().zip(allowed) {
+        if is_allowed && all.get(&id).is_some_and(|event| stands_on(event.pdu(), &good, &rules)) {
             good.insert(id.clone());
             kept.push(id);
         }
@@ -92,7 +95,10 @@ pub fn judge(given: Given, (room, version): (&RoomId, &RoomVersionId), join: &Pd
         return Err(wrong("the room is of another version than was said"));
     }
     // 4. The join is allowed, by what it cites and by the state.
-    check_cited(join, &all, &good, &rules).map_err(|error| not_allowed(&error))?;
+    if !stands_on(join, &good, &rules) {
+        return Err(wrong("something that allows this join is missing or does not hold"));
+    }
+    check_cited(join, &all, &rules).map_err(|error| not_allowed(&error))?;
     if partial {
         add_cited_members(join, &all, &mut state);
     }
@@ -151,24 +157,42 @@ fn sorted(all: &HashMap<OwnedEventId, Checked>) -> Vec<OwnedEventId> {
     out
 }
 
-/// Whether an event is allowed by the events that it cites, all of which have to hold.
+/// Which of some events are allowed by those that they cite, as far as these hold: found by all processors.
+fn allowed(order: &[OwnedEventId], all: &HashMap<OwnedEventId, Checked>, rules: &RoomVersionRules) -> Vec<bool> {
+    let is_allowed = |id: &OwnedEventId| all.get(id).is_some_and(|event| check_cited(event.pdu(), all, rules).is_ok());
+    let look = |part: &[OwnedEventId]| part.iter().map(is_allowed).collect::<Vec<bool>>();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let mut parts = order.chunks(order.len().div_ceil(processors).max(LEAST));
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
+        let mut out = look(first);
+        for other in others {
+            out.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        out
+    })
+}
+
+/// Whether all events that an event cites hold, the create event among them that it need not name.
+fn stands_on(pdu: &Pdu, good: &HashSet<OwnedEventId>, rules: &RoomVersionRules) -> bool {
+    let is_good = |id: &OwnedEventId| good.contains(id);
+    pdu.auth_events.iter().all(is_good) && implied(pdu, &rules.authorization).iter().all(is_good)
+}
+
+/// The create event after which the room is called, where events don't cite it.
+fn implied(pdu: &Pdu, rules: &AuthorizationRules) -> Option<OwnedEventId> {
+    let room = pdu.room_id.as_ref().filter(|_| rules.room_create_event_id_as_room_id)?;
+    event::parse_id(&format!("${}", room.as_str().trim_start_matches('!'))).ok()
+}
+
+/// Whether an event is allowed by the events that it cites, if these hold.
 /// spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4)
-fn check_cited(
-    pdu: &Pdu,
-    all: &HashMap<OwnedEventId, Checked>,
-    good: &HashSet<OwnedEventId>,
-    rules: &RoomVersionRules,
-) -> Result<()> {
-    let find = |id: &ruma::EventId| good.get(id).and_then(|id| all.get(id)).map(Checked::pdu);
-    if pdu.auth_events.iter().any(|id| find(id).is_none()) {
-        return Err(Error::forbidden("an event that it cites is missing or does not hold"));
-    }
+fn check_cited(pdu: &Pdu, all: &HashMap<OwnedEventId, Checked>, rules: &RoomVersionRules) -> Result<()> {
+    let find = |id: &ruma::EventId| all.get(id).map(Checked::pdu);
     let rules = &rules.authorization;
     check_state_independent_auth_rules(rules, pdu, find).map_err(Error::forbidden)?;
-    let implied = match (rules.room_create_event_id_as_room_id, &pdu.room_id) {
-        (true, Some(room)) => Some(event::parse_id(&format!("${}", room.as_str().trim_start_matches('!')))?),
-        _ => None,
-    };
+    let implied = implied(pdu, rules);
     let cited = || pdu.auth_events.iter().chain(&implied).filter_map(|id| find(id));
     let fetch = |kind: &StateEventType, key: &str| {
         let kind = kind.to_string();

@@ -281,3 +281,35 @@ async fn what_is_not_the_rooms_state_is_refused() {
     judge(given(), (&room, &RoomVersionId::V10), entering.pdu()).err().expect("of another version");
     judge(given(), (&room, &version), entering.pdu()).expect("holds");
 }
+
+#[tokio::test]
+async fn of_hundreds_those_are_left_out_who_stand_on_what_is_missing_or_does_not_hold() {
+    let (here, there) = (House::new("here.test"), House::new("there.test"));
+    let room = here.create(RoomVersionId::V11, json!({ "join_rule": "public" })).await;
+    let people: Vec<OwnedUserId> = (0..3 * LEAST).map(|number| here.user(&format!("member{number}"))).collect();
+    let [one, two, three] = [0, LEAST, 3 * LEAST - 1].map(|number| people[number].clone());
+    let (id, back) = (room.clone(), [one.clone(), two.clone(), three.clone()]);
+    let come_and_go = move |tx: &WriteTx, me: &Identity| {
+        let mut room = Room::named(tx, &id)?;
+        let mut turn = |user: &OwnedUserId, to| {
+            let change = Change { sender: user, target: user, membership: to, reason: None, more: Map::new() };
+            members::change(tx, me, &mut room, change).map(drop)
+        };
+        people.iter().try_for_each(|user| turn(user, MembershipState::Join))?;
+        back.iter().try_for_each(|user| turn(user, MembershipState::Leave))?;
+        back.iter().try_for_each(|user| turn(user, MembershipState::Join))
+    };
+    here.write(come_and_go).await.expect("they come");
+    let (entering, mut given, version) = join(&here, &there, &room, false).await;
+    // Of the first two their going is missing, which their coming back cites; of the third what that cites.
+    given.auth_chain.retain(|event| {
+        let (user, is) = (event.pdu().sender.clone(), event.pdu().membership());
+        !(is.as_deref() == Some("leave") && [&one, &two].contains(&&user)
+            || is.as_deref() == Some("join") && user == three)
+    });
+    let judged = judge(given, (&room, &version), entering.pdu()).expect("holds");
+    assert_eq!(judged.left_out, 4);
+    let is_there = |user: &OwnedUserId| judged.state.contains_key(&("m.room.member".to_owned(), user.to_string()));
+    assert_eq!([&one, &two, &three, &here.user("member1")].map(is_there), [false, false, false, true]);
+    assert_eq!(judged.state.keys().filter(|(kind, _)| kind == "m.room.member").count(), 3 * LEAST - 3 + 1);
+}
