@@ -1,8 +1,10 @@
 //! Who is what to a room: the index of memberships as they are now, kept in step with the state, and
 //! the changes that people make: join, invite, leave, kick, ban, unban, knock.
 
+use std::collections::BTreeMap;
+
 use ruma::{
-    OwnedEventId, OwnedUserId, UserId,
+    OwnedEventId, OwnedServerName, OwnedUserId, ServerName, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use serde_json::{Map, Value};
@@ -58,49 +60,87 @@ pub(super) fn step(tx: &WriteTx, room: &mut Room, (from, to): (StateId, StateId)
 /// Notes the membership that an event at a position sets (0: none) since another position. The room is to
 /// be saved afterwards.
 pub(super) fn stand(tx: &WriteTx, room: &mut Room, user: &UserId, (pos, now): (Pos, Pos)) -> Result<()> {
-    match pos {
-        0 => place(tx, room, user, (None, (pos, now))),
-        pos => stand_by(tx, room, user, (&Pdu::at(tx, pos)?, (pos, now))),
-    }
+    let membership = match pos {
+        0 => None,
+        pos => Pdu::at(tx, pos)?.membership(),
+    };
+    set(tx, room, user, row_of(membership, (pos, now)))
 }
 
-/// The same for an event at a position that has been read.
-pub(super) fn stand_by(tx: &WriteTx, room: &mut Room, user: &UserId, (event, at): (&Pdu, (Pos, Pos))) -> Result<()> {
-    place(tx, room, user, (event.membership(), at))
-}
-
-fn place(
-    tx: &WriteTx,
-    room: &mut Room,
-    user: &UserId,
-    (membership, (pos, now)): (Option<String>, (Pos, Pos)),
-) -> Result<()> {
+fn row_of(membership: Option<String>, (pos, now): (Pos, Pos)) -> MemberRow {
     let membership = membership.unwrap_or_else(|| "leave".to_owned());
-    let at = Some(now).filter(|now| *now != pos);
-    set(tx, room, user, MemberRow { membership, event: pos, at, forgotten: false })
+    MemberRow { membership, event: pos, at: Some(now).filter(|now| *now != pos), forgotten: false }
 }
 
 /// Notes somebody's membership. The room is to be saved afterwards: it counts its people.
-pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, mut row: MemberRow) -> Result<()> {
-    let old = tables::MEMBERS.get(tx, (room.num, user.as_str()))?;
+pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, row: MemberRow) -> Result<()> {
+    let old = of(tx, room.num, user)?;
+    let Some(is_in) = note(tx, room, user, (old, row))? else { return Ok(()) };
+    count(tx, room, user.server_name(), if is_in { 1 } else { -1 })?;
+    guests::moved(tx, room.num, user, is_in)?;
+    if is_in { successor::moved_in(tx, room, user) } else { Ok(()) }
+}
+
+/// People of other servers whose memberships of a room are noted together: it is counted once for each server how
+/// many came, and what only people of ours have is not looked for.
+#[derive(Default)]
+pub(super) struct Crowd {
+    came: BTreeMap<OwnedServerName, i64>,
+}
+
+impl Crowd {
+    /// Notes the membership that an event at a position sets since another position, if it is not noted already.
+    pub fn note(
+        &mut self,
+        tx: &WriteTx,
+        room: &mut Room,
+        (user, event): (&UserId, &Pdu),
+        (pos, now): (Pos, Pos),
+    ) -> Result<()> {
+        let old = of(tx, room.num, user)?;
+        if old.as_ref().is_some_and(|old| old.event == pos) {
+            return Ok(());
+        }
+        if let Some(is_in) = note(tx, room, user, (old, row_of(event.membership(), (pos, now))))? {
+            *self.came.entry(user.server_name().to_owned()).or_default() += if is_in { 1 } else { -1 };
+        }
+        Ok(())
+    }
+
+    /// Once all are noted. The room is to be saved afterwards.
+    pub fn count(self, tx: &WriteTx, room: &mut Room) -> Result<()> {
+        self.came.into_iter().try_for_each(|(server, came)| count(tx, room, &server, came))
+    }
+}
+
+fn count(tx: &WriteTx, room: &mut Room, server: &ServerName, came: i64) -> Result<()> {
+    let change = servers::count(tx, room.num, server, came)?;
+    room.row.servers = room.row.servers.saturating_add_signed(change);
+    Ok(())
+}
+
+/// Writes somebody's membership in the place of what it was. Whether they are in the room now, if that is new.
+fn note(
+    tx: &WriteTx,
+    room: &mut Room,
+    user: &UserId,
+    (old, mut row): (Option<MemberRow>, MemberRow),
+) -> Result<Option<bool>> {
     // What befalls somebody outside, such as a ban, brings nothing back.
     let stays_out = matches!(row.membership.as_str(), "leave" | "ban");
     row.forgotten = stays_out && old.as_ref().is_some_and(|old| old.forgotten);
     let was = old.as_ref().map_or("leave", |row| &row.membership);
     let count = |membership: &str, of: &str| u64::from(membership == of);
     room.row.joined = (room.row.joined + count(&row.membership, "join")).saturating_sub(count(was, "join"));
-    if (row.membership == "join") != (was == "join") {
-        let change = servers::count(tx, room.num, user.server_name(), row.membership == "join")?;
-        room.row.servers = room.row.servers.saturating_add_signed(change);
-        guests::moved(tx, room.num, user, row.membership == "join")?;
-    }
-    if was == "join" && row.membership != "join" {
+    room.row.invited = (room.row.invited + count(&row.membership, "invite")).saturating_sub(count(was, "invite"));
+    let is_in = row.membership == "join";
+    let moved = (is_in != (was == "join")).then_some(is_in);
+    if moved == Some(false) {
         servers::lose_sight(tx, user, room.num)?;
     }
-    room.row.invited = (room.row.invited + count(&row.membership, "invite")).saturating_sub(count(was, "invite"));
     tx.wake(|wake| {
-        if (row.membership == "join") != (was == "join") {
-            wake.members.insert((user.to_owned(), room.num), row.membership == "join");
+        if moved.is_some() {
+            wake.members.insert((user.to_owned(), room.num), is_in);
         }
         if row.membership == "invite" {
             wake.invited.insert((user.to_owned(), room.num));
@@ -109,10 +149,7 @@ pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, mut row: MemberR
     });
     tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
     tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)?;
-    match row.membership == "join" && was != "join" {
-        true => successor::moved_in(tx, room, user),
-        false => Ok(()),
-    }
+    Ok(moved)
 }
 
 /// Somebody's membership of a room, if they ever had one.

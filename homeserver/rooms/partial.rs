@@ -22,7 +22,7 @@ use super::{
     auth, event,
     event::Pdu,
     joining::{self, Entry},
-    members,
+    members::{self, Crowd},
     outliers::{self, Cited},
     pdu::Checked,
     room::Room,
@@ -212,15 +212,20 @@ pub fn lay(
     let entries = laid.iter().map(|(key, (pos, _))| (*key, *pos)).collect();
     partial.members = state::with(tx, partial.members, &entries)?;
     tables::PARTIAL.put(tx, num, &partial)?;
+    let (me, mut crowd) = (tables::IDENTITY.get(tx, "server_name")?, Crowd::default());
     for (key, (pos, event)) in laid {
-        if let Some(Ok(user)) = event.state_key.as_deref().map(<&UserId>::try_from)
-            && state::at_firmly(tx, room.row.state, key)?.is_none()
-            && members::of(tx, num, user)?.is_none_or(|row| row.event != pos)
-        {
-            let now = tx.pos()?;
-            members::stand_by(tx, &mut room, user, (event, (pos, now)))?;
+        let Some(Ok(user)) = event.state_key.as_deref().map(<&UserId>::try_from) else { continue };
+        if state::at_firmly(tx, room.row.state, key)?.is_some() {
+            continue;
+        }
+        let (at, is_ours) = ((pos, tx.pos()?), me.as_deref() == Some(user.server_name().as_str()));
+        match is_ours {
+            false => crowd.note(tx, &mut room, (user, event), at)?,
+            true if members::of(tx, num, user)?.is_some_and(|row| row.event == pos) => {}
+            true => members::stand(tx, &mut room, user, at)?,
         }
     }
+    crowd.count(tx, &mut room)?;
     room.save(tx)
 }
 

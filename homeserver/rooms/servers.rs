@@ -22,12 +22,12 @@ use crate::{
 /// them is forgotten.
 const MAX_STAYS: usize = 16;
 
-/// Notes that somebody of a server came into a room, or that one went out. Returns by how much the
+/// Notes that so many people of a server came into a room, or with a minus went out. Returns by how much the
 /// number of servers in the room changed.
-pub(super) fn count(tx: &WriteTx, room: RoomNum, server: &ServerName, came: bool) -> Result<i64> {
+pub(super) fn count(tx: &WriteTx, room: RoomNum, server: &ServerName, came: i64) -> Result<i64> {
     let mut row = tables::ROOM_SERVERS.get(tx, (room, server.as_str()))?.unwrap_or_default();
     let was = row.is_in();
-    row.joined = if came { row.joined + 1 } else { row.joined.saturating_sub(1) };
+    row.joined = row.joined.saturating_add_signed(came);
     turn(tx, (room, server), row, was)
 }
 
@@ -201,7 +201,7 @@ pub fn build(tx: &WriteTx) -> Result<()> {
         Ok(Flow::Next)
     })?;
     for (num, server) in joined {
-        let came = count(tx, num, &server, true)?;
+        let came = count(tx, num, &server, 1)?;
         if came != 0 {
             let mut room = super::Room::at(tx, num)?;
             room.row.servers = room.row.servers.saturating_add_signed(came);
@@ -226,9 +226,9 @@ mod tests {
         let (a, b) = (server_name!("a.test"), server_name!("b.test"));
         let told = store.write(move |tx| {
             let before = tx.next_pos();
-            assert_eq!((count(tx, 1, a, true)?, count(tx, 1, a, true)?, count(tx, 1, b, true)?), (1, 0, 1));
+            assert_eq!((count(tx, 1, a, 1)?, count(tx, 1, a, 1)?, count(tx, 1, b, 1)?), (1, 0, 1));
             let (in_it, more) = (tx.next_pos(), tx.next_pos());
-            assert_eq!((count(tx, 1, b, false)?, count(tx, 1, a, false)?), (-1, 0));
+            assert_eq!((count(tx, 1, b, -1)?, count(tx, 1, a, -1)?), (-1, 0));
             let after = tx.next_pos();
             let was_in = |server, pos| was_in(tx, 1, server, pos).expect("read");
             assert_eq!([before, in_it, more, after].map(|pos| was_in(b, pos)), [false, true, true, false]);
@@ -238,9 +238,9 @@ mod tests {
             assert_eq!((rooms_of(tx, a)?, rooms_of(tx, b)?), (vec![1], vec![]));
             for _ in 0..3 * MAX_STAYS {
                 tx.next_pos();
-                count(tx, 1, b, true)?;
+                count(tx, 1, b, 1)?;
                 tx.next_pos();
-                count(tx, 1, b, false)?;
+                count(tx, 1, b, -1)?;
             }
             let row = tables::ROOM_SERVERS.get(tx, (1, b.as_str()))?.expect("a row");
             assert_eq!((row.stays.len(), row.joined), (MAX_STAYS, 0));
