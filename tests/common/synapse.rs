@@ -14,7 +14,6 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::{Server, User, certificates, free_address, repository, server::client};
-use hearth::dev_cert;
 
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,7 +44,7 @@ impl Synapse {
         let name = format!("localhost:{}", public.port());
         let config = dir.join("homeserver.yaml");
         fs::write(&config, settings(&name, &dir, public.port(), clients.port())).expect("written");
-        fs::write(dir.join("log.yaml"), LOGGING).expect("written");
+        fs::write(dir.join("log.yaml"), include_str!("../synapse/log.yaml")).expect("written");
         let log = File::create(dir.join("log")).expect("a log");
         let made = Command::new(&python)
             .args(["-m", "synapse.app.homeserver", "--generate-keys", "-c"])
@@ -90,62 +89,14 @@ impl Synapse {
     }
 }
 
-const LOGGING: &str = "version: 1
-formatters: {plain: {format: '%(asctime)s %(levelname)s %(name)s %(request)s %(message)s'}}
-filters: {context: {(): synapse.logging.context.LoggingContextFilter, request: ''}}
-handlers: {console: {class: logging.StreamHandler, formatter: plain, filters: [context]}}
-loggers: {synapse.storage.SQL: {level: WARNING}}
-root: {level: INFO, handlers: [console]}
-";
-
+/// The settings, with what is this one's own filled in.
 fn settings(name: &str, dir: &std::path::Path, public: u16, clients: u16) -> String {
-    let (dir, certificates) = (dir.display(), certificates().display());
-    let authority = dev_cert::AUTHORITY;
-    let limits: String = [
-        "rc_message",
-        "rc_registration",
-        "rc_joins_per_room",
-        "rc_admin_redaction",
-        "rc_key_requests",
-        "rc_room_creation",
-    ]
-    .map(|key| format!("{key}: {{per_second: 10000, burst_count: 10000}}\n"))
-    .concat();
-    format!(
-        "server_name: {name:?}
-pid_file: {dir}/pid
-listeners:
-  - {{port: {public}, bind_addresses: ['127.0.0.1'], type: http, tls: true, resources: [{{names: [client, federation]}}]}}
-  - {{port: {clients}, bind_addresses: ['127.0.0.1'], type: http, resources: [{{names: [client]}}]}}
-tls_certificate_path: {certificates}/localhost.pem
-tls_private_key_path: {certificates}/localhost-key.pem
-federation_custom_ca_list: ['{certificates}/{authority}']
-ip_range_blacklist: []
-federation_ip_range_blacklist: []
-trusted_key_servers: []
-suppress_key_server_warning: true
-report_stats: false
-database: {{name: sqlite3, args: {{database: {dir}/homeserver.db}}}}
-media_store_path: {dir}/media
-signing_key_path: {dir}/signing.key
-log_config: {dir}/log.yaml
-enable_registration: true
-enable_registration_without_verification: true
-registration_shared_secret: tests
-macaroon_secret_key: tests
-form_secret: tests
-bcrypt_rounds: 4
-allow_public_rooms_over_federation: true
-allow_public_rooms_without_auth: true
-room_list_publication_rules: [{{action: allow}}]
-federation: {{destination_min_retry_interval: 1s, destination_max_retry_interval: 1s}}
-federation_rr_transactions_per_room_per_second: 1000
-rc_federation: {{window_size: 1000, sleep_limit: 100000, reject_limit: 100000, concurrent: 100}}
-{limits}\
-rc_presence: {{per_user: {{per_second: 10000, burst_count: 10000}}}}
-rc_login: {{address: &free {{per_second: 10000, burst_count: 10000}}, account: *free, failed_attempts: *free}}
-rc_joins: {{local: *free, remote: *free}}
-rc_invites: {{per_room: *free, per_user: *free, per_issuer: *free}}
-"
-    )
+    let own = [
+        ("@NAME@", name.to_owned()),
+        ("@HOME@", dir.display().to_string()),
+        ("@CERTIFICATES@", certificates().display().to_string()),
+        ("@SERVERS@", public.to_string()),
+        ("@CLIENTS@", clients.to_string()),
+    ];
+    own.iter().fold(include_str!("../synapse/homeserver.yaml").to_owned(), |text, (what, is)| text.replace(what, is))
 }
