@@ -151,9 +151,10 @@ pub async fn in_parallel<'t, T, R>(
 }
 
 /// Waits before it is looked once more whether what began then has come about: longer, the longer it has taken, so
-/// that looking costs a slow server no larger share than a fast one, and what is measured is a fiftieth too long at most.
+/// that looking costs a slow server no larger share than a fast one, and what is measured is a fiftieth too long at most,
+/// or a millisecond.
 pub async fn pause(began: Instant) {
-    sleep((began.elapsed() / 50).clamp(Duration::from_millis(5), Duration::from_secs(2))).await;
+    sleep((began.elapsed() / 50).clamp(Duration::from_millis(1), Duration::from_secs(2))).await;
 }
 
 /// Processor time of the server and of ourselves at one moment.
