@@ -23,7 +23,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     for origins in [1, 4] {
         let mut sources = Vec::new();
         for _ in 0..origins {
-            let resident = pair.resident().await?;
+            let resident = pair.resident()?;
             let room = resident.make_room(MEMBERS)?;
             pair.alice.join_by(&mut pair.at_one(), &room, resident.name()).await?;
             let events = resident.write(&room, bench.scale.inbound / origins)?;

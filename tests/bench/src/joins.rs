@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let pair = Pair::start(bench).await?;
-    let resident = pair.resident().await?;
+    let resident = pair.resident()?;
     for &members in bench.scale.join_members {
         let room = resident.make_room(members)?;
         let rows = join(&pair.one, &pair.alice, &room, resident.name(), members + 1).await?;

@@ -42,8 +42,8 @@ impl Pair {
     }
 
     /// A server of the benchmark's own beside them.
-    pub async fn resident(&self) -> Result<Resident> {
-        Resident::start(self.certificates.path()).await
+    pub fn resident(&self) -> Result<Resident> {
+        Resident::start(self.certificates.path())
     }
 
     /// A room of alice's that bob has come into.

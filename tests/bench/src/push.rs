@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let pair = Pair::start(bench).await?;
-    let gateway = pair.resident().await?;
+    let gateway = pair.resident()?;
     let room = pair.alice.create_room(&mut pair.at_one(), "Dormitory").await?;
     let names: Vec<String> = (0..PEOPLE).map(|number| format!("sleeper-{number}")).collect();
     in_parallel(&pair.one.authority, &names, async |client, name| {

@@ -1,14 +1,15 @@
 //! A server of the benchmark's own that lives in rooms with as many people as are wanted: others join them by way of
 //! it, and it sends them events. It makes a room of ten thousand in a second, and costs next to nothing beside the
-//! server that is measured. It believes whatever it is told, so it is of no use but for this.
+//! server that is measured. It answers in a thread of its own, so that a large answer keeps nobody waiting who measures.
+//! It believes whatever it is told, so it is of no use but for this.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -39,16 +40,17 @@ pub const TRANSACTION: usize = 50;
 
 /// The server. It ends with the value.
 pub struct Resident {
-    inner: Rc<Inner>,
-    listening: JoinHandle<()>,
+    inner: Arc<Inner>,
+    /// Ends the thread when it goes.
+    _end: oneshot::Sender<()>,
 }
 
 struct Inner {
     name: String,
     key: Key,
-    rooms: RefCell<HashMap<String, Room>>,
+    rooms: Mutex<HashMap<String, Room>>,
     /// How often it was told something as a push gateway.
-    told: Cell<usize>,
+    told: AtomicUsize,
 }
 
 struct Room {
@@ -69,37 +71,26 @@ pub struct Event {
     json: String,
 }
 
-impl Drop for Resident {
-    fn drop(&mut self) {
-        self.listening.abort();
-    }
-}
-
 impl Resident {
     /// Starts it with a certificate of `localhost` from that folder.
-    pub async fn start(certificates: &Path) -> Result<Resident> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    pub fn start(certificates: &Path) -> Result<Resident> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
         let name = format!("localhost:{}", listener.local_addr()?.port());
         let tls = acceptor(certificates)?;
-        let inner = Rc::new(Inner { name, key: Key::new("1")?, rooms: RefCell::default(), told: Cell::default() });
+        let inner = Arc::new(Inner { name, key: Key::new("1")?, rooms: Mutex::default(), told: AtomicUsize::new(0) });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
         let served = inner.clone();
-        let listening = tokio::task::spawn_local(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (tls, served) = (tls.clone(), served.clone());
-                // A small answer that waits for an acknowledgement would be measured as the asking server's time.
-                _ = stream.set_nodelay(true);
-                tokio::task::spawn_local(async move {
-                    if let Ok(stream) = tls.accept(stream).await {
-                        let service = service_fn(|request| answer(served.clone(), request));
-                        // Whoever asks may hang up whenever they like.
-                        _ = hyper::server::conn::http1::Builder::new()
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await;
-                    }
-                });
-            }
-        });
-        Ok(Resident { inner, listening })
+        thread::Builder::new().name("resident".to_owned()).spawn(move || {
+            tokio::task::LocalSet::new().block_on(&runtime, async {
+                tokio::select! {
+                    () = listen(listener, tls, served) => {}
+                    _ = ended => {}
+                }
+            });
+        })?;
+        Ok(Resident { inner, _end: end })
     }
 
     /// What others call it.
@@ -109,20 +100,20 @@ impl Resident {
 
     /// How often it was told something as a push gateway.
     pub fn told(&self) -> usize {
-        self.inner.told.get()
+        self.inner.told.load(Relaxed)
     }
 
     /// A room that anybody may join, with so many people in it.
     pub fn make_room(&self, members: usize) -> Result<String> {
         let room = Room::new(&self.inner, members);
         let id = room.id.clone();
-        self.inner.rooms.borrow_mut().insert(id.clone(), room);
+        self.inner.rooms().insert(id.clone(), room);
         Ok(id)
     }
 
     /// So many messages of a room's people, one after the other.
     pub fn write(&self, room: &str, count: usize) -> Result<Vec<Event>> {
-        let mut rooms = self.inner.rooms.borrow_mut();
+        let mut rooms = self.inner.rooms();
         let room = rooms.get_mut(room).ok_or("no such room")?;
         let mut written = Vec::with_capacity(count);
         for number in 0..count {
@@ -165,6 +156,10 @@ impl Resident {
 }
 
 impl Inner {
+    fn rooms(&self) -> MutexGuard<'_, HashMap<String, Room>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn member(&self, number: usize) -> String {
         format!("@member{number}:{}", self.name)
     }
@@ -285,8 +280,24 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+async fn listen(listener: std::net::TcpListener, tls: TlsAcceptor, served: Arc<Inner>) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, served) = (tls.clone(), served.clone());
+        // A small answer that waits for an acknowledgement would be measured as the asking server's time.
+        _ = stream.set_nodelay(true);
+        tokio::task::spawn_local(async move {
+            if let Ok(stream) = tls.accept(stream).await {
+                let service = service_fn(|request| answer(served.clone(), request));
+                // Whoever asks may hang up whenever they like.
+                _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            }
+        });
+    }
+}
+
 async fn answer(
-    inner: Rc<Inner>,
+    inner: Arc<Inner>,
     request: Request<Incoming>,
 ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -311,11 +322,11 @@ impl Inner {
             let found = query.split('&').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name));
             found.map(|(_, value)| unescape(value)).unwrap_or_default()
         };
-        let mut rooms = self.rooms.borrow_mut();
+        let mut rooms = self.rooms();
         match *path {
             ["key", "v2", "server", ..] => Some(self.keys()),
             ["push", "v1", "notify"] => {
-                self.told.set(self.told.get() + 1);
+                self.told.fetch_add(1, Relaxed);
                 Some(json!({"rejected": []}).to_string())
             }
             ["federation", "v1", "version"] => Some(json!({"server": {"name": "bench", "version": "1"}}).to_string()),
@@ -401,13 +412,13 @@ mod tests {
         let inner = Inner {
             name: "localhost:1".into(),
             key: Key::new("1").unwrap(),
-            rooms: RefCell::default(),
-            told: Cell::default(),
+            rooms: Mutex::default(),
+            told: AtomicUsize::new(0),
         };
         let room = Room::new(&inner, 5);
         let id = room.id.clone();
         assert_eq!((room.members.len(), room.frame.len(), room.depth), (5, 5, 10));
-        inner.rooms.borrow_mut().insert(id.clone(), room);
+        inner.rooms().insert(id.clone(), room);
         let joined =
             inner.say(&["federation", "v2", "send_join", &id, "$j"], "omit_members=true", r#"{"sender":"@a:b"}"#);
         let joined: Value = serde_json::from_str(&joined.unwrap()).unwrap();
