@@ -157,7 +157,7 @@ function future(app, room) {
     null,
     h.p({ class: 'copy-line' }, h.bdi(room.id), copyButton(() => room.id)),
     h.p({ class: 'chips' }, () => [h.span({ class: 'chip' }, t('roomSettings.version', { version: String(create()?.room_version ?? '1') })), create()?.['m.federate'] === false && h.span({ class: 'chip' }, t('roomSettings.local'))]),
-    () => (room.maySet('m.room.tombstone') && !room.stateOf('m.room.tombstone') ? h.button({ type: 'button', class: 'button', onclick: () => upgradeDialog(app, room) }, t('roomSettings.upgrade')) : null),
+    keyed(() => room.maySet('m.room.tombstone') && !room.stateOf('m.room.tombstone'), (may) => (may ? h.button({ type: 'button', class: 'button', onclick: () => upgradeDialog(app, room) }, () => t('roomSettings.upgrade')) : null)),
   );
 }
 

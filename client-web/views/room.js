@@ -104,7 +104,8 @@ function head(app, room, talk) {
       const label = t('threads.unread', { count: unread });
       return unread ? h.a({ ...named(label), href: link('room', room.id, 'threads') }, icon('thread'), h.span({ class: 'badge', 'aria-hidden': 'true' }, number(unread))) : null;
     },
-    () => (room.may('invite') ? h.button({ type: 'button', ...named(t('room.invite')), onclick: async () => (await import('./invite.js')).inviteDialog(app, room) }, icon('invite')) : null),
+    // The same button as long as it is allowed: one made anew with each piece of state would lose the keyboard's place.
+    keyed(() => room.may('invite'), (may) => (may ? h.button({ type: 'button', ...named(() => t('room.invite')), onclick: async () => (await import('./invite.js')).inviteDialog(app, room) }, icon('invite')) : null)),
     h.a({ ...named(() => t('room.members')), href: () => (open() ? link('room', room.id) : link('room', room.id, 'members')), 'aria-current': () => (open() ? 'true' : null) }, icon('people')),
     menu({ ...named(() => t('action.more')) }, icon('more'), [
       searchItem(app, room),

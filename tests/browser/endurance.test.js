@@ -203,6 +203,8 @@ test('everything works by keyboard', async () => {
   await page.getByRole('button', { name: 'Invite somebody' }).focus();
   await page.keyboard.press('Enter');
   await page.getByRole('dialog').waitFor();
+  await alice.call('PUT', `/rooms/${encodeURIComponent(room)}/state/m.room.topic/`, { topic: 'What changes meanwhile' });
+  await page.getByText('What changes meanwhile').first().waitFor();
   await page.keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Invite somebody');
