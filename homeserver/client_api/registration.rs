@@ -9,7 +9,6 @@ use ruma::{
         register::{LoginType, RegistrationKind, v3::Request},
     },
 };
-
 use serde_json::json;
 
 use super::devices;

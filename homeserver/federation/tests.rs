@@ -398,7 +398,8 @@ fn one_bad_thing_does_not_stop_all_that_comes_after_it() {
 
 #[test]
 fn what_a_server_takes_that_was_never_behind_is_written_down_later_and_what_changes_its_row_at_once() {
-    let (mut peers, servers) = (Peers::default(), ["b.test", "c.test", "d.test"].map(|name| name.try_into().unwrap()));
+    let (mut peers, servers) =
+        (Peers::default(), ["b.test", "c.test", "d.test"].map(|name| name.try_into().expect("a name")));
     let [b, c, d]: [OwnedServerName; 3] = servers;
     let took = |upto, to_device| Batch {
         upto,

@@ -5,7 +5,7 @@ use std::path::Path;
 use redb::{Database, ReadTransaction, ReadableTable};
 
 use super::{
-    ReadTx, place,
+    ReadTx, engine, place,
     table::{Declared, TableKey},
     tables,
     tx::storage,
@@ -24,10 +24,7 @@ impl ReadTx {
         place::make_private(path);
         let copy = redb::Builder::new().set_cache_size(CACHE).create(path).map_err(storage)?;
         tables::copy_all(self.redb(), &copy, go_on)?;
-        // All is in the copy, which has no journal.
-        let tx = copy.begin_write().map_err(storage)?;
-        tx.open_table(tables::COUNTERS.declared.definition).map_err(storage)?.remove("journal").map_err(storage)?;
-        tx.commit().map_err(storage)
+        engine::without_journal(&copy)?.commit().map_err(storage)
     }
 }
 

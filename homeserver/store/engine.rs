@@ -128,7 +128,7 @@ impl Engine {
                 redb.commit().map_err(storage)?;
             }
             None => {
-                let (epoch, began) = (new_epoch(), Instant::now());
+                let (epoch, began) = (u64::from_le_bytes(random::bytes()), Instant::now());
                 tables::COUNTERS.put(&tx, "journal", &epoch)?;
                 flush(tx.redb)?;
                 tracing::debug!(took = ?began.elapsed(), "the database was flushed");
@@ -158,8 +158,8 @@ impl Engine {
     /// Brings the database up to date by itself, without its journal, and closes both.
     pub fn close(&self) {
         self.renew();
-        let mut journal = self.journal();
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = self.journal();
         if let (Some(database), Some(journal)) = (&*database, &mut *journal)
             && let Err(error) = finish(database, journal)
         {
@@ -182,11 +182,6 @@ fn closed() -> Error {
     Error::unavailable("the server's storage does not answer: try again later", "the database is closed")
 }
 
-/// A number that no epoch had before: zero would say that there is none.
-fn new_epoch() -> u64 {
-    u64::from_le_bytes(random::bytes()).max(1)
-}
-
 /// Commits to the file, so that it opens at once after a crash.
 fn flush(mut tx: redb::WriteTransaction) -> Result<()> {
     tx.set_durability(Durability::Immediate).map_err(Error::internal)?;
@@ -196,10 +191,15 @@ fn flush(mut tx: redb::WriteTransaction) -> Result<()> {
 
 /// Writes down that all is in the database, and empties the journal.
 fn finish(database: &Database, journal: &mut Journal) -> Result<()> {
+    flush(without_journal(database)?)?;
+    journal.clear()
+}
+
+/// A transaction after which the database stands alone.
+pub(super) fn without_journal(database: &Database) -> Result<redb::WriteTransaction> {
     let tx = database.begin_write().map_err(storage)?;
     tx.open_table(tables::COUNTERS.declared.definition).map_err(storage)?.remove("journal").map_err(storage)?;
-    flush(tx)?;
-    journal.clear()
+    Ok(tx)
 }
 
 /// Opens a database and its journal, and does what is in the journal alone once more.

@@ -42,13 +42,13 @@ impl Record {
 
     pub fn put(&mut self, table: &str, key: &[u8], row: &[u8]) {
         self.add(PUT, table, |out| {
-            text(out, key);
-            text(out, row);
+            sized(out, key);
+            sized(out, row);
         });
     }
 
     pub fn remove(&mut self, table: &str, key: &[u8]) {
-        self.add(REMOVE, table, |out| text(out, key));
+        self.add(REMOVE, table, |out| sized(out, key));
     }
 
     pub fn remove_range(&mut self, table: &str, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) {
@@ -61,7 +61,7 @@ impl Record {
     fn add(&mut self, kind: u8, table: &str, rest: impl FnOnce(&mut Vec<u8>)) {
         let Some(out) = &mut self.0 else { return };
         out.push(kind);
-        text(out, table.as_bytes());
+        sized(out, table.as_bytes());
         rest(out);
         if out.len() > MAX {
             self.0 = None;
@@ -69,7 +69,7 @@ impl Record {
     }
 }
 
-fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
     // Nothing is that long: redb refuses keys and rows of over 3 GiB, and requests are much smaller.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     out.extend(length.to_le_bytes());
@@ -81,11 +81,11 @@ fn bound(out: &mut Vec<u8>, of: Bound<Vec<u8>>) {
         Bound::Unbounded => out.push(UNBOUNDED),
         Bound::Included(key) => {
             out.push(INCLUDED);
-            text(out, &key);
+            sized(out, &key);
         }
         Bound::Excluded(key) => {
             out.push(EXCLUDED);
-            text(out, &key);
+            sized(out, &key);
         }
     }
 }

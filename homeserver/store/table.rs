@@ -3,9 +3,12 @@
 
 use std::{borrow::Borrow, marker::PhantomData, ops::RangeBounds};
 
-use redb::{AccessGuard, Key, Range, ReadOnlyTable, ReadableTable, ReadableTableMetadata, TableDefinition, TableStats};
+use redb::{
+    AccessGuard, Key, Range, ReadOnlyTable, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle,
+    TableStats,
+};
 
-use super::{Read, WriteTx, rows::Row, tables, tx::storage};
+use super::{Read, WriteTx, rows::Row, tx::storage};
 use crate::error::Result;
 
 /// What no text of a key comes after: an upper bound for ranges. Texts in keys have 255 bytes at most, or
@@ -200,7 +203,7 @@ impl<K: TableKey, V: Row> Table<K, V> {
         table.retain_in::<R, _>(range, |_, _| false).map_err(storage)
     }
 
-    fn name(&self) -> &'static str {
-        tables::name(self.declared.number)
+    fn name(&self) -> &str {
+        self.declared.definition.name()
     }
 }

@@ -56,11 +56,6 @@ macro_rules! tables {
 /// How many there are.
 pub(super) const COUNT: usize = NAMES.len();
 
-/// What the table with this number is called.
-pub(super) fn name(number: usize) -> &'static str {
-    NAMES[number]
-}
-
 /// Whether a table of these is not among some others.
 pub(super) fn lacks_one(mut has: impl FnMut(&str) -> bool) -> bool {
     NAMES.iter().any(|name| !has(name))

@@ -210,6 +210,7 @@ impl Writer {
                 }
             }
             let pos = tx.pos.get();
+            // Jobs that only looked, or only failed, have nothing to be flushed.
             if !changed {
                 tx.redb.abort().map_err(storage)?;
                 return Ok(Committed { wake, pos, jobs });
