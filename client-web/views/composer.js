@@ -168,8 +168,9 @@ function followAnswer({ editing, replyTo, timeline }, area, text, keep, draft) {
       if (now[1] !== before[1] && !now[0]) keep();
       const begun = (now[0] && now[0] !== before[0]) || (now[1] && now[1] !== before[1]);
       before = now;
-      // After the text has come in.
-      if (begun) requestAnimationFrame(() => (area.focus(), area.setSelectionRange(area.value.length, area.value.length), fit(area)));
+      // After the text has come in, and before the next key: it would be an order to the message, or be taken for
+      // typed before the caret had its place.
+      if (begun) queueMicrotask(() => (area.focus(), area.setSelectionRange(area.value.length, area.value.length), fit(area)));
     });
   });
 }
