@@ -43,6 +43,7 @@ test('an invitation link is made and copied, and leads to an account', { skip },
   await ada.page.getByText('Used 0 of 1').waitFor();
   await ada.shot('admin-invitations-light');
   await ada.page.getByRole('button', { name: 'Copy' }).click();
+  await ada.page.getByText('Copied').waitFor();
   const copied = await ada.page.evaluate(() => navigator.clipboard.readText());
   assert.match(copied, /\/#\/register\?token=\w+$/);
   const token = copied.split('=')[1];
