@@ -256,6 +256,8 @@ async fn knocks_and_refusals_go_by_the_first_server_that_takes_them() {
     // The server of who invites is gone: the one of who made the room is told.
     bob.invite(&room, &carol).await;
     until("carol is invited", async || section(&carol.sync(None, 0).await, "invite", &room).map(drop)).await;
+    // Whoever does not know of the invite takes no refusal of it.
+    knows(&alice, &room, &carol, "invite").await;
     two.kill9().await;
     carol.leave(&room).await;
     knows(&alice, &room, &carol, "leave").await;
