@@ -125,12 +125,18 @@ pub async fn run(mut config: Config, stop: watch::Receiver<bool>) -> Result<(), 
     }
     let mut helpers = JoinSet::new();
     help(&app, &mut helpers);
+    let (federation, stopping) = (app.federation.clone(), stop.clone());
+    let telling = tokio::spawn(async move { federation.run(stopping).await });
     if let Some(certificate) = certificate {
         helpers.spawn(async move { certificate.follow().await });
     }
     start::greet(&app.config, &app.store).await;
     while listeners.join_next().await.is_some() {}
     app.hub.sockets.closed(CLOSING).await;
+    // It ends by itself, once others have answered to what they are just being told.
+    if let Err(error) = telling.await {
+        tracing::error!(%error, "telling other servers has broken off");
+    }
     helpers.shutdown().await;
     write_seen(&app).await;
     write_pushed(&app).await;
@@ -262,8 +268,6 @@ fn help(app: &Arc<App>, helpers: &mut JoinSet<()>) {
     helpers.spawn(async move { services.run(sources, stopping).await });
     helpers.spawn(client_api::guests::run(app.clone()));
     helpers.spawn(client_api::delayed::run(app.clone(), app.stop.clone()));
-    let (federation, stopping) = (app.federation.clone(), app.stop.clone());
-    helpers.spawn(async move { federation.run(stopping).await });
 }
 
 /// What has to be done now and then, for as long as the server runs.

@@ -54,6 +54,8 @@ const MAX_LOG: u64 = 200_000;
 /// Entries that one job takes away, and jobs in one turn.
 const TRIM_BATCH: usize = 1000;
 const TRIM_BATCHES: usize = 50;
+/// How long answers to what is on its way may take once the server is to stop.
+const FINISHING: Duration = Duration::from_secs(2);
 /// Servers for which it is gathered at once what they are to be told: each takes a thread meanwhile.
 const GATHERERS: usize = 8;
 
@@ -97,7 +99,7 @@ impl Outbox {
                 () = tokio::time::sleep(due.unwrap_or(UPKEEP)) => {}
                 _ = upkeep.tick() => self.keep_up().await,
                 Some(_) = loops.join_next() => {}
-                () = stopped(&mut stop) => return,
+                () = stopped(&mut stop) => return finish(loops).await,
             }
             if self.has_much_unwritten() {
                 self.keep_up().await;
@@ -108,8 +110,8 @@ impl Outbox {
             }
             let ready = self.peers().take_ready(clock::now_ms());
             for server in ready {
-                let outbox = self.clone();
-                loops.spawn(async move { outbox.serve(server).await });
+                let (outbox, stop) = (self.clone(), stop.clone());
+                loops.spawn(async move { outbox.serve(server, stop).await });
             }
         }
     }
@@ -221,9 +223,9 @@ impl Outbox {
         Ok(more)
     }
 
-    /// Sends to one server what there is for it, until there is no more or it can't be reached.
-    async fn serve(&self, server: OwnedServerName) {
-        loop {
+    /// Sends to one server what there is for it, until there is no more, it can't be reached, or this one is to stop.
+    async fn serve(&self, server: OwnedServerName, stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
             let Some(turn) = self.peers().turn(&server) else { return };
             let gathered = self.gather(&server, &turn).await;
             let outcome = match gathered {
@@ -407,6 +409,14 @@ impl Outbox {
             self.0.store.write(move |tx| outgoing::trim(tx, upto, most)).await?;
         }
         Ok(())
+    }
+}
+
+/// Waits for the answers to what is on its way, so that nobody is told after the next start what they have taken.
+async fn finish(mut loops: JoinSet<()>) {
+    let finished = async { while loops.join_next().await.is_some() {} };
+    if tokio::time::timeout(FINISHING, finished).await.is_err() {
+        tracing::debug!("not everybody has answered: they are told the same again after the next start");
     }
 }
 
