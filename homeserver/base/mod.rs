@@ -4,6 +4,7 @@
 pub mod address;
 pub mod clock;
 pub mod disk;
+pub mod ed25519;
 pub mod json;
 pub mod random;
 pub mod signed_json;

@@ -5,8 +5,9 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use ring::signature::{ED25519, UnparsedPublicKey};
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, signatures::to_canonical_json_string_for_signing};
+
+use super::ed25519::PublicKey;
 
 /// Base64 as others write it: with padding or without.
 pub const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -31,14 +32,28 @@ pub fn signature<'a>(object: &'a CanonicalJsonObject, entity: &str, key_id: &str
 /// Whether `signature` over `message` was made by the Ed25519 key whose public half is `public`, all
 /// three as they stand in JSON.
 pub fn verify(message: &str, signature: &str, public: &str) -> bool {
-    let (Ok(signature), Ok(public)) = (LENIENT.decode(signature), LENIENT.decode(public)) else { return false };
-    UnparsedPublicKey::new(&ED25519, public).verify(message.as_bytes(), &signature).is_ok()
+    public_key(public).is_some_and(|key| has_signed(&key, message, signature))
+}
+
+/// The key with that public half, as it stands in JSON. None if there is none.
+pub fn public_key(public: &str) -> Option<PublicKey> {
+    PublicKey::new(&LENIENT.decode(public).ok()?)
+}
+
+/// Whether a key has made a signature over a message, as it stands in JSON.
+pub fn has_signed(key: &PublicKey, message: &str, signature: &str) -> bool {
+    LENIENT.decode(signature).is_ok_and(|signature| key.has_signed(message.as_bytes(), &signature))
 }
 
 /// Whether an object carries a good signature by an entity's key.
 pub fn is_signed_by(object: &CanonicalJsonObject, entity: &str, key_id: &str, public: &str) -> bool {
+    public_key(public).is_some_and(|key| is_signed_by_key(object, entity, key_id, &key))
+}
+
+/// The same for a key that is at hand.
+pub fn is_signed_by_key(object: &CanonicalJsonObject, entity: &str, key_id: &str, key: &PublicKey) -> bool {
     let signature = signature(object, entity, key_id);
-    signature.is_some_and(|signature| signed_part(object).is_some_and(|message| verify(&message, signature, public)))
+    signature.is_some_and(|signature| signed_part(object).is_some_and(|message| has_signed(key, &message, signature)))
 }
 
 #[cfg(test)]

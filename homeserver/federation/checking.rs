@@ -197,7 +197,7 @@ fn verify_all(events: Vec<Box<RawValue>>, keys: &Keys, rules: &RoomVersionRules)
 }
 
 fn verify(event: Parsed, keys: &Keys, rules: &RoomVersionRules) -> Result<Checked> {
-    let keys = keys.valid_at(&event.signers(rules), At::Time(sent_at(&event)));
+    let keys = keys.valid_at(At::Time(sent_at(&event)));
     event.verify(&keys, rules)
 }
 

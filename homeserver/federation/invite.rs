@@ -1,7 +1,7 @@
 //! Inviting people of other servers, and being told that people of ours are invited.
 //! spec: server-server-api#inviting-to-a-room
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, ServerName,
@@ -25,7 +25,7 @@ use crate::{
         handshake,
         inviting::{self, Prepared},
         members::Change,
-        pdu::{self, Checked, Parsed},
+        pdu::{self, Checked, KnownKeys, Parsed},
         room,
         stripped::{self, MAX_TOLD},
     },
@@ -98,12 +98,14 @@ impl Federation {
         let mut object = event.clone();
         redact_in_place(&mut object, &rules.redaction, None).map_err(|error| Error::bad_json(error.to_string()))?;
         let carried = object.get("signatures").and_then(|all| all.as_object()?.get(server.as_str())?.as_object());
-        let ids = carried.into_iter().flat_map(CanonicalJsonObject::keys).take(8).cloned().collect();
-        let wanted = Wanted::from([(server.to_owned(), ids)]);
-        let keys = self.keyring.keys_for(&wanted, At::Time(clock::now_ms())).await?;
-        let known = keys.get(server.as_str()).into_iter().flatten();
-        let signed =
-            known.into_iter().any(|(id, key)| signed_json::is_signed_by(&object, server.as_str(), id, &key.encode()));
+        let ids: BTreeSet<String> = carried.into_iter().flat_map(CanonicalJsonObject::keys).take(8).cloned().collect();
+        let (wanted, now) = (Wanted::from([(server.to_owned(), ids.clone())]), At::Time(clock::now_ms()));
+        let keys = self.keyring.gather(&wanted, now).await?;
+        let keys = keys.valid_at(now);
+        let signed = ids.iter().any(|id| {
+            let key = keys.key(server, id);
+            key.is_some_and(|key| signed_json::is_signed_by_key(&object, server.as_str(), id, key))
+        });
         match signed {
             true => Ok(()),
             false => Err(Error::bad_gateway("the invited server's signature on the invite is wrong")),

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -15,8 +15,6 @@ use ruma::{
         get_remote_server_keys_batch::v2::{self as query, QueryCriteria},
         get_server_keys::v2 as own,
     },
-    serde::Base64,
-    signatures::PublicKeyMap,
 };
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -26,8 +24,9 @@ use super::{
     server_keys::{self, Published},
 };
 use crate::{
-    base::{clock, json, signing::Identity},
+    base::{clock, ed25519::PublicKey, json, signed_json, signing::Identity},
     error::Result,
+    rooms::pdu::KnownKeys,
     store::{
         Flow, Read, Store, WriteTx,
         rows::{Dated, ServerKeyRow},
@@ -67,22 +66,36 @@ pub enum At {
 }
 
 /// Keys that were gathered, for many events of different times.
-#[derive(Clone, Debug, Default)]
-pub struct Keys(BTreeMap<OwnedServerName, BTreeMap<String, ServerKeyRow>>);
+#[derive(Default)]
+pub struct Keys(BTreeMap<OwnedServerName, BTreeMap<String, Kept>>);
+
+struct Kept {
+    row: ServerKeyRow,
+    /// Made when it is first needed: none if it is no key.
+    public: OnceLock<Option<PublicKey>>,
+}
 
 impl Keys {
-    /// Those of `wanted` that are good for something signed at a time.
-    pub fn valid_at(&self, wanted: &Wanted, at: At) -> PublicKeyMap {
-        let mut out = PublicKeyMap::new();
-        for (server, ids) in wanted {
-            let Some(known) = self.0.get(server) else { continue };
-            for id in ids {
-                let Some(row) = known.get(id).filter(|row| is_valid(row, at)) else { continue };
-                let Ok(key) = Base64::parse(&row.key) else { continue };
-                out.entry(server.to_string()).or_default().insert(id.clone(), key);
-            }
-        }
-        out
+    /// Those that are good for something signed at a time.
+    pub fn valid_at(&self, at: At) -> ValidKeys<'_> {
+        ValidKeys { keys: self, at }
+    }
+
+    fn row(&self, server: &ServerName, id: &str) -> Option<&ServerKeyRow> {
+        Some(&self.0.get(server)?.get(id)?.row)
+    }
+}
+
+/// Those of some keys that are good for something signed at a time.
+pub struct ValidKeys<'k> {
+    keys: &'k Keys,
+    at: At,
+}
+
+impl KnownKeys for ValidKeys<'_> {
+    fn key(&self, server: &ServerName, id: &str) -> Option<&PublicKey> {
+        let kept = self.keys.0.get(server)?.get(id).filter(|kept| is_valid(&kept.row, self.at))?;
+        kept.public.get_or_init(|| signed_json::public_key(&kept.row.key)).as_ref()
     }
 }
 
@@ -132,11 +145,6 @@ impl Keyring {
         }))
     }
 
-    /// Keys that are good for something signed at a time: those of `wanted` that can be had.
-    pub async fn keys_for(&self, wanted: &Wanted, at: At) -> Result<PublicKeyMap> {
-        Ok(self.gather(wanted, at).await?.valid_at(wanted, at))
-    }
-
     /// Keys for many events: those of `wanted` that can be had, good for the latest time among them if they
     /// are good so long. Which of them an event may use, [`Keys::valid_at`] says.
     ///
@@ -166,7 +174,7 @@ impl Keyring {
             self.ask_server(server, (&wanted, now), |asked| asked.speaking).await;
         }
         let known = self.known(&wanted)?;
-        let row = known.0.get(server).and_then(|keys| keys.get(id)).filter(|row| !row.old && is_valid(row, now));
+        let row = known.row(server, id).filter(|row| !row.old && is_valid(row, now));
         Ok(row.map(|row| row.key.clone()))
     }
 
@@ -214,7 +222,8 @@ impl Keyring {
                         false => tables::SERVER_KEYS.get(tx, (server.as_str(), id.as_str()))?,
                     };
                     let Some(row) = row else { continue };
-                    keys.0.entry(server.clone()).or_default().insert(id.clone(), row);
+                    let kept = Kept { row, public: OnceLock::new() };
+                    keys.0.entry(server.clone()).or_default().insert(id.clone(), kept);
                 }
             }
             Ok(keys)
@@ -226,8 +235,7 @@ impl Keyring {
     fn missing(&self, wanted: &Wanted, latest: At) -> Result<BTreeSet<OwnedServerName>> {
         let known = self.known(wanted)?;
         let is_here = |server: &OwnedServerName, id: &String| {
-            let row = known.0.get(server).and_then(|keys| keys.get(id));
-            row.is_some_and(|row| row.old || is_valid(row, latest))
+            known.row(server, id).is_some_and(|row| row.old || is_valid(row, latest))
         };
         let missing = wanted
             .iter()

@@ -7,20 +7,21 @@ mod strict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::Engine;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::digest;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
-    RoomVersionId, UserId,
+    RoomVersionId, ServerName, UserId,
     canonical_json::{RedactingSerializer, redact_in_place},
     room_version_rules::RoomVersionRules,
-    signatures::{PublicKeyMap, content_hash, reference_hash},
+    signatures::content_hash,
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use super::{draft, event::Pdu, policy::Policy};
 use crate::{
-    base::{json, signed_json},
+    base::{ed25519::PublicKey, json, signed_json},
     error::{Error, Result},
 };
 
@@ -48,6 +49,8 @@ pub struct Parsed {
     object: CanonicalJsonObject,
     /// The same as text.
     json: String,
+    /// What signatures of it are over.
+    signed: String,
 }
 
 /// An event whose format, signatures and content hash are right; or, where the hash is not, what is left
@@ -104,6 +107,12 @@ impl Checked {
 /// The keys that have to sign an event: by server the IDs of those whose signatures it carries.
 pub type Signers = BTreeMap<OwnedServerName, BTreeSet<String>>;
 
+/// Where the keys are that an event is checked by.
+pub trait KnownKeys {
+    /// The key of a server with this ID, if it is known, and was good when the event was sent.
+    fn key(&self, server: &ServerName, id: &str) -> Option<&PublicKey>;
+}
+
 /// The room that an event says it is in; none for a create event of version 12, whose room is called as
 /// it is itself. Looks at nothing else.
 pub fn room_of(raw: &RawValue) -> Option<OwnedRoomId> {
@@ -139,14 +148,14 @@ pub fn parse(raw: &RawValue, rules: &RoomVersionRules) -> Result<Parsed> {
     if json.len() > MAX_EVENT {
         return Err(wrong(&format!("it has more than {MAX_EVENT} bytes")));
     }
-    let hash = reference_hash(&object, rules).map_err(|error| wrong(&error.to_string()))?;
-    let id = OwnedEventId::try_from(format!("${hash}")).map_err(Error::internal)?;
+    let signed = signed_part(&object, rules)?;
+    let id = id_of(&signed)?;
     let pdu = Pdu::parse(id, &json)?;
     let room_id = match &pdu.room_id {
         Some(room) => room.clone(),
         None => draft::room_id_of(&pdu.id)?,
     };
-    Ok(Parsed { pdu, room_id, object, json })
+    Ok(Parsed { pdu, room_id, object, json, signed })
 }
 
 /// The ID that their server knows by which it sent what can't be read as an event of a room with these rules: not
@@ -177,8 +186,7 @@ pub fn id_of_odd(raw: &RawValue, rules: &RoomVersionRules) -> Option<OwnedEventI
     object.remove("unsigned");
     redact_in_place(&mut object, &rules.redaction, None).ok()?;
     let is_whole = !serde_json::to_string(&object).ok()?.contains("\\u0001odd\\u0001");
-    let hash = reference_hash(&object, rules).ok().filter(|_| is_whole)?;
-    OwnedEventId::try_from(format!("${hash}")).ok()
+    is_whole.then(|| id_of(&signed_part(&object, rules).ok()?).ok()).flatten()
 }
 
 /// What an event is to look like. spec: rooms/v12#event-format, client-server-api#size-limits
@@ -327,12 +335,11 @@ impl Parsed {
     /// Checks the signatures of its [`Self::signers`] by keys that were valid when it was sent, then its
     /// content hash. 403 for an event that somebody who has to has not signed; one whose hash is wrong
     /// goes on in its redacted form.
-    pub fn verify(self, keys: &PublicKeyMap, rules: &RoomVersionRules) -> Result<Checked> {
+    pub fn verify(self, keys: &impl KnownKeys, rules: &RoomVersionRules) -> Result<Checked> {
         let signers = self.signers(rules);
-        let Self { pdu, room_id, object, json } = self;
-        let message = signed_part(&object, rules)?;
+        let Self { pdu, room_id, object, json, signed } = self;
         for (server, carried) in signers {
-            check_signatures(&object, &message, &server, &carried, keys)?;
+            check_signatures((&object, &signed), &server, &carried, keys)?;
         }
         if has_right_hash(&object) {
             return Ok(Checked { pdu, room_id, json, bent: false, vouched: None });
@@ -347,27 +354,32 @@ impl Parsed {
     }
 }
 
-/// What signatures of an event are over: what redaction leaves of it, without the signatures.
+/// What signatures of an event are over, and its ID is made of: what redaction leaves of it, without the signatures.
+/// spec: server-server-api#signing-events, #calculating-the-reference-hash-for-an-event
 fn signed_part(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<String> {
     let left = RedactingSerializer::new().rules(&rules.redaction);
     let signed = left.custom_redacted_root_fields(&["signatures", "unsigned"]).serialize(object);
     signed.map_err(|error| wrong(&error.to_string()))
 }
 
+/// The ID of an event by its signed part. spec: rooms/v4#event-ids
+fn id_of(signed: &str) -> Result<OwnedEventId> {
+    let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, signed.as_bytes()));
+    OwnedEventId::try_from(format!("${hash}")).map_err(Error::internal)
+}
+
 /// At least one of a server's keys has to be known, and all known ones have to have signed well.
 fn check_signatures(
-    object: &CanonicalJsonObject,
-    message: &str,
+    (object, signed): (&CanonicalJsonObject, &str),
     server: &OwnedServerName,
     carried: &BTreeSet<String>,
-    keys: &PublicKeyMap,
+    keys: &impl KnownKeys,
 ) -> Result<()> {
-    let known = keys.get(server.as_str());
     let mut good = false;
     for id in carried {
-        let Some(key) = known.and_then(|known| known.get(id)) else { continue };
+        let Some(key) = keys.key(server, id) else { continue };
         let signature = signed_json::signature(object, server.as_str(), id);
-        if !signature.is_some_and(|signature| signed_json::verify(message, signature, &key.encode())) {
+        if !signature.is_some_and(|signature| signed_json::has_signed(key, signed, signature)) {
             return Err(Error::forbidden(format!("the signature of {server} is wrong")));
         }
         good = true;
@@ -387,4 +399,4 @@ fn has_right_hash(object: &CanonicalJsonObject) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -14,9 +14,7 @@ use ruma::{
     api::client::room::{Visibility, create_room::v3::RoomPreset},
     events::{StateEventType, TimelineEventType},
     room_version_rules::RoomVersionRules,
-    serde::Base64,
     server_name,
-    signatures::PublicKeyMap,
 };
 use serde_json::{Map, Value, json};
 
@@ -87,8 +85,7 @@ fn wish(version: &RoomVersionId) -> Wish {
 }
 
 fn check(me: &Identity, json: &str, rules: &RoomVersionRules) -> Checked {
-    let own = BTreeMap::from([(me.key.id().to_string(), Base64::new(me.key.public().to_vec()))]);
-    let keys: PublicKeyMap = BTreeMap::from([(me.name.to_string(), own)]);
+    let keys = pdu::tests::keys_of(&me.name, &me.key);
     let raw: Box<serde_json::value::RawValue> = serde_json::from_str(json).expect("JSON");
     pdu::parse(&raw, rules).expect("well-formed").verify(&keys, rules).expect("signed")
 }

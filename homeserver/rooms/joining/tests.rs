@@ -6,8 +6,6 @@ use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
     api::client::room::{Visibility, create_room::v3::RoomPreset},
     events::room::member::MembershipState,
-    serde::Base64,
-    signatures::PublicKeyMap,
 };
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -17,6 +15,7 @@ use super::{
         draft::{self, Draft},
         handshake::{self, HandedIn, Step},
         members::{self, Change},
+        pdu::tests::PublicKeys,
         room,
     },
     *,
@@ -99,7 +98,7 @@ impl House {
     }
 
     /// What this house, which is in the room, gives to a join.
-    async fn take_in(&self, join: &Checked, omit: bool, keys: &PublicKeyMap, version: &RoomVersionId) -> Given {
+    async fn take_in(&self, join: &Checked, omit: bool, keys: &PublicKeys, version: &RoomVersionId) -> Given {
         let checked = join.clone();
         let before = self.write(move |tx, _| {
             let mut room = Room::named(tx, checked.room_id())?;
@@ -158,17 +157,13 @@ impl House {
     }
 }
 
-fn check(event: &RawValue, keys: &PublicKeyMap, version: &RoomVersionId) -> Checked {
+fn check(event: &RawValue, keys: &PublicKeys, version: &RoomVersionId) -> Checked {
     let rules = room::rules(version).expect("spoken");
     pdu::parse(event, &rules).expect("an event").verify(keys, &rules).expect("verified")
 }
 
-fn keys_of(houses: &[&House]) -> PublicKeyMap {
-    let of = |house: &&House| {
-        let key = Base64::new(house.me.key.public().to_vec());
-        (house.me.name.to_string(), [(house.me.key.id().to_string(), key)].into())
-    };
-    houses.iter().map(of).collect()
+fn keys_of(houses: &[&House]) -> PublicKeys {
+    houses.iter().flat_map(|house| pdu::tests::keys_of(&house.me.name, &house.me.key)).collect()
 }
 
 /// Bob of `there` joins through `here`: the signed event, and what he is given.

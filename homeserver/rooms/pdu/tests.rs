@@ -1,14 +1,25 @@
 //! Events from outside, as good and as bad as they come.
 
-use ruma::{
-    CanonicalJsonObject, RoomVersionId, ServerName,
-    serde::Base64,
-    signatures::{PublicKeyMap, hash_and_sign_event},
-};
+use ruma::{CanonicalJsonObject, RoomVersionId, ServerName, signatures::hash_and_sign_event};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::base::signing::SigningKey;
+
+/// Keys by server and ID.
+pub type PublicKeys = BTreeMap<OwnedServerName, BTreeMap<String, PublicKey>>;
+
+impl KnownKeys for PublicKeys {
+    fn key(&self, server: &ServerName, id: &str) -> Option<&PublicKey> {
+        self.get(server)?.get(id)
+    }
+}
+
+/// The key of one server.
+pub fn keys_of(server: &ServerName, key: &SigningKey) -> PublicKeys {
+    let public = PublicKey::new(key.public()).expect("a key");
+    [(server.to_owned(), [(key.id().to_string(), public)].into())].into()
+}
 
 struct Signer {
     name: OwnedServerName,
@@ -30,9 +41,8 @@ impl Signer {
         serde_json::to_value(object).expect("JSON")
     }
 
-    fn keys(&self) -> PublicKeyMap {
-        let own = BTreeMap::from([(self.key.id().to_string(), Base64::new(self.key.public().to_vec()))]);
-        BTreeMap::from([(self.name.to_string(), own)])
+    fn keys(&self) -> PublicKeys {
+        keys_of(&self.name, &self.key)
     }
 }
 
@@ -109,10 +119,10 @@ fn who_has_to_sign_has_to_sign() {
     let signed = two.sign(&event(), &version);
     assert!(read(&signed, &version).expect("well-formed").verify(&two.keys(), &rules).is_err());
     let mut stranger = one.keys();
-    stranger.insert("one.test".into(), two.keys().remove("two.test").expect("there"));
+    stranger.insert(one.name.clone(), two.keys().remove(&two.name).expect("there"));
     let signed = one.sign(&event(), &version);
     assert!(read(&signed, &version).expect("well-formed").verify(&stranger, &rules).is_err());
-    assert!(read(&signed, &version).expect("well-formed").verify(&PublicKeyMap::new(), &rules).is_err());
+    assert!(read(&signed, &version).expect("well-formed").verify(&PublicKeys::new(), &rules).is_err());
 
     let mut join = event();
     join["type"] = json!("m.room.member");
@@ -159,7 +169,7 @@ fn a_later_bad_signature_is_not_covered_by_a_good_one() {
     let version = RoomVersionId::V11;
     let mut signed = one.sign(&event(), &version);
     let mut keys = one.keys();
-    keys.entry("one.test".into()).or_default().extend(other.keys().remove("one.test").expect("there"));
+    keys.entry(one.name.clone()).or_default().extend(other.keys().remove(&one.name).expect("there"));
     let good = signed["signatures"]["one.test"][one.key.id().to_string()].clone();
     signed["signatures"]["one.test"][other.key.id().to_string()] = good;
     let rules = version.rules().expect("known");
