@@ -281,6 +281,32 @@ async fn servers_that_leave_nothing_out_or_lie_are_met() {
     assert!(other.peer.asked("/_matrix/federation/v1/state/").is_empty());
 }
 
+/// Members are written down while others are still being looked at: if it then turns out that the state is none, nobody
+/// is left of those who are not in the one that is told next.
+#[tokio::test]
+async fn nobody_is_left_of_a_state_that_turned_out_to_be_none() {
+    let (server, crowd) = tokio::join!(federated("", ""), Crowd::gather(1_500));
+    let (bob, room) = (server.register("bob").await, &crowd.room);
+    crowd.opens(true);
+    let without = |told: &mut Value, is_out: &dyn Fn(&Value) -> bool| {
+        told["pdus"].as_array_mut().expect("a list").retain(|event| !is_out(event));
+    };
+    let mut lie = crowd.whole();
+    lie["auth_chain"].as_array_mut().expect("a list").extend(crowd.state.iter().cloned());
+    without(&mut lie, &|event| event["type"] == "m.room.create");
+    crowd.tells_else(Says::Json(200, lie));
+    join(&bob, &crowd).await.ok();
+    until("the lie is seen", async || server.log().contains("nobody tells the members").then_some(())).await;
+    let gone = [crowd.person(7), crowd.person(800)];
+    let mut truth = crowd.whole();
+    without(&mut truth, &|event| gone.iter().any(|user| event["state_key"] == **user));
+    crowd.tells_else(Says::Json(200, truth));
+    assert_eq!(joined(&bob, room).await, 1_499);
+    for user in &gone {
+        bob.get(&format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{user}")).await.fails(404, "M_NOT_FOUND");
+    }
+}
+
 /// What a server tells of a room without its members may be wrong in any part: the room is entered with what is
 /// right of it, or not at all.
 #[tokio::test]

@@ -189,7 +189,7 @@ mod tests {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a seed");
         let (public, signature) = (pair.public_key().as_ref(), pair.sign(b"x"));
         // s and s plus the order of the curve mean the same.
-        let order = [0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14];
+        let order = [0xed_u8, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14];
         let mut larger = signature.as_ref().to_vec();
         let mut carry = 0;
         for (at, byte) in larger[32..].iter_mut().enumerate() {

@@ -11,7 +11,7 @@ use super::keyring::{At, Keyring, Keys, Wanted};
 use crate::{
     base::clock,
     error::{Error, Result},
-    rooms::pdu::{self, Checked, Parsed},
+    rooms::pdu::{self, Checked, Outline, Parsed},
 };
 
 /// Events that one thread checks at a time; of few events at least so many, as a thread costs something too.
@@ -38,27 +38,31 @@ impl Checker {
     /// Those of some events that are events of a room with these rules, and are signed; in their order. Each
     /// is held parsed only while it is looked at, as there may be very many.
     pub async fn check(&self, events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Vec<Checked>> {
-        self.begin(events, rules).await?.some(usize::MAX).await
+        let events = events.into_iter().map(|raw| Outlined { raw, list: 0, depth: 0 }).collect();
+        Ok(self.outline(events, rules).await?.some(usize::MAX).await?.into_iter().map(|(_, event)| event).collect())
     }
 
-    /// The same for several lists, whose keys are got together.
-    pub async fn check_lists<const N: usize>(
+    /// The same for lists of very many, of which some are taken at a time, the least deep first: as a rule that is
+    /// after those which allow them. The keys of all are had then.
+    pub async fn begin<const N: usize>(
         &self,
         lists: [Vec<Box<RawValue>>; N],
         rules: &RoomVersionRules,
-    ) -> Result<[Vec<Checked>; N]> {
-        let lengths = lists.each_ref().map(Vec::len);
-        let all = lists.into_iter().flatten().collect();
-        let mut checked = self.begin(all, rules).await?.each(usize::MAX).await?.into_iter();
-        Ok(lengths.map(|length| checked.by_ref().take(length).flatten().collect()))
+    ) -> Result<Checking> {
+        let of_list = |(list, events): (usize, Vec<Box<RawValue>>)| {
+            events.into_iter().map(move |raw| Outlined { raw, list, depth: 0 })
+        };
+        let events = lists.into_iter().enumerate().flat_map(of_list).collect();
+        let mut checking = self.outline(events, rules).await?;
+        checking.left.as_mut_slice().sort_by_key(|event| event.depth);
+        Ok(checking)
     }
 
-    /// The same, for those who take some at a time: the keys of all are had then.
-    pub async fn begin(&self, events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Checking> {
+    async fn outline(&self, events: Vec<Outlined>, rules: &RoomVersionRules) -> Result<Checking> {
         let total = events.len();
         // 1. Whose keys are wanted.
         let reading = rules.clone();
-        let read = self.in_chunks(events, move |chunk| (Signers::of(&chunk, &reading), chunk)).await?;
+        let read = self.in_chunks(events, move |chunk| Signers::of(chunk, &reading)).await?;
         let (mut all, mut events) = (Signers::default(), Vec::with_capacity(total));
         for (signers, chunk) in read {
             all.add(signers);
@@ -131,12 +135,19 @@ impl Checker {
     }
 }
 
+/// An event that is to be checked: of which list, and how deep in the room.
+struct Outlined {
+    raw: Box<RawValue>,
+    list: usize,
+    depth: u64,
+}
+
 /// Events whose keys are had and whose signatures are still to be checked.
 pub struct Checking {
     checker: Checker,
     keys: Arc<Keys>,
     rules: RoomVersionRules,
-    left: std::vec::IntoIter<Box<RawValue>>,
+    left: std::vec::IntoIter<Outlined>,
 }
 
 impl Checking {
@@ -145,13 +156,8 @@ impl Checking {
         self.left.as_slice().is_empty()
     }
 
-    /// Those of the next ones that are signed.
-    pub async fn some(&mut self, most: usize) -> Result<Vec<Checked>> {
-        Ok(self.each(most).await?.into_iter().flatten().collect())
-    }
-
-    /// What comes of each of the next ones: nothing of those that are not signed.
-    async fn each(&mut self, most: usize) -> Result<Vec<Option<Checked>>> {
+    /// Those of the next ones that are signed, each with the number of its list.
+    pub async fn some(&mut self, most: usize) -> Result<Vec<(usize, Checked)>> {
         // 3. The signatures.
         let (keys, rules) = (self.keys.clone(), self.rules.clone());
         let some = self.left.by_ref().take(most).collect();
@@ -168,12 +174,15 @@ struct Signers {
 }
 
 impl Signers {
-    fn of(events: &[Box<RawValue>], rules: &RoomVersionRules) -> Self {
+    /// Of some events, whose depth is noted.
+    fn of(mut events: Vec<Outlined>, rules: &RoomVersionRules) -> (Self, Vec<Outlined>) {
         let mut out = Self::default();
-        for (wanted, latest) in events.iter().filter_map(|event| pdu::keys_wanted(event, rules)) {
-            out.add(Self { wanted, latest });
+        for event in &mut events {
+            let Some(Outline { signers, sent, depth }) = pdu::outline(&event.raw, rules) else { continue };
+            out.add(Self { wanted: signers, latest: sent });
+            event.depth = depth;
         }
-        out
+        (out, events)
     }
 
     fn add(&mut self, other: Self) {
@@ -184,14 +193,13 @@ impl Signers {
     }
 }
 
-fn verify_all(events: Vec<Box<RawValue>>, keys: &Keys, rules: &RoomVersionRules) -> Vec<Option<Checked>> {
+fn verify_all(events: Vec<Outlined>, keys: &Keys, rules: &RoomVersionRules) -> Vec<(usize, Checked)> {
     let mut out = Vec::with_capacity(events.len());
-    for event in events {
-        let checked = pdu::parse(&event, rules).and_then(|parsed| verify(parsed, keys, rules));
-        if let Err(error) = &checked {
-            tracing::debug!(%error, "an event of another server is left out");
+    for Outlined { raw, list, .. } in events {
+        match pdu::parse(&raw, rules).and_then(|parsed| verify(parsed, keys, rules)) {
+            Ok(checked) => out.push((list, checked)),
+            Err(error) => tracing::debug!(%error, "an event of another server is left out"),
         }
-        out.push(checked.ok());
     }
     out
 }

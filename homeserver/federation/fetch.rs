@@ -471,9 +471,7 @@ impl Fetch {
             let incoming = self.remote.stream(Bounds::LARGE, server, request).await?;
             let answer = self.reader.receive(incoming, handed_over::OF_STATE).await?;
             let Answer { state, auth_chain, place: _place, .. } = answer;
-            let mut all = auth_chain;
-            all.extend(state);
-            self.keep_state(&room, all, &rules).await?;
+            self.keep_state(&room, [auth_chain, state], &rules).await?;
         } else if !lacking.is_empty() {
             self.singles(&room, lacking, server, &rules).await?;
         }
@@ -491,23 +489,12 @@ impl Fetch {
         self.store.write(move |tx| given::store(tx, &given)).await
     }
 
-    /// Keeps all events of a state and its auth chain. They are held as they came, and parsed some at a time: what
-    /// allows an event is less deep than that, as a rule.
-    async fn keep_state(&self, room: &RoomId, mut events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<()> {
-        #[derive(serde::Deserialize)]
-        struct Deep {
-            depth: u64,
-        }
-        let depth = |event: &RawValue| serde_json::from_str(event.get()).map_or(0, |deep: Deep| deep.depth);
-        let sorting = move || {
-            events.sort_by_cached_key(|event| depth(event));
-            events
-        };
-        let events = tokio::task::spawn_blocking(sorting).await.map_err(Error::internal)?;
-        let mut checking = self.checker.begin(events, rules).await?;
+    /// Keeps all events of a state and its auth chain. They are held as they came, and parsed some at a time.
+    async fn keep_state(&self, room: &RoomId, lists: [Vec<Box<RawValue>>; 2], rules: &RoomVersionRules) -> Result<()> {
+        let mut checking = self.checker.begin(lists, rules).await?;
         while !checking.is_over() {
             let some = checking.some(AT_ONCE_KEPT).await?;
-            self.keep(room, some).await?;
+            self.keep(room, some.into_iter().map(|(_, event)| event).collect()).await?;
         }
         Ok(())
     }

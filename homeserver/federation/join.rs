@@ -4,13 +4,14 @@
 //! spec: server-server-api#joining-rooms
 
 use std::{
-    collections::BTreeSet,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use ruma::{
-    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
     api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
     room_version_rules::RoomVersionRules,
 };
@@ -21,6 +22,7 @@ use super::{
     Bounds, Federation,
     handed_over::{self, Answer},
     handshake::{Attempts, refused, spoken, versions},
+    pieces::{Handed, Writing},
     steps::Steps,
 };
 use crate::{
@@ -31,13 +33,13 @@ use crate::{
         draft::Signed,
         guests,
         handshake::{self, Asked, Step},
-        joining::{self, Entry, Given, Judged, Opening},
+        joining::{self, Entry, Judge, Judged, Key, Opening, Told},
         members::{self, Change},
         partial,
         pdu::{self, Checked},
         restricted, room, servers,
     },
-    store::{WriteTx, rows::Standing},
+    store::{Read, WriteTx, rows::Standing},
 };
 
 /// How long a server to which a join was handed in may be silent, where there are others.
@@ -174,24 +176,27 @@ impl Federation {
         let answered = began.elapsed();
         let rules = room::rules(&version)?;
         let Answer { event, state, auth_chain, members_omitted, servers, place: _place } = answer;
-        let told = state.len() + auth_chain.len();
-        let join = taken_in(&signed, event, &rules)?;
-        let [join, state, auth_chain] = self.checker.check_lists([vec![join], state, auth_chain], &rules).await?;
+        let join = self.checker.check(vec![taken_in(&signed, event, &rules)?], &rules).await?;
         let join = join.into_iter().next().ok_or_else(unsigned)?;
-        let given = Given { state, auth_chain, members_omitted };
-        let (room, of, by) = (wish.room.clone(), version.clone(), join.pdu().clone());
-        let judging = tokio::task::spawn_blocking(move || joining::judge(given, (&room, &of), &by));
-        let judged = judging.await.map_err(Error::internal)??;
-        let events = judged.events.len();
+        let judge = Judge::new(&wish.room, &version, join.pdu(), None)?;
+        // Nothing is written of a room before something of it has been found to hold.
+        let beginning = Mutex::new(self.beginning(&wish.room, &version, members_omitted).await?);
+        let lay = |piece: Vec<Told>| {
+            let beginning = mem::take(&mut *beginning.lock().unwrap_or_else(PoisonError::into_inner));
+            let id = wish.room.clone();
+            beginning.each(piece, move |tx, piece| joining::lay_events(tx, number(tx, &id)?, piece).map(drop))
+        };
+        let write = |piece| -> Writing<'_> { Box::pin(lay(piece).run(&self.store)) };
+        let handed = Handed { state, auth_chain, members_omitted };
+        let (Judged { state, events, left_out }, last) = self.take_in_pieces(handed, judge, write).await?;
         let checked = began.elapsed();
-        let room = self.begin(&wish.room, &version, members_omitted).await?;
         match members_omitted {
-            true => self.lay_down_partly(&room, judged, join, (server, servers)).await?,
-            false => self.lay_down(&room, judged, join).await?,
+            true => self.open_partly(lay(last), state, join, (server, servers)).await?,
+            false => self.open(lay(last), state, join).await?,
         }
         let all = began.elapsed();
         tracing::info!(
-            room = %wish.room, %server, events, left_out = told - events, members_omitted, ?answered, ?checked, ?all,
+            room = %wish.room, %server, events, left_out, members_omitted, ?answered, ?checked, ?all,
             "entered {} by {server}: {events} events", wish.room
         );
         Ok(())
@@ -243,74 +248,80 @@ impl Federation {
         Ok((signed, answer))
     }
 
-    /// The room that is to be entered. What is thought of its people from an earlier stay is forgotten where
-    /// it does not serve any more.
-    async fn begin(&self, id: &RoomId, version: &RoomVersionId, partly: bool) -> Result<Room> {
-        let (me, id, of) = (self.me.clone(), id.to_owned(), version.clone());
-        let room = self.store.write(move |tx| joining::begin(tx, &me, &id, &of)).await?;
-        let num = room.num;
-        let (told, people, lacked) = self.store.read(|tx| {
-            let lacked = partial::of(tx, num)?.is_some();
+    /// The first steps into a room. What is thought of its people from an earlier stay is forgotten where it does not
+    /// serve any more.
+    async fn beginning(&self, id: &RoomId, version: &RoomVersionId, partly: bool) -> Result<Steps> {
+        let (me, of, room) = (self.me.clone(), version.clone(), id.to_owned());
+        let beginning = Steps::default().then(move |tx| joining::begin(tx, &me, &room, &of).map(drop));
+        let known = self.store.read(|tx| {
+            let Some(room) = Room::known(tx, id)? else { return Ok(None) };
+            let lacked = partial::of(tx, room.num)?.is_some();
             let is_stale = lacked || partly && partial::is_remembered(tx, &room)?;
-            let people = if is_stale { partial::remembered(tx, &self.me, num)? } else { Vec::new() };
-            Ok((servers::told(tx, num)?, people, is_stale))
+            let people = if is_stale { partial::remembered(tx, &self.me, room.num)? } else { Vec::new() };
+            Ok(Some((room.num, servers::told(tx, room.num)?, people, lacked)))
         })?;
-        Steps::default()
+        let Some((num, told, people, lacked)) = known else { return Ok(beginning) };
+        let beginning = beginning
             .each(told, move |tx, servers| partial::tell(tx, num, servers, false))
-            .each(people, move |tx, people| partial::forget(tx, num, people))
-            .run(&self.store)
-            .await?;
+            .each(people, move |tx, people| partial::forget(tx, num, people));
         if lacked {
+            beginning.run(&self.store).await?;
             self.forget_what_came(num).await?;
             self.store.write(move |tx| partial::forgotten(tx, num)).await?;
+            return Ok(Steps::default());
         }
-        Ok(room)
+        Ok(beginning)
     }
 
-    /// Writes what was judged, in pieces, and opens it.
-    async fn lay_down(&self, room: &Room, judged: Judged, join: Checked) -> Result<()> {
-        let num = room.num;
-        Steps::default().each(judged.events, move |tx, events| lay_events(tx, num, events)).run(&self.store).await?;
-        let (ahead, held) = self.store.read(|tx| joining::plan(tx, &self.me, room, &judged.state))?;
-        let me = self.me.clone();
+    /// Lays down the state, in pieces, and opens it.
+    async fn open(&self, laying: Steps, state: BTreeMap<Key, OwnedEventId>, join: Checked) -> Result<()> {
+        laying.run(&self.store).await?;
+        let (me, id) = (self.me.clone(), join.room_id());
+        let room = self.store.read(|tx| known(tx, id))?;
+        let (num, (ahead, held)) = (room.num, self.store.read(|tx| joining::plan(tx, &me, &room, &state))?);
         let opening = move |tx: &WriteTx| joining::open(tx, &me, num, &Opening { join: &join, held: &held }).map(drop);
         let laying = Steps::default().each(ahead, move |tx, entries| joining::lay_state(tx, num, entries));
         laying.then(opening).run(&self.store).await
     }
 
     /// The same for a state from which the members were left out: they are fetched afterwards.
-    async fn lay_down_partly(
+    async fn open_partly(
         self: &Arc<Self>,
-        room: &Room,
-        judged: Judged,
+        laying: Steps,
+        state: BTreeMap<Key, OwnedEventId>,
         join: Checked,
         (by, servers): (&ServerName, BTreeSet<OwnedServerName>),
     ) -> Result<()> {
-        let num = room.num;
-        let state = judged.state.into_iter().map(|(key, id)| (key, Some(id)));
+        let state = state.into_iter().map(|(key, id)| (key, Some(id)));
         let (members, rest): (Vec<Entry>, Vec<Entry>) = state.partition(|(key, _)| key.0 == "m.room.member");
         let mut told: Vec<OwnedServerName> = servers.into_iter().filter(|server| *server != self.me.name).collect();
         if !told.iter().any(|server| server == by) {
             told.push(by.to_owned());
         }
-        let by = by.to_owned();
+        let (by, id) = (by.to_owned(), join.room_id().to_owned());
+        let [for_rest, for_told] = [id.clone(), id.clone()];
         let opening = move |tx: &WriteTx| {
-            partial::open(tx, num, &partial::Opening { join: &join, members: &members, by: &by }).map(drop)
+            let opening = partial::Opening { join: &join, members: &members, by: &by };
+            partial::open(tx, number(tx, join.room_id())?, &opening).map(drop)
         };
-        Steps::default()
-            .each(judged.events, move |tx, events| lay_events(tx, num, events))
-            .each(rest, move |tx, entries| joining::lay_state(tx, num, entries))
-            .each(told, move |tx, servers| partial::tell(tx, num, servers, true))
+        laying
+            .each(rest, move |tx, entries| joining::lay_state(tx, number(tx, &for_rest)?, entries))
+            .each(told, move |tx, servers| partial::tell(tx, number(tx, &for_told)?, servers, true))
             .then(opening)
             .run(&self.store)
             .await?;
-        self.complete(num);
+        self.complete(self.store.read(|tx| number(tx, &id))?);
         Ok(())
     }
 }
 
-fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<()> {
-    joining::lay_events(tx, num, events).map(drop)
+/// The room that is being entered, which nobody sees yet.
+fn known(tx: &impl Read, id: &RoomId) -> Result<Room> {
+    Room::known(tx, id)?.ok_or_else(|| Error::internal("a room is missing that is being entered"))
+}
+
+fn number(tx: &impl Read, id: &RoomId) -> Result<RoomNum> {
+    known(tx, id).map(|room| room.num)
 }
 
 /// The join as the other server has taken it in: ours, or signed by who vouches for it besides.

@@ -25,6 +25,7 @@ mod leave;
 pub mod outbox;
 mod partial;
 mod peers;
+mod pieces;
 mod policy;
 mod presence;
 mod profiles;

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::{
     Bounds, Federation,
     handed_over::{self, Answer},
+    pieces::{Handed, Writing},
     steps::Steps,
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     error::{Error, Result},
     rooms::{
         Pdu, Room, doorstep, event,
-        joining::{self, Given, Judged},
+        joining::{Judge, Judged, Told},
         members,
         partial::{self, PartialRow},
         second_look::{self, Known, Went},
@@ -259,18 +260,19 @@ impl Federation {
             room = %id, %server, members = state.len(), ?told,
             "{server} tells of {} members and other state of {id}", state.len()
         );
-        let rules = room.rules();
-        let [state, auth_chain] = self.checker.check_lists([state, auth_chain], &rules).await?;
-        let given = Given { state, auth_chain, members_omitted: false };
-        let Judged { events, state, left_out } = self.judge_members(room, row, given).await?;
+        let judge = self.judge_of(room, row)?;
+        let (laid, of) = (self.store.read(|tx| partial::laid(tx, num))?, join.clone());
+        Steps::default().each(laid, move |tx, keys| partial::lay_off(tx, num, &of, keys)).run(&self.store).await?;
+        let lay = |piece: Vec<Told>| {
+            let of = join.clone();
+            Steps::default().each(piece, move |tx, piece| partial::lay(tx, num, &of, piece))
+        };
+        let handed = Handed { state, auth_chain, members_omitted: false };
+        let write = |piece| -> Writing<'_> { Box::pin(lay(piece).run(&self.store)) };
+        let (Judged { state, left_out, .. }, last) = self.take_in_pieces(handed, judge, write).await?;
         let checked = began.elapsed();
-        let members = Arc::new(partial::members_of(state));
-        let (count, of) = (members.len(), join.clone());
-        Steps::default()
-            .each(events, move |tx, events| partial::lay(tx, num, &of, (events, &members)))
-            .then(move |tx| partial::finish(tx, num, &join))
-            .run(&self.store)
-            .await?;
+        let count = state.keys().filter(|(kind, _)| kind == "m.room.member").count();
+        lay(last).then(move |tx| partial::finish(tx, num, &join)).run(&self.store).await?;
         self.lacking.news.notify_waiters();
         let all = Duration::from_millis(clock::now_ms().saturating_sub(row.began));
         tracing::info!(
@@ -280,21 +282,15 @@ impl Federation {
         Ok(())
     }
 
-    /// Judges the members that a server tells of. 502 if they are not of the room that was entered.
-    async fn judge_members(&self, room: &Room, row: &PartialRow, given: Given) -> Result<Judged> {
+    /// Who judges the members that a server tells of: they have to be of the room that was entered.
+    fn judge_of(&self, room: &Room, row: &PartialRow) -> Result<Judge> {
         let (join, create) = self.store.read(|tx| {
             let join = Pdu::find(tx, &event::parse_id(&row.join)?)?;
             Ok((join, room.state_event(tx, &ruma::events::StateEventType::RoomCreate, "")?))
         })?;
         let join = join.ok_or_else(|| Error::internal("the join is missing by which a room was entered"))?;
-        let (id, version) = (room.id().to_owned(), room.version());
-        let judging = tokio::task::spawn_blocking(move || joining::judge(given, (&id, &version), &join));
-        let judged = judging.await.map_err(Error::internal)??;
-        let began_by = judged.state.get(&("m.room.create".to_owned(), String::new()));
-        match began_by == create.as_ref().map(|create| &create.id) {
-            true => Ok(judged),
-            false => Err(Error::bad_gateway("the other server tells of another room")),
-        }
+        let create = create.ok_or_else(|| Error::internal("a room was entered without its beginning"))?;
+        Judge::new(room.id(), &room.version(), &join, Some(create.id))
     }
 
     /// What is left to do for a room whose members are all known.

@@ -1,31 +1,29 @@
-//! A room's state as a server in the room hands it over when somebody of ours comes in: judged as a whole,
-//! laid down in pieces that nobody sees, then opened by one small job.
+//! A room's state as a server in the room hands it over when somebody of ours comes in: judged and laid down in
+//! pieces that nobody sees, then opened by one small job.
 //!
-//! 1. [`judge`] keeps what is of the room and allowed by the events that it cites, and refuses all of it if
-//!    the room's beginning or the join itself do not hold. No store is needed for that.
-//! 2. [`lay_events`] and [`lay_state`] write it in pieces. The room has no state yet, or the one from when
-//!    the last of ours went; only the index of its members goes ahead, those of ours left out who would see
-//!    it. What a crash leaves behind is where the next join goes on from: `STAGED` says which state the
-//!    index stands at.
+//! 1. [`Judge`] keeps what is of the room and allowed by the events that it cites. [`lay_events`] writes that as
+//!    outliers: events that are known, and in no room's timeline or state. In the end all of it is refused if the
+//!    room's beginning or the join itself do not hold.
+//! 2. [`lay_state`] writes the state in pieces. The room has none yet, or the one from when the last of ours went;
+//!    only the index of its members goes ahead, those of ours left out who would see it. What a crash leaves behind
+//!    is where the next join goes on from: `STAGED` says which state the index stands at.
 //! 3. [`open`] writes the join on top. With it the room is there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod judge;
 
-use ruma::{
-    OwnedEventId, RoomId, RoomVersionId, UserId,
-    events::{StateEventType, TimelineEventType},
-    room_version_rules::{AuthorizationRules, RoomVersionRules},
-    state_res::{check_state_dependent_auth_rules, check_state_independent_auth_rules},
-};
+use std::collections::BTreeMap;
 
+use ruma::{OwnedEventId, RoomId, RoomVersionId, UserId, events::TimelineEventType};
+
+pub use self::judge::{Judge, Judged, Told};
 use super::{
     append::{self, Incoming},
     doorstep,
-    event::{self, Pdu},
+    event::Pdu,
     members,
-    pdu::{self, Checked},
+    pdu::Checked,
     redact,
-    room::{self, Room},
+    room::Room,
     state::{self, StateId},
 };
 use crate::{
@@ -37,197 +35,6 @@ use crate::{
         tables,
     },
 };
-
-/// Events that are judged by one processor before another one begins to help.
-const LEAST: usize = 200;
-
-/// What another server hands over.
-pub struct Given {
-    /// The state before the join.
-    pub state: Vec<Checked>,
-    /// What allows it.
-    pub auth_chain: Vec<Checked>,
-    /// Whether memberships are left out of the state.
-    pub members_omitted: bool,
-}
-
-/// What of it holds.
-pub struct Judged {
-    /// The events, each after those that it cites.
-    pub events: Vec<Checked>,
-    /// The state: (event type, state key) to event ID.
-    pub state: BTreeMap<(String, String), OwnedEventId>,
-    /// How many events were left out.
-    pub left_out: usize,
-}
-
-/// Judges what a server hands over for a join. 502 if it can't be the state of that room, or does not
-/// allow the join.
-pub fn judge(given: Given, (room, version): (&RoomId, &RoomVersionId), join: &Pdu) -> Result<Judged> {
-    let rules = room::rules(version)?;
-    let partial = given.members_omitted;
-    let wanted = state_of(&given.state)?;
-    // 1. Everything is of this room.
-    let mut all: HashMap<OwnedEventId, Checked> = HashMap::with_capacity(given.state.len() + given.auth_chain.len());
-    for event in given.auth_chain.into_iter().chain(given.state) {
-        if event.room_id() != room {
-            return Err(wrong("there are events of other rooms in it"));
-        }
-        all.insert(event.id().to_owned(), event);
-    }
-    // 2. Each event is allowed by those that it cites.
-    let order = sorted(&all);
-    let total = order.len();
-    let allowed = allowed(&order, &all, &rules);
-    let mut good: HashSet<OwnedEventId> = HashSet::with_capacity(total);
-    let mut kept = Vec::with_capacity(total);
-    for (id, is_allowed) in order.into_iter().zip(allowed) {
-        if is_allowed && all.get(&id).is_some_and(|event| stands_on(event.pdu(), &good, &rules)) {
-            good.insert(id.clone());
-            kept.push(id);
-        }
-    }
-    // 3. The room begins as it should.
-    let mut state: BTreeMap<_, _> = wanted.into_iter().filter(|(_, id)| good.contains(id)).collect();
-    let create = state.get(&("m.room.create".to_owned(), String::new())).and_then(|id| all.get(id));
-    let create = create.ok_or_else(|| wrong("it has no create event that holds"))?;
-    if pdu::version_of(create.pdu()).as_ref() != Some(version) {
-        return Err(wrong("the room is of another version than was said"));
-    }
-    // 4. The join is allowed, by what it cites and by the state.
-    if !stands_on(join, &good, &rules) {
-        return Err(wrong("something that allows this join is missing or does not hold"));
-    }
-    check_cited(join, &all, &rules).map_err(|error| not_allowed(&error))?;
-    if partial {
-        add_cited_members(join, &all, &mut state);
-    }
-    check_in_state(join, &state, &all, &rules).map_err(|error| not_allowed(&error))?;
-    let left_out = total - kept.len();
-    let events = kept.into_iter().filter_map(|id| all.remove(&id)).collect();
-    Ok(Judged { events, state, left_out })
-}
-
-fn wrong(why: &str) -> Error {
-    Error::bad_gateway(format!("the other server handed over what is not the room's state: {why}"))
-}
-
-fn not_allowed(error: &Error) -> Error {
-    wrong(&format!("it does not allow this join: {}", error.message()))
-}
-
-/// The state that some events make, one event to a key.
-fn state_of(events: &[Checked]) -> Result<BTreeMap<(String, String), OwnedEventId>> {
-    let mut out = BTreeMap::new();
-    for event in events {
-        let Some(key) = &event.pdu().state_key else { return Err(wrong("there is a message in the state")) };
-        if out.insert((event.pdu().name.clone(), key.clone()), event.id().to_owned()).is_some() {
-            return Err(wrong("there are two events for the same piece of state"));
-        }
-    }
-    Ok(out)
-}
-
-/// The IDs, each after those that it cites. What stands in a circle is in no order, and cites something
-/// that has not been found to hold.
-fn sorted(all: &HashMap<OwnedEventId, Checked>) -> Vec<OwnedEventId> {
-    let mut ids: Vec<&OwnedEventId> = all.keys().collect();
-    ids.sort_unstable_by_key(|id| (all[*id].pdu().depth, *id));
-    let mut out = Vec::with_capacity(all.len());
-    let mut seen: HashSet<&OwnedEventId> = HashSet::with_capacity(all.len());
-    for id in ids {
-        // (event, whether what it cites is done)
-        let mut waiting = vec![(id, false)];
-        while let Some((id, done)) = waiting.pop() {
-            if done {
-                out.push(id.clone());
-                continue;
-            }
-            if !seen.insert(id) {
-                continue;
-            }
-            waiting.push((id, true));
-            for cited in &all[id].pdu().auth_events {
-                if let Some((cited, _)) = all.get_key_value(cited) {
-                    waiting.push((cited, false));
-                }
-            }
-        }
-    }
-    out
-}
-
-/// Which of some events are allowed by those that they cite, as far as these hold: found by all processors.
-fn allowed(order: &[OwnedEventId], all: &HashMap<OwnedEventId, Checked>, rules: &RoomVersionRules) -> Vec<bool> {
-    let is_allowed = |id: &OwnedEventId| all.get(id).is_some_and(|event| check_cited(event.pdu(), all, rules).is_ok());
-    let look = |part: &[OwnedEventId]| part.iter().map(is_allowed).collect::<Vec<bool>>();
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let mut parts = order.chunks(order.len().div_ceil(processors).max(LEAST));
-        let first = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
-        let mut out = look(first);
-        for other in others {
-            out.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        out
-    })
-}
-
-/// Whether all events that an event cites hold, the create event among them that it need not name.
-fn stands_on(pdu: &Pdu, good: &HashSet<OwnedEventId>, rules: &RoomVersionRules) -> bool {
-    let is_good = |id: &OwnedEventId| good.contains(id);
-    pdu.auth_events.iter().all(is_good) && implied(pdu, &rules.authorization).iter().all(is_good)
-}
-
-/// The create event after which the room is called, where events don't cite it.
-fn implied(pdu: &Pdu, rules: &AuthorizationRules) -> Option<OwnedEventId> {
-    let room = pdu.room_id.as_ref().filter(|_| rules.room_create_event_id_as_room_id)?;
-    event::parse_id(&format!("${}", room.as_str().trim_start_matches('!'))).ok()
-}
-
-/// Whether an event is allowed by the events that it cites, if these hold.
-/// spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4)
-fn check_cited(pdu: &Pdu, all: &HashMap<OwnedEventId, Checked>, rules: &RoomVersionRules) -> Result<()> {
-    let find = |id: &ruma::EventId| all.get(id).map(Checked::pdu);
-    let rules = &rules.authorization;
-    check_state_independent_auth_rules(rules, pdu, find).map_err(Error::forbidden)?;
-    let implied = implied(pdu, rules);
-    let cited = || pdu.auth_events.iter().chain(&implied).filter_map(|id| find(id));
-    let fetch = |kind: &StateEventType, key: &str| {
-        let kind = kind.to_string();
-        cited().find(|event| event.name == kind && event.state_key.as_deref() == Some(key))
-    };
-    check_state_dependent_auth_rules(rules, pdu, fetch).map_err(Error::forbidden)
-}
-
-/// Whether a state allows an event.
-fn check_in_state(
-    pdu: &Pdu,
-    state: &BTreeMap<(String, String), OwnedEventId>,
-    all: &HashMap<OwnedEventId, Checked>,
-    rules: &RoomVersionRules,
-) -> Result<()> {
-    let fetch = |kind: &StateEventType, key: &str| {
-        let id = state.get(&(kind.to_string(), key.to_owned()))?;
-        all.get(id).map(Checked::pdu)
-    };
-    check_state_dependent_auth_rules(&rules.authorization, pdu, fetch).map_err(Error::forbidden)
-}
-
-/// Adds the memberships that a join cites to a state that has none: who vouches for it, and what its
-/// sender was before.
-fn add_cited_members(
-    join: &Pdu,
-    all: &HashMap<OwnedEventId, Checked>,
-    state: &mut BTreeMap<(String, String), OwnedEventId>,
-) {
-    for event in join.auth_events.iter().filter_map(|id| all.get(id)) {
-        if let Some(key) = event.pdu().state_key.as_ref().filter(|_| event.pdu().name == "m.room.member") {
-            state.entry((event.pdu().name.clone(), key.clone())).or_insert_with(|| event.id().to_owned());
-        }
-    }
-}
 
 /// The room that is to be entered, which is made if it is new. 409 if somebody of ours is in it already.
 pub fn begin(tx: &WriteTx, me: &Identity, id: &RoomId, version: &RoomVersionId) -> Result<Room> {
@@ -241,16 +48,19 @@ pub fn begin(tx: &WriteTx, me: &Identity, id: &RoomId, version: &RoomVersionId) 
 }
 
 /// Writes events that were judged, as outliers. What is there already stays as it is. Says where each is.
-pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<Vec<Pos>> {
+pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Told]) -> Result<Vec<Pos>> {
     let room = Room::at(tx, num)?;
-    let mut places = Vec::with_capacity(events.len());
-    for event in events {
-        if let Some(pos) = tables::EVENT_IDS.get(tx, event.id().as_str())? {
-            places.push(pos);
-            continue;
-        }
-        let pos = tx.next_pos();
-        places.push(pos);
+    let known = tables::EVENT_IDS.get_all(tx, events.iter().map(|told| told.event.id().as_str()))?;
+    let mut new = Vec::with_capacity(events.len());
+    let places = events.iter().zip(known).map(|(Told { event, .. }, known)| {
+        known.unwrap_or_else(|| {
+            let pos = tx.next_pos();
+            new.push((event, pos));
+            pos
+        })
+    });
+    let places = places.collect();
+    let row = |(event, pos): &(&Checked, Pos)| {
         let row = EventRow {
             room: num,
             state_before: 0,
@@ -262,15 +72,22 @@ pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Checked]) -> Result<Vec<
             id: event.id().to_string(),
             pdu: event.json().to_owned(),
         };
-        tables::EVENTS.put(tx, pos, &row)?;
-        tables::EVENT_IDS.put(tx, event.id().as_str(), &pos)?;
-        redact::meet(tx, &room, pos, event.pdu())?;
+        (*pos, row)
+    };
+    let rows: Vec<(Pos, EventRow)> = new.iter().map(row).collect();
+    tables::EVENTS.put_all(tx, rows.iter().map(|(pos, row)| (pos, row)))?;
+    tables::EVENT_IDS.put_all(tx, new.iter().map(|(event, pos)| (event.id().as_str(), pos)))?;
+    if redact::are_waiting(tx)? {
+        new.iter().try_for_each(|(event, pos)| redact::meet(tx, &room, *pos, event.pdu()))?;
     }
     Ok(places)
 }
 
-/// A piece of state: (event type, state key) to the event's ID; none where nothing is set any more.
-pub type Entry = ((String, String), Option<OwnedEventId>);
+/// What a piece of state is kept by: event type and state key.
+pub type Key = (String, String);
+
+/// A piece of state: to the event's ID; none where nothing is set any more.
+pub type Entry = (Key, Option<OwnedEventId>);
 
 /// What has to be laid down to come from what is laid down already to a state, divided into what may go
 /// ahead and what only [`open`] may write: that people of ours are in the room or at its door.
@@ -278,7 +95,7 @@ pub fn plan(
     tx: &impl Read,
     me: &Identity,
     room: &Room,
-    judged: &BTreeMap<(String, String), OwnedEventId>,
+    judged: &BTreeMap<Key, OwnedEventId>,
 ) -> Result<(Vec<Entry>, Vec<Entry>)> {
     let (mut ahead, mut held) = (Vec::new(), Vec::new());
     for (key, _) in state::all(tx, staged(tx, room)?)? {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ruma::{
-    OwnedEventId, OwnedServerName, OwnedUserId, ServerName, UserId,
+    OwnedEventId, OwnedUserId, ServerName, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use serde_json::{Map, Value};
@@ -75,42 +75,32 @@ fn row_of(membership: Option<String>, (pos, now): (Pos, Pos)) -> MemberRow {
 /// Notes somebody's membership. The room is to be saved afterwards: it counts its people.
 pub(super) fn set(tx: &WriteTx, room: &mut Room, user: &UserId, row: MemberRow) -> Result<()> {
     let old = of(tx, room.num, user)?;
-    let Some(is_in) = note(tx, room, user, (old, row))? else { return Ok(()) };
+    let (row, moved) = turn(tx, room, user, (old, row))?;
+    write(tx, room.num, &[(user.as_str(), row)])?;
+    let Some(is_in) = moved else { return Ok(()) };
     count(tx, room, user.server_name(), if is_in { 1 } else { -1 })?;
     guests::moved(tx, room.num, user, is_in)?;
     if is_in { successor::moved_in(tx, room, user) } else { Ok(()) }
 }
 
-/// People of other servers whose memberships of a room are noted together: it is counted once for each server how
-/// many came, and what only people of ours have is not looked for.
-#[derive(Default)]
-pub(super) struct Crowd {
-    came: BTreeMap<OwnedServerName, i64>,
-}
-
-impl Crowd {
-    /// Notes the membership that an event at a position sets since another position, if it is not noted already.
-    pub fn note(
-        &mut self,
-        tx: &WriteTx,
-        room: &mut Room,
-        (user, event): (&UserId, &Pdu),
-        (pos, now): (Pos, Pos),
-    ) -> Result<()> {
-        let old = of(tx, room.num, user)?;
-        if old.as_ref().is_some_and(|old| old.event == pos) {
-            return Ok(());
+/// Notes the memberships that events at their positions set since another position, if they are not noted already:
+/// of people of other servers, each of whom stands there once. It is counted once for each server how many came, and
+/// what only people of ours have is not looked for. The room is to be saved afterwards.
+pub(super) fn note_crowd(tx: &WriteTx, room: &mut Room, crowd: &[(&UserId, &Pdu, Pos)], now: Pos) -> Result<()> {
+    let olds = tables::MEMBERS.get_all(tx, crowd.iter().map(|(user, ..)| (room.num, user.as_str())))?;
+    let (mut rows, mut came) = (Vec::with_capacity(crowd.len()), BTreeMap::<&ServerName, i64>::new());
+    for ((user, event, pos), old) in crowd.iter().zip(olds) {
+        if old.as_ref().is_some_and(|old| old.event == *pos) {
+            continue;
         }
-        if let Some(is_in) = note(tx, room, user, (old, row_of(event.membership(), (pos, now))))? {
-            *self.came.entry(user.server_name().to_owned()).or_default() += if is_in { 1 } else { -1 };
+        let (row, moved) = turn(tx, room, user, (old, row_of(event.membership(), (*pos, now))))?;
+        if let Some(is_in) = moved {
+            *came.entry(user.server_name()).or_default() += if is_in { 1 } else { -1 };
         }
-        Ok(())
+        rows.push((user.as_str(), row));
     }
-
-    /// Once all are noted. The room is to be saved afterwards.
-    pub fn count(self, tx: &WriteTx, room: &mut Room) -> Result<()> {
-        self.came.into_iter().try_for_each(|(server, came)| count(tx, room, &server, came))
-    }
+    write(tx, room.num, &rows)?;
+    came.into_iter().try_for_each(|(server, came)| count(tx, room, server, came))
 }
 
 fn count(tx: &WriteTx, room: &mut Room, server: &ServerName, came: i64) -> Result<()> {
@@ -119,13 +109,20 @@ fn count(tx: &WriteTx, room: &mut Room, server: &ServerName, came: i64) -> Resul
     Ok(())
 }
 
-/// Writes somebody's membership in the place of what it was. Whether they are in the room now, if that is new.
-fn note(
+/// Memberships of a room to be written, by user ID.
+fn write(tx: &WriteTx, num: RoomNum, rows: &[(&str, MemberRow)]) -> Result<()> {
+    tables::MEMBERS.put_all(tx, rows.iter().map(|(user, row)| ((num, *user), row)))?;
+    tables::USER_ROOMS.put_all(tx, rows.iter().map(|(user, row)| ((*user, num), row)))
+}
+
+/// What is to be written when somebody's membership takes the place of what it was, and whether they are in the room
+/// now, if that is new.
+fn turn(
     tx: &WriteTx,
     room: &mut Room,
     user: &UserId,
     (old, mut row): (Option<MemberRow>, MemberRow),
-) -> Result<Option<bool>> {
+) -> Result<(MemberRow, Option<bool>)> {
     // What befalls somebody outside, such as a ban, brings nothing back.
     let stays_out = matches!(row.membership.as_str(), "leave" | "ban");
     row.forgotten = stays_out && old.as_ref().is_some_and(|old| old.forgotten);
@@ -147,9 +144,7 @@ fn note(
         }
         wake.users.insert(user.to_owned());
     });
-    tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
-    tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)?;
-    Ok(moved)
+    Ok((row, moved))
 }
 
 /// Somebody's membership of a room, if they ever had one.
@@ -397,8 +392,7 @@ pub fn forget(tx: &WriteTx, room: &Room, user: &UserId) -> Result<()> {
             tx.wake(|wake| {
                 wake.users.insert(user.to_owned());
             });
-            tables::MEMBERS.put(tx, (room.num, user.as_str()), &row)?;
-            tables::USER_ROOMS.put(tx, (user.as_str(), room.num), &row)
+            write(tx, room.num, &[(user.as_str(), row)])
         }
         Some(_) => Err(Error::unknown("leave the room before you forget it")),
         None => Err(Error::forbidden("you have not been in this room")),

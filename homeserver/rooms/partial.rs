@@ -14,15 +14,15 @@
 //!
 //! What a crash leaves behind is where the next start goes on from: `PARTIAL` has a row until 5 is done.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId, UserId, events::TimelineEventType};
+use ruma::{EventId, OwnedServerName, OwnedUserId, UserId, events::TimelineEventType};
 
 use super::{
     auth, event,
     event::Pdu,
-    joining::{self, Entry},
-    members::{self, Crowd},
+    joining::{self, Entry, Told},
+    members,
     outliers::{self, Cited},
     pdu::Checked,
     room::Room,
@@ -37,6 +37,8 @@ use crate::{
 };
 
 pub use crate::store::rows::PartialRow;
+
+const MEMBER: &str = "m.room.member";
 
 /// What is lacking of a room, if it is partial, or was and has not been looked at again.
 pub fn of(tx: &impl Read, room: RoomNum) -> Result<Option<PartialRow>> {
@@ -194,38 +196,59 @@ pub(super) fn after_end(tx: &impl Read, room: &Room, id: &EventId) -> Result<Opt
     Ok(if names { Some(event::row(tx, pos)?.state_before) } else { None })
 }
 
-/// Lays down some events that were judged, and those of them that are members before the join. 409 if the room was
-/// left, or is not lacking them any more.
-pub fn lay(
-    tx: &WriteTx,
-    num: RoomNum,
-    join: &EventId,
-    (events, members): (&[Checked], &HashSet<OwnedEventId>),
-) -> Result<()> {
+/// Forgets what was laid down of some members, before others are: by a server that told what does not hold, or before
+/// a crash. 409 as for [`lay`].
+pub fn lay_off(tx: &WriteTx, num: RoomNum, join: &EventId, keys: &[u64]) -> Result<()> {
     let (mut room, mut partial) = lacking(tx, num, join)?;
-    let mut laid = BTreeMap::new();
-    for (event, pos) in events.iter().map(Checked::pdu).zip(joining::lay_events(tx, num, events)?) {
-        if let Some(user) = event.state_key.as_deref().filter(|_| members.contains(&event.id)) {
-            laid.insert(state::key_or_new(tx, &event.name, user)?, (pos, event));
+    let none = keys.iter().map(|key| (*key, 0)).collect();
+    partial.members = state::with(tx, partial.members, &none)?;
+    tables::PARTIAL.put(tx, num, &partial)?;
+    for key in keys {
+        let (_, user) = state::key_name(tx, *key)?;
+        if let Ok(user) = UserId::parse(user) {
+            // They may have come since, or be supposed to be there.
+            let (pos, now) = (state::at(tx, room.row.state, *key)?.unwrap_or(0), tx.pos()?);
+            members::stand(tx, &mut room, &user, (pos, now))?;
         }
     }
-    let entries = laid.iter().map(|(key, (pos, _))| (*key, *pos)).collect();
+    room.save(tx)
+}
+
+/// The members that are laid down already, by their keys.
+pub fn laid(tx: &impl Read, num: RoomNum) -> Result<Vec<u64>> {
+    let members = of(tx, num)?.filter(|row| row.whole == 0).map_or(0, |row| row.members);
+    Ok(state::all(tx, members)?.into_iter().map(|(key, _)| key).collect())
+}
+
+/// Lays down some events that were judged, and those of them that are members before the join. 409 if the room was
+/// left, or is not lacking them any more.
+pub fn lay<'a>(tx: &WriteTx, num: RoomNum, join: &EventId, piece: &'a [Told]) -> Result<()> {
+    let (mut room, mut partial) = lacking(tx, num, join)?;
+    let places = joining::lay_events(tx, num, piece)?;
+    let as_member = |(told, pos): (&'a Told, Pos)| {
+        let event = told.event.pdu();
+        let is_member = told.in_state && event.name == MEMBER;
+        Some((event.state_key.as_deref().filter(|_| is_member)?, event, pos))
+    };
+    let laid: Vec<(&str, &Pdu, Pos)> = piece.iter().zip(places).filter_map(as_member).collect();
+    let users: Vec<&str> = laid.iter().map(|(user, ..)| *user).collect();
+    let keys = state::keys_or_new(tx, MEMBER, &users)?;
+    let entries = keys.iter().copied().zip(laid.iter().map(|(.., pos)| *pos)).collect();
     partial.members = state::with(tx, partial.members, &entries)?;
     tables::PARTIAL.put(tx, num, &partial)?;
-    let (me, mut crowd) = (tables::IDENTITY.get(tx, "server_name")?, Crowd::default());
-    for (key, (pos, event)) in laid {
-        let Some(Ok(user)) = event.state_key.as_deref().map(<&UserId>::try_from) else { continue };
+    let (me, now, mut crowd) = (tables::IDENTITY.get(tx, "server_name")?, tx.pos()?, Vec::with_capacity(laid.len()));
+    for (key, (user, event, pos)) in keys.into_iter().zip(laid) {
+        let Ok(user) = <&UserId>::try_from(user) else { continue };
         if state::at_firmly(tx, room.row.state, key)?.is_some() {
             continue;
         }
-        let (at, is_ours) = ((pos, tx.pos()?), me.as_deref() == Some(user.server_name().as_str()));
-        match is_ours {
-            false => crowd.note(tx, &mut room, (user, event), at)?,
+        match me.as_deref() == Some(user.server_name().as_str()) {
+            false => crowd.push((user, event, pos)),
             true if members::of(tx, num, user)?.is_some_and(|row| row.event == pos) => {}
-            true => members::stand(tx, &mut room, user, at)?,
+            true => members::stand(tx, &mut room, user, (pos, now))?,
         }
     }
-    crowd.count(tx, &mut room)?;
+    members::note_crowd(tx, &mut room, &crowd, now)?;
     room.save(tx)
 }
 
@@ -273,10 +296,4 @@ pub fn failed(tx: &WriteTx, num: RoomNum, join: &EventId, retry_at: u64) -> Resu
 /// Nothing is left to do for a room.
 pub fn done(tx: &WriteTx, num: RoomNum) -> Result<()> {
     tables::PARTIAL.remove(tx, num).map(drop)
-}
-
-/// The members of a state that was judged, to be laid down.
-pub fn members_of(state: BTreeMap<(String, String), OwnedEventId>) -> HashSet<OwnedEventId> {
-    let members = state.into_iter().filter(|((kind, _), _)| kind == "m.room.member");
-    members.map(|(_, id)| id).collect()
 }

@@ -240,9 +240,20 @@ fn wrong(why: &str) -> Error {
     Error::bad_json(format!("not an event of this room version: {why}"))
 }
 
-/// Whose keys an event will be checked by, and when it was sent, as far as it can be read as one: found for a
-/// fraction of what reading all of it takes, and good for no more than getting those keys.
-pub fn keys_wanted(raw: &RawValue, rules: &RoomVersionRules) -> Option<(Signers, u64)> {
+/// What is to be known of an event before it is checked: found for a fraction of what reading all of it takes, and
+/// good for no more than getting the keys and finding an order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Whose keys it will be checked by.
+    pub signers: Signers,
+    /// When it was sent, in milliseconds.
+    pub sent: u64,
+    /// How deep in the room it is, as it says.
+    pub depth: u64,
+}
+
+/// The outline of an event, as far as it can be read as one.
+pub fn outline(raw: &RawValue, rules: &RoomVersionRules) -> Option<Outline> {
     #[derive(Deserialize)]
     struct Signed<'a> {
         #[serde(rename = "type")]
@@ -251,6 +262,7 @@ pub fn keys_wanted(raw: &RawValue, rules: &RoomVersionRules) -> Option<(Signers,
         #[serde(borrow)]
         content: &'a RawValue,
         origin_server_ts: u64,
+        depth: u64,
         #[serde(borrow)]
         signatures: BTreeMap<String, &'a RawValue>,
     }
@@ -263,7 +275,7 @@ pub fn keys_wanted(raw: &RawValue, rules: &RoomVersionRules) -> Option<(Signers,
         Some(ed25519(own.keys()))
     };
     let signers = servers.into_iter().map(|server| (server.clone(), key_ids(&server).unwrap_or_default())).collect();
-    Some((signers, event.origin_server_ts))
+    Some(Outline { signers, sent: event.origin_server_ts, depth: event.depth })
 }
 
 /// The servers that have to have signed an event of a type, a sender and a content.

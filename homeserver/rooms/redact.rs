@@ -34,6 +34,11 @@ pub fn target(room: &Room, pdu: &Pdu) -> Option<OwnedEventId> {
     }
 }
 
+/// Whether there are redactions of events that have not come yet.
+pub(super) fn are_waiting(tx: &impl Read) -> Result<bool> {
+    Ok(tables::REDACTIONS_WAITING.len(tx)? > 0)
+}
+
 /// Empties the event at `pos` if redactions of it came first. Whatever comes first, the outcome is the same:
 /// a redaction may do what its sender might where it was sent.
 pub(super) fn meet(tx: &WriteTx, room: &Room, pos: Pos, pdu: &Pdu) -> Result<()> {

@@ -41,18 +41,32 @@ pub fn key(tx: &impl Read, kind: &str, key: &str) -> Result<Option<u64>> {
 
 /// The number of a key, given now if it had none.
 pub fn key_or_new(tx: &WriteTx, kind: &str, key: &str) -> Result<u64> {
-    if let Some(number) = tables::STATE_KEYS.get(tx, (kind, key))? {
-        return Ok(number);
+    match tables::STATE_KEYS.get(tx, (kind, key))? {
+        Some(number) => Ok(number),
+        None => Ok(new_keys(tx, kind, &[key])?[0]),
     }
-    let number = tx.next_pos() | if kind == "m.room.member" { MEMBER } else { 0 };
-    tables::STATE_KEYS.put(tx, (kind, key), &number)?;
+}
+
+/// The same for keys of one type, each of which stands there once.
+pub fn keys_or_new(tx: &WriteTx, kind: &str, keys: &[&str]) -> Result<Vec<u64>> {
+    let known = tables::STATE_KEYS.get_all(tx, keys.iter().map(|key| (kind, *key)))?;
+    let unknown = keys.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(key, _)| *key);
+    let mut new = new_keys(tx, kind, &unknown.collect::<Vec<_>>())?.into_iter();
+    Ok(known.into_iter().filter_map(|known| known.or_else(|| new.next())).collect())
+}
+
+fn new_keys(tx: &WriteTx, kind: &str, keys: &[&str]) -> Result<Vec<u64>> {
+    let is_member = if kind == "m.room.member" { MEMBER } else { 0 };
+    let numbers: Vec<u64> = keys.iter().map(|_| tx.next_pos() | is_member).collect();
+    tables::STATE_KEYS.put_all(tx, keys.iter().map(|key| (kind, *key)).zip(&numbers))?;
     // A type may hold line feeds too: then its length comes first.
-    let name = match kind.contains('\n') || kind.is_empty() {
+    let name = |key: &&str| match kind.contains('\n') || kind.is_empty() {
         true => format!("\n{}\n{kind}\n{key}", kind.len()),
         false => format!("{kind}\n{key}"),
     };
-    tables::STATE_KEY_NAMES.put(tx, number, &name)?;
-    Ok(number)
+    let names: Vec<String> = keys.iter().map(name).collect();
+    tables::STATE_KEY_NAMES.put_all(tx, numbers.iter().zip(&names))?;
+    Ok(numbers)
 }
 
 /// The (type, state key) that a number stands for.

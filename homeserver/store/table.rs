@@ -102,6 +102,20 @@ impl<K: TableKey, V: Row> Table<K, V> {
         }
     }
 
+    /// The rows at some keys, in their order.
+    pub fn get_all<'k>(
+        &self,
+        tx: &impl Read,
+        keys: impl IntoIterator<Item: Borrow<K::SelfType<'k>>>,
+    ) -> Result<Vec<Option<V>>> {
+        let table = tx.open(&self.declared)?;
+        let get = |key| match table.get(key).map_err(storage)? {
+            Some(guard) => V::decode(guard.value()).map(Some),
+            None => Ok(None),
+        };
+        keys.into_iter().map(get).collect()
+    }
+
     /// Whether there is a row at `key`.
     pub fn has<'k>(&self, tx: &impl Read, key: impl Borrow<K::SelfType<'k>>) -> Result<bool> {
         let table = tx.open(&self.declared)?;
@@ -174,10 +188,25 @@ impl<K: TableKey, V: Row> Table<K, V> {
 
     /// Writes the row at `key`, over what was there.
     pub fn put<'k>(&self, tx: &WriteTx, key: impl Borrow<K::SelfType<'k>>, row: &V) -> Result<()> {
+        self.put_all(tx, [(key, row)])
+    }
+
+    /// Writes rows at their keys, over what was there.
+    pub fn put_all<'k, 'r>(
+        &self,
+        tx: &WriteTx,
+        rows: impl IntoIterator<Item = (impl Borrow<K::SelfType<'k>>, &'r V)>,
+    ) -> Result<()>
+    where
+        V: 'r,
+    {
         let mut table = tx.open_for_write(&self.declared)?;
-        let (key, row) = (key.borrow(), row.encode()?);
-        table.insert(key, &*row).map_err(storage)?;
-        tx.record.borrow_mut().put(self.name(), K::as_bytes(key).as_ref(), &row);
+        let mut record = tx.record.borrow_mut();
+        for (key, row) in rows {
+            let (key, row) = (key.borrow(), row.encode()?);
+            table.insert(key, &*row).map_err(storage)?;
+            record.put(self.name(), K::as_bytes(key).as_ref(), &row);
+        }
         Ok(())
     }
 

@@ -13,11 +13,13 @@ use super::{
     super::{
         create::{self, StateWish, Wish},
         draft::{self, Draft},
+        event,
         handshake::{self, HandedIn, Step},
         members::{self, Change},
-        pdu::tests::PublicKeys,
+        pdu::{self, tests::PublicKeys},
         room,
     },
+    judge::LEAST,
     *,
 };
 use crate::{
@@ -131,15 +133,29 @@ impl House {
         Given { state: read(&over.state), auth_chain: read(&over.auth_chain), members_omitted: over.members_omitted }
     }
 
+    /// Judges what is given in pieces of so many events, each of which is written while the next one is judged.
+    async fn take(&self, given: Given, (join, version): (&Checked, &RoomVersionId), size: usize) -> Result<Judged> {
+        let mut judge = Judge::new(join.room_id(), version, join.pdu(), None)?;
+        let (id, version) = (join.room_id().to_owned(), version.clone());
+        let num = self.write(move |tx, me| begin(tx, me, &id, &version)).await?.num;
+        let write = |piece: Vec<Told>| self.write(move |tx, _| lay_events(tx, num, &piece).map(drop));
+        let omitted = given.members_omitted;
+        let (mut ready, mut told) = (Vec::new(), given.told().into_iter().peekable());
+        while told.peek().is_some() {
+            let next = self.store.read(|tx| judge.piece(tx, told.by_ref().take(size).collect()))?;
+            write(std::mem::replace(&mut ready, next)).await?;
+        }
+        write(ready).await?;
+        let rest = self.store.read(|tx| judge.rest(tx))?;
+        write(rest).await?;
+        self.store.read(|tx| judge.finish(tx, omitted))
+    }
+
     /// Lays down and opens what was judged.
     async fn enter(&self, judged: Judged, join: &Checked, version: &RoomVersionId) -> Room {
         let (id, version) = (join.room_id().to_owned(), version.clone());
         let room = self.write(move |tx, me| begin(tx, me, &id, &version)).await.expect("begun");
         let num = room.num;
-        for piece in judged.events.chunks(3) {
-            let piece = piece.to_vec();
-            self.write(move |tx, _| lay_events(tx, num, &piece).map(drop)).await.expect("laid");
-        }
         let (me, state) = (self.me.clone(), judged.state);
         let (ahead, held) = self.store.read(|tx| plan(tx, &me, &room, &state)).expect("planned");
         for piece in ahead.chunks(3) {
@@ -154,6 +170,25 @@ impl House {
             Room::at(tx, num)
         });
         opened.await.expect("opened")
+    }
+}
+
+/// What another server hands over.
+#[derive(Clone)]
+struct Given {
+    state: Vec<Checked>,
+    auth_chain: Vec<Checked>,
+    members_omitted: bool,
+}
+
+impl Given {
+    /// The least deep first.
+    fn told(self) -> Vec<Told> {
+        let told = |in_state| move |event| Told { event, in_state };
+        let auth_chain = self.auth_chain.into_iter().map(told(false));
+        let mut all: Vec<Told> = self.state.into_iter().map(told(true)).chain(auth_chain).collect();
+        all.sort_by_key(|told| told.event.pdu().depth);
+        all
     }
 }
 
@@ -207,7 +242,7 @@ async fn a_room_of_every_version_is_handed_over() {
                 here.member(&room, (&user, &user), MembershipState::Join).await;
             }
             let (join, given, version) = join(&here, &there, &room, omit).await;
-            let judged = judge(given, (&room, &version), join.pdu()).expect("holds");
+            let judged = there.take(given, (&join, &version), 3).await.expect("holds");
             assert_eq!(judged.left_out, 0);
             let entered = there.enter(judged, &join, &version).await;
             assert_eq!(entered.row.joined, if omit { 1 } else { 5 }, "{version}");
@@ -237,9 +272,9 @@ async fn a_restricted_room_is_entered_by_who_is_in_the_other_one() {
     };
     assert_eq!(here.store.read(asked).expect_err("not in the lobby").errcode(), "M_FORBIDDEN");
     let (entering, given, version) = join(&here, &there, &lobby, false).await;
-    judge(given, (&lobby, &version), entering.pdu()).expect("holds");
+    there.take(given, (&entering, &version), 3).await.expect("holds");
     let (entering, given, version) = join(&here, &there, &room, false).await;
-    let judged = judge(given, (&room, &version), entering.pdu()).expect("holds");
+    let judged = there.take(given, (&entering, &version), 3).await.expect("holds");
     there.enter(judged, &entering, &version).await;
 }
 
@@ -250,31 +285,29 @@ async fn what_is_not_the_rooms_state_is_refused() {
     let other = here.create(RoomVersionId::V11, json!({ "join_rule": "public" })).await;
     let (entering, given, version) = join(&here, &there, &room, false).await;
     let (_, foreign, _) = join(&here, &there, &other, false).await;
-    let given = || Given {
-        state: given.state.clone(),
-        auth_chain: given.auth_chain.clone(),
-        members_omitted: given.members_omitted,
-    };
-    let refused = |given: Given| judge(given, (&room, &version), entering.pdu()).err().expect("refused").to_string();
+    let given = || given.clone();
+    let (there, entering) = (&there, &entering);
+    let taken = async |given: Given, version| there.take(given, (entering, version), 3).await;
+    let refused = async |given: Given| taken(given, &version).await.err().expect("refused").to_string();
     let kind = |event: &Checked| event.pdu().name.clone();
 
     let mut mixed = given();
     mixed.auth_chain.push(foreign.state[0].clone());
-    assert!(refused(mixed).contains("other rooms"));
+    assert!(refused(mixed).await.contains("other rooms"));
     let mut doubled = given();
     doubled.state.push(doubled.state[0].clone());
-    assert!(refused(doubled).contains("two events"));
+    assert!(refused(doubled).await.contains("two events"));
     for missing in ["m.room.create", "m.room.join_rules", "m.room.power_levels"] {
         let mut less = given();
         less.state.retain(|event| kind(event) != missing);
         less.auth_chain.retain(|event| kind(event) != missing);
-        refused(less);
+        refused(less).await;
     }
     let mut uncreated = given();
     uncreated.state.retain(|event| kind(event) != "m.room.create");
-    assert!(refused(uncreated).contains("no create event"));
-    judge(given(), (&room, &RoomVersionId::V10), entering.pdu()).err().expect("of another version");
-    judge(given(), (&room, &version), entering.pdu()).expect("holds");
+    assert!(refused(uncreated).await.contains("no create event"));
+    taken(given(), &RoomVersionId::V10).await.err().expect("of another version");
+    taken(given(), &version).await.expect("holds");
 }
 
 #[tokio::test]
@@ -302,9 +335,39 @@ async fn of_hundreds_those_are_left_out_who_stand_on_what_is_missing_or_does_not
         !(is.as_deref() == Some("leave") && [&one, &two].contains(&&user)
             || is.as_deref() == Some("join") && user == three)
     });
-    let judged = judge(given, (&room, &version), entering.pdu()).expect("holds");
-    assert_eq!(judged.left_out, 4);
-    let is_there = |user: &OwnedUserId| judged.state.contains_key(&("m.room.member".to_owned(), user.to_string()));
-    assert_eq!([&one, &two, &three, &here.user("member1")].map(is_there), [false, false, false, true]);
-    assert_eq!(judged.state.keys().filter(|(kind, _)| kind == "m.room.member").count(), 3 * LEAST - 3 + 1);
+    for size in [50, 5 * LEAST] {
+        let judged = there.take(given.clone(), (&entering, &version), size).await.expect("holds");
+        assert_eq!(judged.left_out, 4);
+        let is_there = |user: &OwnedUserId| judged.state.contains_key(&("m.room.member".to_owned(), user.to_string()));
+        assert_eq!([&one, &two, &three, &here.user("member1")].map(is_there), [false, false, false, true]);
+        assert_eq!(judged.state.keys().filter(|(kind, _)| kind == "m.room.member").count(), 3 * LEAST - 3 + 1);
+    }
+}
+
+/// Some servers say an event once, though it stands in both lists, and some twice. Who invites may be in any piece.
+#[tokio::test]
+async fn pieces_of_any_size_and_events_said_once_or_twice_come_to_the_same() {
+    let (here, there) = (House::new("here.test"), House::new("there.test"));
+    let room = here.create(RoomVersionId::V11, json!({ "join_rule": "invite" })).await;
+    let mut inviter = here.user("alice");
+    for name in ["carol", "dan", "eve"] {
+        let user = here.user(name);
+        here.member(&room, (&inviter, &user), MembershipState::Invite).await;
+        here.member(&room, (&user, &user), MembershipState::Join).await;
+        inviter = user;
+    }
+    here.member(&room, (&inviter, &there.user("bob")), MembershipState::Invite).await;
+    let (entering, given, version) = join(&here, &there, &room, false).await;
+    let (mut once, mut twice) = (given.clone(), given.clone());
+    once.auth_chain.retain(|event| !given.state.iter().any(|other| other.id() == event.id()));
+    twice.auth_chain.extend(given.state.clone());
+    for given in [&given, &once, &twice] {
+        for size in [1, 2, 3, 5, 8, 1000] {
+            let judged = there.take(given.clone(), (&entering, &version), size).await.expect("holds");
+            assert_eq!((judged.left_out, judged.state.len()), (0, given.state.len()), "{size}");
+            for id in judged.state.values() {
+                assert!(there.store.read(|tx| Pdu::find(tx, id)).expect("read").is_some(), "{id} is not laid down");
+            }
+        }
+    }
 }

@@ -141,7 +141,7 @@ fn who_has_to_sign_has_to_sign() {
 }
 
 #[test]
-fn the_keys_that_are_wanted_beforehand_are_those_it_is_checked_by() {
+fn what_is_known_beforehand_is_what_it_is_checked_by() {
     let (one, two) = (Signer::new("one.test"), Signer::new("two.test"));
     let mut join = event();
     (join["type"], join["state_key"]) = (json!("m.room.member"), json!("@a:one.test"));
@@ -154,10 +154,11 @@ fn the_keys_that_are_wanted_beforehand_are_those_it_is_checked_by() {
             let mut signed = two.sign(&one.sign(&event, &version), &version);
             // What others put there is no reason to look for no keys.
             signed["signatures"]["three.test"] = json!("odd");
-            let (signers, sent) = keys_wanted(&raw(&signed), &rules).expect("an event");
+            let outline = outline(&raw(&signed), &rules).expect("an event");
             let parsed = read(&signed, &version).expect("well-formed");
-            assert_eq!(signers, parsed.signers(&rules), "{signed}");
-            assert_eq!(sent, u64::from(parsed.pdu().origin_server_ts.get()));
+            assert_eq!(outline.signers, parsed.signers(&rules), "{signed}");
+            assert_eq!(outline.sent, u64::from(parsed.pdu().origin_server_ts.get()));
+            assert_eq!(outline.depth, parsed.pdu().depth);
         }
     }
 }

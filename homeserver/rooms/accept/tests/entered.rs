@@ -7,7 +7,9 @@ use super::{
     *,
 };
 use crate::rooms::{
-    event, joining, members, partial,
+    event,
+    joining::{self, Told},
+    members, partial,
     second_look::{self, Went},
 };
 
@@ -144,6 +146,13 @@ fn given(tx: &impl Read, room: &Room, join: &str, me: &Identity) -> Result<(Vec<
     Ok((events, entries))
 }
 
+/// The same, checked.
+fn told(me: &Identity, room: &Room, (events, entries): (&[String], &[joining::Entry])) -> Vec<Told> {
+    let state: HashSet<&OwnedEventId> = entries.iter().filter_map(|(_, id)| id.as_ref()).collect();
+    let checked = events.iter().map(|json| check(me, json, &room.rules()));
+    checked.map(|event| Told { in_state: state.contains(&event.id().to_owned()), event }).collect()
+}
+
 /// Enters the room without its members.
 fn enter(
     tx: &WriteTx,
@@ -153,8 +162,7 @@ fn enter(
 ) -> Result<Room> {
     let room = create::new_room(tx, &history.id, version)?;
     room.save(tx)?;
-    let events: Vec<Checked> = events.iter().map(|json| check(me, json, &room.rules())).collect();
-    joining::lay_events(tx, room.num, &events)?;
+    joining::lay_events(tx, room.num, &told(me, &room, (events, entries)))?;
     let rest: Vec<_> = entries.iter().filter(|((kind, _), _)| kind != "m.room.member").cloned().collect();
     joining::lay_state(tx, room.num, &rest)?;
     let join = check(me, &history.join, &room.rules());
@@ -204,7 +212,8 @@ proptest! {
         earlier in steps(),
         steps in later(),
         version in prop::sample::select(vec![RoomVersionId::V6, RoomVersionId::V11, RoomVersionId::V12]),
-        (whole_after, meanwhile, ahead) in (any::<prop::sample::Index>(), 0..4usize, any::<bool>()),
+        (whole_after, part) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        (meanwhile, ahead) in (0..4usize, any::<bool>()),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
@@ -228,11 +237,15 @@ proptest! {
                 let (first, rest) = history.later.split_at(cut);
                 come(tx, me, num, first, &before)?;
                 let join = check(me, &history.join, &room.rules()).id().to_owned();
-                let events: Vec<Checked> = told.0.iter().map(|json| check(me, json, &room.rules())).collect();
-                let members = told.1.iter().filter(|((kind, _), _)| kind == "m.room.member");
-                let members = members.filter_map(|(_, id)| id.clone()).collect();
-                for piece in events.chunks(3) {
-                    partial::lay(tx, num, &join, (piece, &members))?;
+                let told = self::told(me, &room, (&told.0, &told.1));
+                // Somebody told a part of it, and then what does not hold.
+                partial::lay(tx, num, &join, &told[..part.index(told.len())])?;
+                for piece in partial::laid(tx, num)?.chunks(2) {
+                    partial::lay_off(tx, num, &join, piece)?;
+                }
+                assert!(partial::laid(tx, num)?.is_empty());
+                for piece in told.chunks(3) {
+                    partial::lay(tx, num, &join, piece)?;
                 }
                 partial::finish(tx, num, &join)?;
                 for (index, json) in rest.iter().enumerate() {
