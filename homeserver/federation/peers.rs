@@ -44,6 +44,9 @@ pub struct Peers {
     known: HashMap<OwnedServerName, Peer>,
     /// How far servers have been told of which that is not written down.
     told: BTreeMap<OwnedServerName, Pos>,
+    /// How far servers that are not here have been told, where that is further than the log was gone through: what is
+    /// gathered for one goes to the end of the log.
+    ahead: BTreeMap<OwnedServerName, Pos>,
     ready: Vec<OwnedServerName>,
     /// Who is to be tried when.
     due: BTreeSet<(u64, OwnedServerName)>,
@@ -102,6 +105,11 @@ pub struct Refused {
 impl Peer {
     fn wants(&self) -> bool {
         self.upto > self.cursor || self.more || !self.waiting.is_empty()
+    }
+
+    /// Nobody is at it, and there is nothing for it.
+    fn is_done(&self) -> bool {
+        !self.running && self.failures == 0 && !self.wants()
     }
 
     fn row(&self) -> DestinationRow {
@@ -192,8 +200,12 @@ impl Peers {
             let peer = self.peer(&server, acked.max(first - 1));
             peer.upto = peer.upto.max(last);
             self.wake(&server);
+            if self.known.get(&server).is_some_and(Peer::is_done) {
+                self.known.remove(&server);
+            }
         }
         self.seen = upto;
+        self.ahead.retain(|_, told| *told > upto);
     }
 
     /// Adds something fleeting for a server. True if somebody is to look after it.
@@ -209,6 +221,7 @@ impl Peers {
     }
 
     fn peer(&mut self, server: &ServerName, cursor: Pos) -> &mut Peer {
+        let cursor = self.ahead.get(server).map_or(cursor, |told| cursor.max(*told));
         let fresh = || Peer { cursor, upto: cursor, ..Peer::default() };
         self.known.entry(server.to_owned()).or_insert_with(fresh)
     }
@@ -266,6 +279,9 @@ impl Peers {
     pub fn turn(&mut self, server: &ServerName) -> Option<Turn> {
         let peer = self.known.get_mut(server)?;
         if !peer.wants() {
+            if peer.cursor > self.seen {
+                self.ahead.insert(server.to_owned(), peer.cursor);
+            }
             self.known.remove(server);
             return None;
         }
@@ -406,5 +422,27 @@ fn advance(peer: &mut Peer, batch: &Batch) {
     peer.more = batch.more;
     if peer.trying <= peer.cursor {
         peer.trying = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is gathered goes to the end of the log, of which the last entries may not have been gone through yet.
+    #[test]
+    fn what_was_taken_before_it_was_known_to_be_for_a_server_is_not_told_it_again() {
+        let (mut peers, server) = (Peers::default(), ServerName::parse("b.example").expect("a name"));
+        peers.dispatched(5, vec![(server.clone(), 0, (5, 5))]);
+        assert_eq!(peers.take_ready(0), [server.clone()]);
+        assert_eq!(peers.turn(&server).expect("something to tell").wanted.cursor, 4);
+        peers.acknowledged(&server, &Batch { upto: 8, ..Batch::default() });
+        assert!(peers.turn(&server).is_none());
+        peers.dispatched(7, vec![(server.clone(), 0, (6, 7))]);
+        assert!(peers.take_ready(0).is_empty() && !peers.knows(&server), "it has been told all that");
+        peers.dispatched(9, vec![(server.clone(), 0, (8, 9))]);
+        assert_eq!(peers.take_ready(0), [server.clone()]);
+        assert_eq!(peers.turn(&server).expect("something to tell").wanted.cursor, 8);
+        assert!(peers.ahead.is_empty());
     }
 }
