@@ -434,14 +434,14 @@ mod tests {
     fn what_was_taken_before_it_was_known_to_be_for_a_server_is_not_told_it_again() {
         let (mut peers, server) = (Peers::default(), ServerName::parse("b.example").expect("a name"));
         peers.dispatched(5, vec![(server.clone(), 0, (5, 5))]);
-        assert_eq!(peers.take_ready(0), [server.clone()]);
+        assert_eq!(peers.take_ready(0), std::slice::from_ref(&server));
         assert_eq!(peers.turn(&server).expect("something to tell").wanted.cursor, 4);
         peers.acknowledged(&server, &Batch { upto: 8, ..Batch::default() });
         assert!(peers.turn(&server).is_none());
         peers.dispatched(7, vec![(server.clone(), 0, (6, 7))]);
         assert!(peers.take_ready(0).is_empty() && !peers.knows(&server), "it has been told all that");
         peers.dispatched(9, vec![(server.clone(), 0, (8, 9))]);
-        assert_eq!(peers.take_ready(0), [server.clone()]);
+        assert_eq!(peers.take_ready(0), std::slice::from_ref(&server));
         assert_eq!(peers.turn(&server).expect("something to tell").wanted.cursor, 8);
         assert!(peers.ahead.is_empty());
     }
