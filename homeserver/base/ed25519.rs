@@ -24,6 +24,11 @@ const MANY: u32 = 24;
 /// The base point's multiples, which every signature needs: 640 KiB for the whole server.
 static BASE: LazyLock<Multiples<8>> = LazyLock::new(|| Multiples::of(ED25519_BASEPOINT_POINT));
 
+/// Does beforehand what otherwise the first signatures wait for.
+pub fn prepare() {
+    LazyLock::force(&BASE);
+}
+
 /// A key's public half.
 pub struct PublicKey {
     bytes: [u8; 32],

@@ -53,8 +53,13 @@ pub use remote::{Bounds, Failure, Incoming, Remote};
 
 use self::{edus::Edus, keys::RemoteKeys};
 use crate::{
-    accounts::presence::Presence, base::signing::Identity, config, notify::Notifier, outside::Outside,
-    rooms::typing::Typing, store::Store,
+    accounts::presence::Presence,
+    base::{ed25519, signing::Identity},
+    config,
+    notify::Notifier,
+    outside::Outside,
+    rooms::typing::Typing,
+    store::Store,
 };
 
 /// Requests of one server that are answered at once. The others wait.
@@ -161,6 +166,7 @@ impl Federation {
 impl Federation {
     /// Tells other servers what happens here, until the server is to stop.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
+        tokio::task::spawn_blocking(ed25519::prepare);
         let (me, store, outbox) = (self.me.clone(), self.store.clone(), self.outbox.clone());
         let telling = async {
             match self.edus.presence.clone() {
