@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Crowd, Server, User, encode, federated, in_room, until},
+    common::{Crowd, Says, Server, User, encode, federated, in_room, until},
     federation_outbox::database,
     federation_partial::{bodies, hears, join, joined, party},
 };
@@ -201,6 +201,31 @@ async fn who_goes_and_comes_back_meanwhile_is_there_as_if_all_had_been_known() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(membership(&bob, room, &carol.id).await, "join");
     assert_eq!(joined(&carol, room).await, 22);
+}
+
+/// Of an earlier stay nothing is left but what is so still; and it is forgotten only for something better: a server that
+/// hands over what is no room takes nothing away, not even from where it is known who is in the room.
+#[tokio::test]
+async fn who_comes_back_after_all_of_ours_went_finds_the_room_as_it_is_now() {
+    let (_server, bob, mut crowd) = party(10).await;
+    let room = crowd.room.clone();
+    crowd.tells();
+    assert_eq!(joined(&bob, &room).await, 11);
+    bob.leave(&room).await;
+    let (banned, gone) = (crowd.person(7), crowd.person(5));
+    crowd.bans(7);
+    let mut now = crowd.whole();
+    now["pdus"].as_array_mut().expect("a list").retain(|event| event["state_key"] != *gone);
+    crowd.tells_else(Says::Json(200, now));
+    let none = json!({"members_omitted": true, "servers_in_room": [], "state": [], "auth_chain": []});
+    crowd.peer.says(&format!("/_matrix/federation/v2/send_join/{room}"), Says::Json(200, none));
+    join(&bob, &crowd).await.fails(502, "M_UNKNOWN");
+    crowd.opens(true);
+    bob.post(&format!("/_matrix/client/v3/join/{}", encode(&room)), json!({})).await.ok();
+    assert_eq!(joined(&bob, &room).await, 9);
+    assert_eq!(membership(&bob, &room, &banned).await, "ban");
+    assert_eq!(membership(&bob, &room, &gone).await, Value::Null);
+    assert_eq!(membership(&bob, &room, &crowd.person(6)).await, "join");
 }
 
 /// Of very many rooms that are entered at once some are asked for at a time; those whose servers take long hold up no

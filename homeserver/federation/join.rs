@@ -5,8 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -62,6 +64,16 @@ pub struct Wish {
     pub reason: Option<String>,
     /// What their membership says besides.
     pub more: Map<String, Value>,
+}
+
+/// A room that is being entered.
+struct Entered<'a> {
+    room: &'a RoomId,
+    version: &'a RoomVersionId,
+    /// Whether its members are left out.
+    partly: bool,
+    /// Whether the first steps into it are done.
+    begun: AtomicBool,
 }
 
 impl Federation {
@@ -179,20 +191,17 @@ impl Federation {
         let join = self.checker.check(vec![taken_in(&signed, event, &rules)?], &rules).await?;
         let join = join.into_iter().next().ok_or_else(unsigned)?;
         let judge = Judge::new(&wish.room, &version, join.pdu(), None)?;
-        // Nothing is written of a room before something of it has been found to hold.
-        let beginning = Mutex::new(self.beginning(&wish.room, &version, members_omitted).await?);
-        let lay = |piece: Vec<Told>| {
-            let beginning = mem::take(&mut *beginning.lock().unwrap_or_else(PoisonError::into_inner));
-            let id = wish.room.clone();
-            beginning.each(piece, move |tx, piece| joining::lay_events(tx, number(tx, &id)?, piece).map(drop))
-        };
-        let write = |piece| -> Writing<'_> { Box::pin(lay(piece).run(&self.store)) };
+        let entered =
+            Entered { room: &wish.room, version: &version, partly: members_omitted, begun: AtomicBool::new(false) };
+        let write =
+            |piece| -> Writing<'_> { Box::pin(async { self.laying(&entered, piece).await?.run(&self.store).await }) };
         let handed = Handed { state, auth_chain, members_omitted };
         let (Judged { state, events, left_out }, last) = self.take_in_pieces(handed, judge, write).await?;
         let checked = began.elapsed();
+        let laying = self.laying(&entered, last).await?;
         match members_omitted {
-            true => self.open_partly(lay(last), state, join, (server, servers)).await?,
-            false => self.open(lay(last), state, join).await?,
+            true => self.open_partly(laying, state, join, (server, servers)).await?,
+            false => self.open(laying, state, join).await?,
         }
         let all = began.elapsed();
         tracing::info!(
@@ -248,6 +257,18 @@ impl Federation {
         Ok((signed, answer))
     }
 
+    /// The steps that write a piece of what holds, after the first ones into the room: nothing of it is written, or
+    /// forgotten, before something has been found to hold.
+    async fn laying(&self, entered: &Entered<'_>, piece: Vec<Told>) -> Result<Steps> {
+        let Entered { room, version, partly, begun } = entered;
+        let steps = match begun.swap(true, Ordering::Relaxed) {
+            false => self.beginning(room, version, *partly).await?,
+            true => Steps::default(),
+        };
+        let id = (*room).to_owned();
+        Ok(steps.each(piece, move |tx, piece| joining::lay_events(tx, number(tx, &id)?, piece).map(drop)))
+    }
+
     /// The first steps into a room. What is thought of its people from an earlier stay is forgotten where it does not
     /// serve any more.
     async fn beginning(&self, id: &RoomId, version: &RoomVersionId, partly: bool) -> Result<Steps> {
@@ -255,16 +276,15 @@ impl Federation {
         let beginning = Steps::default().then(move |tx| joining::begin(tx, &me, &room, &of).map(drop));
         let known = self.store.read(|tx| {
             let Some(room) = Room::known(tx, id)? else { return Ok(None) };
-            let lacked = partial::of(tx, room.num)?.is_some();
-            let is_stale = lacked || partly && partial::is_remembered(tx, &room)?;
+            let is_stale = partial::of(tx, room.num)?.is_some() || partly && partial::is_remembered(tx, &room)?;
             let people = if is_stale { partial::remembered(tx, &self.me, room.num)? } else { Vec::new() };
-            Ok(Some((room.num, servers::told(tx, room.num)?, people, lacked)))
+            Ok(Some((room.num, servers::told(tx, room.num)?, people, is_stale)))
         })?;
-        let Some((num, told, people, lacked)) = known else { return Ok(beginning) };
+        let Some((num, told, people, is_stale)) = known else { return Ok(beginning) };
         let beginning = beginning
             .each(told, move |tx, servers| partial::tell(tx, num, servers, false))
             .each(people, move |tx, people| partial::forget(tx, num, people));
-        if lacked {
+        if is_stale {
             beginning.run(&self.store).await?;
             self.forget_what_came(num).await?;
             self.store.write(move |tx| partial::forgotten(tx, num)).await?;

@@ -86,7 +86,7 @@ pub fn lay_events(tx: &WriteTx, num: RoomNum, events: &[Told]) -> Result<Vec<Pos
 /// What a piece of state is kept by: event type and state key.
 pub type Key = (String, String);
 
-/// A piece of state: to the event's ID; none where nothing is set any more.
+/// What stands at a piece of state: its event's ID; none where nothing is set any more.
 pub type Entry = (Key, Option<OwnedEventId>);
 
 /// What has to be laid down to come from what is laid down already to a state, divided into what may go
