@@ -1,6 +1,7 @@
 //! A JSON object that arrives in pieces, taken apart as it comes: the items of its long lists one by one,
 //! its other members whole. Holds no more than the item that is arriving.
 
+use memchr::memchr2;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -54,6 +55,7 @@ pub struct Splitter {
 #[derive(Default)]
 struct Scan {
     depth: usize,
+    deepest: usize,
     in_string: bool,
     escaped: bool,
     /// The value is a number or a word, which ends before the byte that is no part of it.
@@ -71,8 +73,10 @@ enum Step {
 
 impl Scan {
     fn begin(byte: u8) -> Self {
+        let depth = usize::from(matches!(byte, b'{' | b'['));
         Self {
-            depth: usize::from(matches!(byte, b'{' | b'[')),
+            depth,
+            deepest: depth,
             in_string: byte == b'"',
             escaped: false,
             bare: !matches!(byte, b'{' | b'[' | b'"'),
@@ -90,7 +94,10 @@ impl Scan {
             _ if self.escaped => self.escaped = false,
             b'\\' if self.in_string => self.escaped = true,
             b'"' => self.in_string = !self.in_string,
-            b'{' | b'[' if !self.in_string => self.depth += 1,
+            b'{' | b'[' if !self.in_string => {
+                self.depth += 1;
+                self.deepest = self.deepest.max(self.depth);
+            }
             b'}' | b']' if !self.in_string => self.depth -= 1,
             _ => return Step::More,
         }
@@ -98,6 +105,23 @@ impl Scan {
             true => Step::Last,
             false => Step::More,
         }
+    }
+
+    /// How many of some bytes belong to the value, if it ends with them.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.in_string && !self.escaped {
+                // Most of all text is text, in which nothing else has a meaning.
+                at += memchr2(b'"', b'\\', &bytes[at..])?;
+            }
+            match self.step(bytes[at]) {
+                Step::More => at += 1,
+                Step::Last => return Some(at + 1),
+                Step::Before => return Some(at),
+            }
+        }
+        None
     }
 }
 
@@ -177,11 +201,7 @@ impl Splitter {
     /// Takes the bytes that belong to the value which has begun, and the value if it ends with them. How many that
     /// are: a bare value is known to have ended only by what follows it.
     fn in_value(&mut self, bytes: &[u8], take: &mut impl FnMut(Piece) -> Result<()>) -> Result<usize> {
-        let end = bytes.iter().enumerate().find_map(|(at, byte)| match self.scan.step(*byte) {
-            Step::More => None,
-            Step::Last => Some(at + 1),
-            Step::Before => Some(at),
-        });
+        let end = self.scan.end(bytes);
         let taken = end.unwrap_or(bytes.len());
         let most = if self.at == At::InItem { MAX_ITEM } else { MAX_MEMBER };
         if self.held.len() + taken > most {
@@ -196,7 +216,7 @@ impl Splitter {
 
     fn ended(&mut self, take: &mut impl FnMut(Piece) -> Result<()>) -> Result<()> {
         let text = String::from_utf8(std::mem::take(&mut self.held)).map_err(|_| wrong("it is not UTF-8"))?;
-        if json::is_too_deep(text.as_bytes()) {
+        if self.scan.deepest > json::MAX_DEPTH {
             // An event stands by itself: this one is left out, as whatever is none.
             if self.at != At::InItem {
                 return Err(wrong("it is nested too deeply"));
