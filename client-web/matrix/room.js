@@ -8,19 +8,13 @@ import { isMessage, isObject, isShown, threadOf } from './events.js';
 import { localpart } from './ids.js';
 import { sharedNames, titleOf } from './naming.js';
 import { Timeline } from './timeline.js';
+import { both, NONE, unreadIn, unreadInThreads } from './unread.js';
 
 /** @typedef {import('./events.js').Event} Event */
 /** @typedef {{ id: string, name: string, avatar?: string, membership: string, power: number }} Member */
-/** @typedef {{ count: number, mentions: number }} Unread */
+/** @typedef {import('./unread.js').Unread} Unread */
 /** @typedef {'join' | 'invite' | 'knock'} Membership */
 /** @typedef {{ id: string, membership: Membership, state: any[], summary: any, unread: Unread, threads?: Array<[string, Unread]>, activity: number, preview: Event | null, receipts: Array<[string, any]>, data?: Array<[string, any]>, unsent?: number, members: any[] }} RoomRecord */
-
-/** @type {Unread} */
-const NONE = { count: 0, mentions: 0 };
-/** @param {Unread} a @param {Unread} b @returns {Unread} */
-const both = (a, b) => ({ count: a.count + b.count, mentions: a.mentions + b.mentions });
-/** @param {any} counts as a sync answer has them @returns {Unread} */
-const unreadIn = (counts) => ({ count: Number(counts.notification_count) || 0, mentions: Number(counts.highlight_count) || 0 });
 
 export class Room {
   /** @param {string} id @param {string} me */
@@ -96,15 +90,13 @@ export class Room {
     for (const other of this.others) this.#tell(other, fresh.map(({ event }) => event));
     for (const { event } of fresh) this.#noteActivity(event);
     this.timeline.rest();
-    // What was said last may have been taken back since.
-    const preview = this.preview.peek();
-    if (preview) this.preview.value = this.timeline.find(preview.event_id)?.event ?? preview;
+    this.#previewAgain();
     for (const event of data.ephemeral?.events ?? []) this.#applyEphemeral(event);
     for (const event of data.account_data?.events ?? []) if (isObject(event?.content)) this.data.hear(event.type, event.content);
     if (isObject(data.unread_notifications)) this.unreadMain.value = unreadIn(data.unread_notifications);
-    const threads = Object.entries(data.unread_thread_notifications ?? {}).filter(([, counts]) => isObject(counts));
+    const threads = data.unread_thread_notifications ?? {};
     // Nothing said of threads beside what is said of the rest: nothing is unread in them.
-    if (isObject(data.unread_notifications) || threads.length) this.unreadThreads.value = new Map(threads.map(([root, counts]) => /** @type {const} */ ([root, unreadIn(counts)])).filter(([, { count }]) => count));
+    if (isObject(data.unread_notifications) || Object.keys(threads).length) this.unreadThreads.value = unreadInThreads(threads);
     this.#bump();
     return fresh.map(({ event }) => event);
   }
@@ -330,6 +322,7 @@ export class Room {
     if (timeline) this.timeline.restore(timeline);
     // Another tab may have written it since the room was read.
     for (const { event } of this.timeline.entries) this.#noteActivity(event);
+    this.#previewAgain();
     this.warm = true;
     this.#bump();
   }
@@ -354,6 +347,12 @@ export class Room {
     if (isShown(event) || threadOf(event)) this.preview.value = event;
     // Who writes has read what came before.
     if (isMessage(event) && !threadOf(event)) this.setReceipt(event.sender, event.event_id, ts);
+  }
+
+  /** What was said last may have been edited or taken back since, also while its room is on the disk. */
+  #previewAgain() {
+    const preview = this.preview.peek();
+    if (preview) this.preview.value = this.timeline.reads(this.timeline.find(preview.event_id)?.event ?? preview);
   }
 
   /** @param {any} event */

@@ -210,8 +210,14 @@ export class Timeline {
     } else this.#touch(this.relations.forgetId(id));
   }
 
+  /** An event as it reads now, with the content of its latest edit. @param {Event} event @returns {Event} */
+  reads(event) {
+    const edit = isRedacted(event) ? undefined : this.relations.latestEdit(event);
+    return edit ? { ...event, content: saysNow(event, edit).content } : event;
+  }
+
   /**
-   * What the event says now: its content or that of its latest edit.
+   * What an entry's event says now: its content or that of its latest edit.
    * @param {Entry} entry
    * @returns {Now} the same object until it is something else
    */

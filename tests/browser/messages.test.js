@@ -93,6 +93,8 @@ test('one’s own message is edited, and its history can be read', async () => {
   await alice.box.press('Enter');
   await bob.message('See you at seven').getByText('edited').waitFor();
   assert.equal(await bob.message('sevn').count(), 0);
+  // The list of rooms tells it as it reads now.
+  for (const person of [alice, bob]) await person.page.locator('.room-row-preview', { hasText: 'See you at seven' }).waitFor();
   assert.equal(await bob.message('See you at seven').locator('em').textContent(), 'seven');
   await bob.message('See you at seven').getByRole('button', { name: 'edited' }).click();
   const dialog = bob.page.getByRole('dialog', { name: 'Earlier versions' });

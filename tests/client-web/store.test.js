@@ -117,6 +117,26 @@ test('after a reload the last state is there, and the token to go on from', asyn
   assert.equal(room.timeline.back, 'p1');
 });
 
+test('the list of rooms tells what was said last as it reads now, whether or not it is looked at', async () => {
+  const disk = inMemory();
+  const said = message('before');
+  const edit = (body) => ({ ...message(`* ${body}`), content: { msgtype: 'm.text', body: `* ${body}`, 'm.new_content': { msgtype: 'm.text', body }, 'm.relates_to': { rel_type: 'm.replace', event_id: said.event_id } } });
+  const reads = (it) => it.room(ROOM).preview.value.content.body;
+  const first = await store(disk);
+  await first.take(joined(ROOM, { events: [said] }));
+  await first.take(joined(ROOM, { events: [edit('after')] }));
+  assert.equal(reads(first), 'after');
+  const later = await store(disk);
+  assert.equal(reads(later), 'after');
+  await later.take(joined(ROOM, { events: [edit('once more')] }));
+  assert.equal(reads(later), 'once more', 'its room is on the disk');
+  const last = await store(disk);
+  await last.warm([ROOM]);
+  assert.equal(reads(last), 'once more');
+  await last.take(joined(ROOM, { events: [{ ...message(''), type: 'm.room.redaction', content: { redacts: said.event_id } }] }));
+  assert.equal(reads(last), undefined);
+});
+
 test('an answer for a room that is still on the disk joins what is there', async () => {
   const disk = inMemory();
   await (await store(disk)).take(joined(ROOM, { events: [message('one')], before: 'p1' }));
