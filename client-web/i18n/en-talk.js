@@ -47,6 +47,8 @@ export default {
   'message.pin': 'Pin',
   'message.unpin': 'Unpin',
   'message.pinned': 'Pinned',
+  'message.all': 'Show all',
+  'message.less': 'Show less',
   'message.history': 'Earlier versions',
   'message.waiting': 'Waiting for the connection',
   'message.inReplyTo': 'In reply to {name}: {text}',

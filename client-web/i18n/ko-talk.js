@@ -47,6 +47,8 @@ export default {
   'message.pin': '고정',
   'message.unpin': '고정 해제',
   'message.pinned': '고정됨',
+  'message.all': '모두 보기',
+  'message.less': '접기',
   'message.history': '이전 내용',
   'message.waiting': '연결을 기다리는 중',
   'message.inReplyTo': '{name} 님에게 답장: {text}',

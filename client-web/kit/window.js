@@ -161,6 +161,10 @@ export function windowed({ items, key, render, attrs = {}, onTop, onBottom = () 
       wanted = isIt;
       arrive();
     },
+    /** Stays where the reader is although the last rows are about to grow. */
+    stay() {
+      atEnd.value = false;
+    },
     /** Shows the newest rows. */
     jumpToEnd() {
       wanted = undefined;

@@ -5,6 +5,7 @@ import { h } from '../kit/dom.js';
 import { t } from '../i18n/index.js';
 import { oneLine, said } from '../matrix/events.js';
 import { attachment } from './attachment.js';
+import { fold } from './folded.js';
 import { formatted, plain } from './formatted.js';
 import { icon } from './icons.js';
 import { hue } from './names.js';
@@ -30,10 +31,10 @@ export function messageBody(talk, entry, now) {
 }
 
 /** @param {Talk} talk @param {Entry} entry @param {import('../matrix/events.js').Said} what @param {any} edited */
-function words({ room }, entry, what, edited) {
-  const who = what.kind === 'emote' && h.bdi({ class: 'emote-name' }, () => room.nameOf(entry.event.sender), ' ');
+function words(talk, entry, what, edited) {
+  const who = what.kind === 'emote' && h.bdi({ class: 'emote-name' }, () => talk.room.nameOf(entry.event.sender), ' ');
   const body = h.div({ class: `message-body says-${what.kind} ${look(what)}`, dir: 'auto' }, who, saying(what));
-  return edited ? h.div({ class: 'said-line' }, body, edited) : body;
+  return [edited ? h.div({ class: 'said-line' }, body, edited) : body, fold(talk, entry, body, what)];
 }
 
 /** The words themselves, formatted if they are. @param {{ html?: string, body: string }} what @returns {Node[]} */

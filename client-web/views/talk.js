@@ -9,7 +9,7 @@ import { attempt } from './errors.js';
 /** @typedef {import('../matrix/timeline.js').Timeline} Timeline */
 /** @typedef {import('../matrix/entry.js').Entry} Entry */
 /** @typedef {import('./rows.js').Row} Row */
-/** @typedef {{ show(isIt: (row: Row) => boolean): void, jumpToEnd(): void }} View */
+/** @typedef {{ show(isIt: (row: Row) => boolean): void, jumpToEnd(): void, stay(): void }} View */
 /** @typedef {ReturnType<typeof talkIn>} Talk */
 
 /**
@@ -51,6 +51,8 @@ export function talkIn(app, room, thread) {
     replyTo: signal(/** @type {Entry | null} */ (null)),
     /** The message that is being edited. */
     editing: signal(/** @type {Entry | null} */ (null)),
+    /** Very long messages that are shown whole, by their entries' keys. @type {Set<string>} */
+    unfolded: new Set(),
     /** The latest message of this person that has arrived. */
     lastOwn: computed(() => present.shown().findLast((entry) => entry.event.sender === room.me && entry.status === 'sent' && isMessage(entry.event))),
     /** Set by the view of the rows. @param {View} made */
@@ -66,6 +68,10 @@ export function talkIn(app, room, thread) {
       asked.set(id, one);
       client.reading.event(room, id).then((event) => (one.value = event), () => {});
       return one;
+    },
+    /** What is in sight stays there, whatever grows below it. */
+    stay() {
+      view?.stay();
     },
     /** Back to the newest message. */
     newest() {

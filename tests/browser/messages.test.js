@@ -108,6 +108,31 @@ test('one’s own message is edited, and its history can be read', async () => {
   await until(async () => (await alice.box.inputValue()) === '', 'the empty draft');
 });
 
+test('a very long message shows its beginning, and all of it to who wants it', async () => {
+  const lines = Array.from({ length: 120 }, (_, at) => `verse ${at}`);
+  await alice.box.fill(lines.join('\n'));
+  await alice.box.press('Enter');
+  const long = bob.message('verse 0');
+  const [more, less] = ['Show all', 'Show less'].map((name) => long.getByRole('button', { name }));
+  await more.waitFor();
+  const height = async () => (await long.boundingBox()).height;
+  assert.ok((await height()) < 420, 'folded');
+  const top = async () => (await long.boundingBox()).y;
+  const before = await top();
+  await more.click();
+  await less.waitFor();
+  assert.ok((await height()) > 1500, 'whole');
+  // Who reads at the end of the conversation stays where they are, and is told of more below.
+  await bob.page.getByRole('button', { name: 'To the newest message' }).waitFor();
+  assert.ok(Math.abs((await top()) - before) < 4, 'nothing moves');
+  await alice.say('And so on');
+  await bob.page.getByRole('button', { name: 'To the newest message' }).click();
+  await bob.sees('And so on');
+  await less.click();
+  await more.waitFor();
+  assert.ok((await height()) < 420, 'folded again');
+});
+
 test('an answer shows what it answers, and leads there', async () => {
   await bob.act(bob.message('See you at seven'), 'Reply');
   await bob.page.getByText('Reply to').waitFor();
