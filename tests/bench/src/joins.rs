@@ -1,6 +1,6 @@
 //! Joining rooms of other servers: until one can see the room and speak in it, until everybody in it is known, and the
-//! memory that takes. The first join is by way of the benchmark's own resident, the second by way of a server of the
-//! kind that is measured.
+//! memory that takes. Several rooms of each size are joined, as one by itself says little: each once by way of the
+//! benchmark's own resident, then by way of a server of the kind that is measured.
 
 use std::time::{Duration, Instant};
 
@@ -16,15 +16,21 @@ use crate::server::Server;
 /// How long it may take until everybody is known.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Rooms of each size.
+const ROOMS: usize = 5;
+
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let pair = Pair::start(bench).await?;
     let resident = pair.resident()?;
     for &members in bench.scale.join_members {
-        let room = resident.make_room(members)?;
-        let rows = join(&pair.one, &pair.alice, &room, resident.name(), members + 1).await?;
-        add(bench, rows, &format!("join of {members} members"));
-        let rows = join(&pair.two, &pair.bob, &room, &pair.one.name, members + 2).await?;
-        add(bench, rows, &format!("join of {members} members by way of its kind"));
+        let (mut near, mut by_its_kind) = (Vec::new(), Vec::new());
+        for _ in 0..ROOMS {
+            let room = resident.make_room(members)?;
+            near.push(join(&pair.one, &pair.alice, &room, resident.name(), members + 1).await?);
+            by_its_kind.push(join(&pair.two, &pair.bob, &room, &pair.one.name, members + 2).await?);
+        }
+        add(bench, &near, &format!("join of {members} members"));
+        add(bench, &by_its_kind, &format!("join of {members} members by way of its kind"));
     }
     Ok(())
 }
@@ -38,10 +44,14 @@ struct Joined {
     memory: Option<f64>,
 }
 
-fn add(bench: &mut Bench, joined: Joined, name: &str) {
-    let Joined { usable, complete, cpu, memory } = joined;
-    bench.report.add(Row::new(format!("{name}: usable")).times(&mut [usable]));
-    bench.report.add(Row::new(format!("{name}: complete")).times(&mut [complete]).cpu(cpu).bytes(memory));
+fn add(bench: &mut Bench, joined: &[Joined], name: &str) {
+    let times = |of: fn(&Joined) -> Duration| joined.iter().map(of).collect::<Vec<_>>();
+    let most = |of: fn(&Joined) -> Option<f64>| joined.iter().filter_map(of).max_by(f64::total_cmp);
+    let cpu: Option<f64> = joined.iter().map(|joined| joined.cpu).sum();
+    let cpu = cpu.map(|all| all / joined.len() as f64);
+    bench.report.add(Row::new(format!("{name}: usable")).times(&mut times(|joined| joined.usable)));
+    let complete = Row::new(format!("{name}: complete")).times(&mut times(|joined| joined.complete));
+    bench.report.add(complete.cpu(cpu).bytes(most(|joined| joined.memory)));
 }
 
 async fn join(server: &Server, person: &Person, room: &str, by: &str, expected: usize) -> Result<Joined> {
