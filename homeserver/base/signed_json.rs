@@ -7,7 +7,7 @@ use base64::{
 };
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, signatures::to_canonical_json_string_for_signing};
 
-use super::ed25519::PublicKey;
+use super::ed25519::{Claim, PublicKey};
 
 /// Base64 as others write it: with padding or without.
 pub const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -43,6 +43,11 @@ pub fn public_key(public: &str) -> Option<PublicKey> {
 /// Whether a key has made a signature over a message, as it stands in JSON.
 pub fn has_signed(key: &PublicKey, message: &str, signature: &str) -> bool {
     LENIENT.decode(signature).is_ok_and(|signature| key.has_signed(message.as_bytes(), &signature))
+}
+
+/// That a key has made a signature over a message, as it stands in JSON. None if that is none at all.
+pub fn claim<'k>(key: &'k PublicKey, message: &str, signature: &str) -> Option<Claim<'k>> {
+    key.claim(message.as_bytes(), &LENIENT.decode(signature).ok()?)
 }
 
 /// Whether an object carries a good signature by an entity's key.

@@ -1,7 +1,7 @@
 //! Inviting people of other servers, and being told that people of ours are invited.
 //! spec: server-server-api#inviting-to-a-room
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, ServerName,
@@ -98,12 +98,12 @@ impl Federation {
         let mut object = event.clone();
         redact_in_place(&mut object, &rules.redaction, None).map_err(|error| Error::bad_json(error.to_string()))?;
         let carried = object.get("signatures").and_then(|all| all.as_object()?.get(server.as_str())?.as_object());
-        let ids: BTreeSet<String> = carried.into_iter().flat_map(CanonicalJsonObject::keys).take(8).cloned().collect();
-        let (wanted, now) = (Wanted::from([(server.to_owned(), ids.clone())]), At::Time(clock::now_ms()));
-        let keys = self.keyring.gather(&wanted, now).await?;
-        let keys = keys.valid_at(now);
-        let signed = ids.iter().any(|id| {
-            let key = keys.key(server, id);
+        let ids = carried.into_iter().flat_map(CanonicalJsonObject::keys).take(8);
+        let ids: BTreeMap<String, usize> = ids.map(|id| (id.clone(), 1)).collect();
+        let (wanted, now) = (Wanted::from([(server.to_owned(), ids.clone())]), clock::now_ms());
+        let keys = self.keyring.gather(&wanted, At::Time(now)).await?;
+        let signed = ids.keys().any(|id| {
+            let key = keys.key(server, id, now);
             key.is_some_and(|key| signed_json::is_signed_by_key(&object, server.as_str(), id, key))
         });
         match signed {

@@ -49,12 +49,14 @@ const MAX_RETRY: Duration = Duration::from_secs(15 * 60);
 const SPEAKING_RETRY: Duration = Duration::from_secs(1);
 /// Servers of which it is remembered when they were asked.
 const REMEMBERED: usize = 20_000;
+/// Keys that are prepared at most for the signatures of many events: a bound on the memory that takes.
+const MAX_PREPARED: usize = 64;
 /// Keys that are kept at most, and how many go when there are more.
 const MAX_KEYS: u64 = 500_000;
 const FORGOTTEN: usize = 100;
 
-/// Which keys are wanted: server to key IDs.
-pub type Wanted = BTreeMap<OwnedServerName, BTreeSet<String>>;
+/// Which keys are wanted: by server and key ID, for about how many signatures.
+pub type Wanted = BTreeMap<OwnedServerName, BTreeMap<String, usize>>;
 
 /// What a key has to be good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,37 +67,38 @@ pub enum At {
     Any,
 }
 
-/// Keys that were gathered, for many events of different times.
+/// Keys that were gathered, for many events of different times: each good for what was sent while it was.
 #[derive(Default)]
 pub struct Keys(BTreeMap<OwnedServerName, BTreeMap<String, Kept>>);
 
 struct Kept {
     row: ServerKeyRow,
+    /// Signatures that are to be checked by it.
+    signatures: usize,
     /// Made when it is first needed: none if it is no key.
     public: OnceLock<Option<PublicKey>>,
 }
 
 impl Keys {
-    /// Those that are good for something signed at a time.
-    pub fn valid_at(&self, at: At) -> ValidKeys<'_> {
-        ValidKeys { keys: self, at }
-    }
-
     fn row(&self, server: &ServerName, id: &str) -> Option<&ServerKeyRow> {
         Some(&self.0.get(server)?.get(id)?.row)
     }
+
+    /// Leaves it to a few to be prepared for many signatures: those that have most of them.
+    fn prepare_few(mut self) -> Self {
+        let mut all: Vec<&mut Kept> = self.0.values_mut().flat_map(BTreeMap::values_mut).collect();
+        all.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.signatures));
+        all.into_iter().skip(MAX_PREPARED).for_each(|kept| kept.signatures = 0);
+        self
+    }
 }
 
-/// Those of some keys that are good for something signed at a time.
-pub struct ValidKeys<'k> {
-    keys: &'k Keys,
-    at: At,
-}
-
-impl KnownKeys for ValidKeys<'_> {
-    fn key(&self, server: &ServerName, id: &str) -> Option<&PublicKey> {
-        let kept = self.keys.0.get(server)?.get(id).filter(|kept| is_valid(&kept.row, self.at))?;
-        kept.public.get_or_init(|| signed_json::public_key(&kept.row.key)).as_ref()
+impl KnownKeys for Keys {
+    fn key(&self, server: &ServerName, id: &str, sent: u64) -> Option<&PublicKey> {
+        let kept = self.0.get(server)?.get(id).filter(|kept| is_valid(&kept.row, At::Time(sent)))?;
+        let public =
+            kept.public.get_or_init(|| Some(signed_json::public_key(&kept.row.key)?.for_many(kept.signatures)));
+        public.as_ref()
     }
 }
 
@@ -146,7 +149,7 @@ impl Keyring {
     }
 
     /// Keys for many events: those of `wanted` that can be had, good for the latest time among them if they
-    /// are good so long. Which of them an event may use, [`Keys::valid_at`] says.
+    /// are good so long. Which of them an event may use depends on when it was sent.
     ///
     /// 1. What is known and good is not fetched.
     /// 2. The rest is asked of the servers themselves, many at once, each once.
@@ -157,18 +160,18 @@ impl Keyring {
             self.ask_servers(&missing, latest).await;
             self.ask_notaries(wanted, latest).await?;
         }
-        self.known(wanted)
+        Ok(self.known(wanted)?.prepare_few())
     }
 
     /// Whether a key is kept here, and good now.
     pub fn knows(&self, server: &OwnedServerName, id: &str) -> Result<bool> {
-        let wanted = Wanted::from([(server.clone(), BTreeSet::from([id.to_owned()]))]);
+        let wanted = Wanted::from([(server.clone(), BTreeMap::from([(id.to_owned(), 1)]))]);
         Ok(self.missing(&wanted, At::Time(clock::now_ms()))?.is_empty())
     }
 
     /// The key of a request that is made now. Only its server itself is asked.
     pub async fn request_key(&self, server: &OwnedServerName, id: &str) -> Result<Option<String>> {
-        let wanted = Wanted::from([(server.clone(), BTreeSet::from([id.to_owned()]))]);
+        let wanted = Wanted::from([(server.clone(), BTreeMap::from([(id.to_owned(), 1)]))]);
         let now = At::Time(clock::now_ms());
         if !self.missing(&wanted, now)?.is_empty() {
             self.ask_server(server, (&wanted, now), |asked| asked.speaking).await;
@@ -216,13 +219,13 @@ impl Keyring {
         self.0.store.read(|tx| {
             let mut keys = Keys::default();
             for (server, ids) in wanted {
-                for id in ids {
+                for (id, signatures) in ids {
                     let row = match *server == me.name {
                         true => server_keys::ours(me, id),
                         false => tables::SERVER_KEYS.get(tx, (server.as_str(), id.as_str()))?,
                     };
                     let Some(row) = row else { continue };
-                    let kept = Kept { row, public: OnceLock::new() };
+                    let kept = Kept { row, signatures: *signatures, public: OnceLock::new() };
                     keys.0.entry(server.clone()).or_default().insert(id.clone(), kept);
                 }
             }
@@ -239,7 +242,7 @@ impl Keyring {
         };
         let missing = wanted
             .iter()
-            .filter(|(server, ids)| **server != self.0.me.name && !ids.iter().all(|id| is_here(server, id)));
+            .filter(|(server, ids)| **server != self.0.me.name && !ids.keys().all(|id| is_here(server, id)));
         Ok(missing.map(|(server, _)| server.clone()).collect())
     }
 
@@ -327,7 +330,7 @@ impl Keyring {
                 MilliSecondsSinceUnixEpoch::from_system_time(std::time::UNIX_EPOCH + Duration::from_millis(time));
         }
         let ids = |server| {
-            let ids = wanted.get(server).into_iter().flatten();
+            let ids = wanted.get(server).into_iter().flat_map(BTreeMap::keys);
             ids.filter_map(|id| Some((OwnedServerSigningKeyId::try_from(id.as_str()).ok()?, criteria.clone())))
                 .collect()
         };
@@ -425,4 +428,28 @@ fn forget_some(tx: &WriteTx, server: &str) -> Result<()> {
         tables::SERVER_KEYS_SAID.remove(tx, &*name)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_keys_only_those_with_most_signatures_are_prepared() {
+        let row = ServerKeyRow { key: String::new(), valid_until: 0, old: false };
+        let kept = |signatures| Kept { row: row.clone(), signatures, public: OnceLock::new() };
+        let server = |number: usize| ServerName::parse(format!("s{number}.test")).expect("a name");
+        let one = |number| (server(number), BTreeMap::from([("ed25519:1".to_owned(), kept(number + 1))]));
+        let prepared = |keys: usize| {
+            let kept = Keys((0..keys).map(one).collect()).prepare_few().0;
+            let mut counts: Vec<usize> =
+                kept.into_values().flat_map(BTreeMap::into_values).map(|kept| kept.signatures).collect();
+            counts.sort_unstable();
+            counts
+        };
+        assert_eq!(prepared(3), [1, 2, 3]);
+        let many = prepared(3 * MAX_PREPARED);
+        assert!(many[..2 * MAX_PREPARED].iter().all(|count| *count == 0));
+        assert_eq!(many[2 * MAX_PREPARED..], (2 * MAX_PREPARED + 1..=3 * MAX_PREPARED).collect::<Vec<_>>());
+    }
 }

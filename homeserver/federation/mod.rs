@@ -28,6 +28,7 @@ mod peers;
 mod pieces;
 mod policy;
 mod presence;
+mod processors;
 mod profiles;
 pub mod remote;
 pub mod server_keys;

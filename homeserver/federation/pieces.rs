@@ -1,8 +1,9 @@
-//! What another server has handed over of a room's state, taken in by pieces: while one is written, the next one is
-//! checked and judged. So all processors have work, and few events are held in more than their text.
+//! What another server has handed over of a room's state, taken in by pieces: while one is written the next one is
+//! judged, and the signatures of those after it are checked. So all processors have work, and few events are held in
+//! more than their text.
 //!
 //! ```text
-//!  text, the least deep first ─► signatures ─► judged ─► written ─► the next piece ...
+//!  text, the least deep first ─► signatures ─► judged ─► written
 //!                                                 │ cites what is being written
 //!                                                 └► waits until all else is written
 //! ```
@@ -17,8 +18,8 @@ use crate::{
     rooms::joining::{Judge, Judged, Told},
 };
 
-/// Events of a piece.
-const PIECE: usize = 1000;
+/// Events of a piece, about: what one job of the writer takes.
+const PIECE: usize = 320;
 
 /// A piece being written.
 pub(super) type Writing<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;

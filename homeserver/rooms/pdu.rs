@@ -21,7 +21,10 @@ use serde_json::{Value, value::RawValue};
 
 use super::{draft, event::Pdu, policy::Policy};
 use crate::{
-    base::{ed25519::PublicKey, json, signed_json},
+    base::{
+        ed25519::{self, Claim, PublicKey},
+        json, signed_json,
+    },
     error::{Error, Result},
 };
 
@@ -109,8 +112,8 @@ pub type Signers = BTreeMap<OwnedServerName, BTreeSet<String>>;
 
 /// Where the keys are that an event is checked by.
 pub trait KnownKeys {
-    /// The key of a server with this ID, if it is known, and was good when the event was sent.
-    fn key(&self, server: &ServerName, id: &str) -> Option<&PublicKey>;
+    /// The key of a server with this ID, if it is known, and was good at the time when an event was sent.
+    fn key(&self, server: &ServerName, id: &str, sent: u64) -> Option<&PublicKey>;
 }
 
 /// The room that an event says it is in; none for a create event of version 12, whose room is called as
@@ -344,15 +347,36 @@ impl Parsed {
         ed25519(own.keys())
     }
 
-    /// Checks the signatures of its [`Self::signers`] by keys that were valid when it was sent, then its
-    /// content hash. 403 for an event that somebody who has to has not signed; one whose hash is wrong
-    /// goes on in its redacted form.
-    pub fn verify(self, keys: &impl KnownKeys, rules: &RoomVersionRules) -> Result<Checked> {
-        let signers = self.signers(rules);
-        let Self { pdu, room_id, object, json, signed } = self;
-        for (server, carried) in signers {
-            check_signatures((&object, &signed), &server, &carried, keys)?;
+    /// When it was sent, as it says, in milliseconds.
+    pub fn sent(&self) -> u64 {
+        self.pdu.origin_server_ts.get().into()
+    }
+
+    /// Its signatures, as far as they are by known keys. 403 if somebody who has to has not signed it.
+    fn claims<'k>(
+        &self,
+        keys: &'k impl KnownKeys,
+        rules: &RoomVersionRules,
+    ) -> Result<Vec<(OwnedServerName, Claim<'k>)>> {
+        let mut claims = Vec::with_capacity(1);
+        for (server, carried) in self.signers(rules) {
+            let before = claims.len();
+            for id in carried {
+                let Some(key) = keys.key(&server, &id, self.sent()) else { continue };
+                let signature = signed_json::signature(&self.object, server.as_str(), &id);
+                let claim = signature.and_then(|signature| signed_json::claim(key, &self.signed, signature));
+                claims.push((server.clone(), claim.ok_or_else(|| wrongly_signed(&server))?));
+            }
+            if claims.len() == before {
+                return Err(Error::forbidden(format!("it is not signed by a known key of {server}")));
+            }
         }
+        Ok(claims)
+    }
+
+    /// The event, whose signatures are good. One whose content hash is wrong goes on in its redacted form.
+    fn signed(self, rules: &RoomVersionRules) -> Result<Checked> {
+        let Self { pdu, room_id, object, json, .. } = self;
         if has_right_hash(&object) {
             return Ok(Checked { pdu, room_id, json, bent: false, vouched: None });
         }
@@ -364,6 +388,26 @@ impl Parsed {
         let pdu = Pdu::parse(pdu.id, &json)?;
         Ok(Checked { pdu, room_id, json, bent, vouched: None })
     }
+}
+
+/// Checks the signatures of some events' [`Parsed::signers`] by keys that were good when each was sent, then their
+/// content hashes. 403 for an event that somebody who has to has not signed: of each of these servers at least one key
+/// has to be known, and all known ones have to have signed well.
+pub fn verify(events: Vec<Parsed>, keys: &impl KnownKeys, rules: &RoomVersionRules) -> Vec<Result<Checked>> {
+    let claims: Vec<Result<Vec<_>>> = events.iter().map(|event| event.claims(keys, rules)).collect();
+    let mut hold = ed25519::hold(claims.iter().flatten().flatten().map(|(_, claim)| claim)).into_iter();
+    let one = |(event, claims): (Parsed, Result<Vec<(OwnedServerName, Claim<'_>)>>)| {
+        let wrong = claims?.into_iter().zip(&mut hold).filter(|(_, holds)| !holds).last();
+        match wrong {
+            None => event.signed(rules),
+            Some(((server, _), _)) => Err(wrongly_signed(&server)),
+        }
+    };
+    events.into_iter().zip(claims).map(one).collect()
+}
+
+fn wrongly_signed(server: &ServerName) -> Error {
+    Error::forbidden(format!("the signature of {server} is wrong"))
 }
 
 /// What signatures of an event are over, and its ID is made of: what redaction leaves of it, without the signatures.
@@ -378,28 +422,6 @@ fn signed_part(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result
 fn id_of(signed: &str) -> Result<OwnedEventId> {
     let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, signed.as_bytes()));
     OwnedEventId::try_from(format!("${hash}")).map_err(Error::internal)
-}
-
-/// At least one of a server's keys has to be known, and all known ones have to have signed well.
-fn check_signatures(
-    (object, signed): (&CanonicalJsonObject, &str),
-    server: &OwnedServerName,
-    carried: &BTreeSet<String>,
-    keys: &impl KnownKeys,
-) -> Result<()> {
-    let mut good = false;
-    for id in carried {
-        let Some(key) = keys.key(server, id) else { continue };
-        let signature = signed_json::signature(object, server.as_str(), id);
-        if !signature.is_some_and(|signature| signed_json::has_signed(key, signed, signature)) {
-            return Err(Error::forbidden(format!("the signature of {server} is wrong")));
-        }
-        good = true;
-    }
-    match good {
-        true => Ok(()),
-        false => Err(Error::forbidden(format!("it is not signed by a known key of {server}"))),
-    }
 }
 
 /// spec: server-server-api#calculating-the-content-hash-for-an-event

@@ -28,9 +28,6 @@ use crate::{
     store::Read,
 };
 
-/// Events that are judged by one processor before another one begins to help.
-pub(super) const LEAST: usize = 200;
-
 const MEMBER: &str = "m.room.member";
 
 /// An event that was handed over.
@@ -103,7 +100,7 @@ impl Judge {
 
     /// What of a piece is to be laid down, each event after those that it cites. What holds and was not in the piece
     /// has to have been laid down before, or waits. 502 if this can't be the state of that room.
-    pub fn piece(&mut self, tx: &(impl Read + Sync), piece: Vec<Told>) -> Result<Vec<Told>> {
+    pub fn piece(&mut self, tx: &impl Read, piece: Vec<Told>) -> Result<Vec<Told>> {
         let (mut new, mut again) = (HashMap::with_capacity(piece.len()), Vec::new());
         for told in piece {
             self.claim(&told)?;
@@ -129,7 +126,7 @@ impl Judge {
     }
 
     /// What of those that wait is to be laid down, once all others are.
-    pub fn rest(&mut self, tx: &(impl Read + Sync)) -> Result<Vec<Told>> {
+    pub fn rest(&mut self, tx: &impl Read) -> Result<Vec<Told>> {
         let waiting = std::mem::take(&mut self.waiting);
         let out = self.settle(tx, waiting)?;
         self.left_out += self.waiting.drain().count();
@@ -177,10 +174,12 @@ impl Judge {
     }
 
     /// Judges events that are not known to hold. Those that hold, in their order.
-    fn settle(&mut self, tx: &(impl Read + Sync), mut new: HashMap<OwnedEventId, Told>) -> Result<Vec<Told>> {
+    fn settle(&mut self, tx: &impl Read, mut new: HashMap<OwnedEventId, Told>) -> Result<Vec<Told>> {
         let order = sorted(&new);
+        let allowed = |told: &Told| self.is_allowed(tx, &new, told.event.pdu());
+        let allowed: Vec<_> = order.iter().filter_map(|id| new.get(id)).map(allowed).collect::<Result<_>>()?;
         let mut out = Vec::with_capacity(order.len());
-        for (id, allowed) in order.iter().zip(self.allowed(tx, &order, &new)?) {
+        for (id, allowed) in order.iter().zip(allowed) {
             let Some(told) = new.remove(id) else { continue };
             match allowed.filter(|_| self.stands_on(told.event.pdu())) {
                 None => drop(self.waiting.insert(id.clone(), told)),
@@ -195,31 +194,10 @@ impl Judge {
         Ok(out)
     }
 
-    /// Which of some events are allowed by those that they cite, as far as these hold: found by all processors. None
-    /// where something that is cited is not at hand.
-    fn allowed(
-        &self,
-        tx: &(impl Read + Sync),
-        order: &[OwnedEventId],
-        new: &HashMap<OwnedEventId, Told>,
-    ) -> Result<Vec<Option<bool>>> {
-        let is_allowed = |id: &OwnedEventId| {
-            let Some(pdu) = new.get(id).map(|told| told.event.pdu()) else { return Ok(None) };
-            let cited = self.cited(tx, new, pdu)?;
-            Ok(cited.map(|cited| is_allowed_by(pdu, &cited, &self.rules.authorization).is_ok()))
-        };
-        let look = |part: &[OwnedEventId]| part.iter().map(is_allowed).collect::<Result<Vec<_>>>();
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        std::thread::scope(|scope| {
-            let mut parts = order.chunks(order.len().div_ceil(processors).max(LEAST));
-            let first = parts.next().unwrap_or_default();
-            let others: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
-            let mut out = look(first)?;
-            for other in others {
-                out.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-            }
-            Ok(out)
-        })
+    /// Whether an event is allowed by those that it cites, as far as these hold. None where one of them is not at hand.
+    fn is_allowed(&self, tx: &impl Read, new: &HashMap<OwnedEventId, Told>, pdu: &Pdu) -> Result<Option<bool>> {
+        let cited = self.cited(tx, new, pdu)?;
+        Ok(cited.map(|cited| is_allowed_by(pdu, &cited, &self.rules.authorization).is_ok()))
     }
 
     /// The IDs of what an event stands on: what it cites, and the create event that it need not name.

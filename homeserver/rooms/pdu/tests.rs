@@ -10,8 +10,15 @@ use crate::base::signing::SigningKey;
 pub type PublicKeys = BTreeMap<OwnedServerName, BTreeMap<String, PublicKey>>;
 
 impl KnownKeys for PublicKeys {
-    fn key(&self, server: &ServerName, id: &str) -> Option<&PublicKey> {
+    fn key(&self, server: &ServerName, id: &str, _: u64) -> Option<&PublicKey> {
         self.get(server)?.get(id)
+    }
+}
+
+impl Parsed {
+    /// The same for one event.
+    pub fn verify(self, keys: &impl KnownKeys, rules: &RoomVersionRules) -> Result<Checked> {
+        verify(vec![self], keys, rules).remove(0)
     }
 }
 
@@ -108,6 +115,45 @@ fn what_is_signed_is_what_redaction_leaves() {
             let left = signed_json::signed_part(&redacted).expect("JSON");
             assert_eq!(signed_part(&object, &rules).expect("JSON"), left, "{kind} {version}");
         }
+    }
+}
+
+/// Signatures of many are checked together: whichever is wrong, it is the event's that carries it.
+#[test]
+fn of_many_events_each_is_judged_by_its_own_signatures() {
+    let (one, two) = (Signer::new("one.test"), Signer::new("two.test"));
+    let version = RoomVersionId::V11;
+    let rules = version.rules().expect("known");
+    let mut join = event();
+    (join["type"], join["state_key"]) = (json!("m.room.member"), json!("@a:one.test"));
+    join["content"] = json!({ "membership": "join", "join_authorised_via_users_server": "@b:two.test" });
+    let bent = |event: &Value, server: &str| {
+        let mut bent = event.clone();
+        for signature in bent["signatures"][server].as_object_mut().expect("signed").values_mut() {
+            *signature = json!(format!("{}AA", "A".repeat(84)));
+        }
+        bent
+    };
+    let plain = one.sign(&event(), &version);
+    let both = two.sign(&one.sign(&join, &version), &version);
+    let kinds = [
+        (plain.clone(), true),
+        (bent(&plain, "one.test"), false),
+        (both.clone(), true),
+        (bent(&both, "one.test"), false),
+        (bent(&both, "two.test"), false),
+        (one.sign(&join, &version), false),
+        (two.sign(&event(), &version), false),
+    ];
+    let mut keys = one.keys();
+    keys.extend(two.keys());
+    // Every kind comes after every other, and after itself.
+    let order = (0..kinds.len()).flat_map(|first| (0..kinds.len()).flat_map(move |second| [first, second]));
+    let (events, wanted): (Vec<Parsed>, Vec<bool>) =
+        order.map(|kind| (read(&kinds[kind].0, &version).expect("well-formed"), kinds[kind].1)).unzip();
+    let ids: Vec<OwnedEventId> = events.iter().map(|event| event.id().to_owned()).collect();
+    for ((checked, id), wanted) in verify(events, &keys, &rules).into_iter().zip(ids).zip(wanted) {
+        assert_eq!(checked.map(|event| event.id() == id).unwrap_or_default(), wanted);
     }
 }
 
