@@ -84,12 +84,6 @@ impl PublicKey {
         Some(Claim { key: self, r: *r, s, k: Scalar::from_bytes_mod_order_wide(&hash) })
     }
 
-    /// Whether it has made a signature over a message.
-    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        let claim = self.claim(message, signature);
-        claim.is_some_and(|claim| claim.commitment().compress().as_bytes() == &claim.r)
-    }
-
     fn multiples(&self) -> Option<&Multiples> {
         let bits = self.bits?;
         if !self.begun.swap(true, Ordering::Relaxed) {
@@ -101,6 +95,11 @@ impl PublicKey {
 }
 
 impl Claim<'_> {
+    /// Whether it holds. Of many, [`hold`] says so for less.
+    pub fn holds(&self) -> bool {
+        self.commitment().compress().as_bytes() == &self.r
+    }
+
     /// s·B − k·A.
     fn commitment(&self) -> EdwardsPoint {
         match self.key.multiples() {
@@ -183,7 +182,7 @@ mod tests {
             hold[1]
         };
         let said = keys.each_ref().map(|key| among_others(key.claim(message, signature)));
-        assert_eq!(said, keys.each_ref().map(|key| key.has_signed(message, signature)));
+        assert_eq!(said, keys.each_ref().map(|key| key.claim(message, signature).is_some_and(|claim| claim.holds())));
         said
     }
 
@@ -279,7 +278,7 @@ mod tests {
         for (many, places) in [(0, 0), (11, 0), (12, 51), (70, 43), (100_000, 32)] {
             let key = PublicKey::new(pair.public_key().as_ref()).expect("a key").for_many(many);
             assert!(key.multiples.get().is_none());
-            assert!(key.has_signed(b"x", pair.sign(b"x").as_ref()));
+            assert!(key.claim(b"x", pair.sign(b"x").as_ref()).is_some_and(|claim| claim.holds()));
             let multiples = key.multiples.get();
             assert_eq!(multiples.map_or(0, |all| all.points.len() >> (all.bits - 1)), places, "{many}");
         }

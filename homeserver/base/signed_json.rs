@@ -41,8 +41,8 @@ pub fn public_key(public: &str) -> Option<PublicKey> {
 }
 
 /// Whether a key has made a signature over a message, as it stands in JSON.
-pub fn has_signed(key: &PublicKey, message: &str, signature: &str) -> bool {
-    LENIENT.decode(signature).is_ok_and(|signature| key.has_signed(message.as_bytes(), &signature))
+fn has_signed(key: &PublicKey, message: &str, signature: &str) -> bool {
+    claim(key, message, signature).is_some_and(|claim| claim.holds())
 }
 
 /// That a key has made a signature over a message, as it stands in JSON. None if that is none at all.

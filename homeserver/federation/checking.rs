@@ -34,7 +34,7 @@ impl Checker {
     pub async fn check(&self, events: Vec<Box<RawValue>>, rules: &RoomVersionRules) -> Result<Vec<Checked>> {
         let events = events.into_iter().map(|raw| Outlined { raw, list: 0, depth: 0 }).collect();
         let (events, keys) = self.outline(events, rules).await?;
-        let checked = self.verify_all(events, keys, rules).0.rest().await?;
+        let checked = self.checking(events, keys, rules).0.rest().await?;
         Ok(checked.into_iter().flatten().map(|(_, event)| event).collect())
     }
 
@@ -51,7 +51,7 @@ impl Checker {
         let events = lists.into_iter().enumerate().flat_map(of_list).collect();
         let (mut events, keys) = self.outline(events, rules).await?;
         events.sort_by_key(|event| event.depth);
-        Ok(self.verify_all(events, keys, rules))
+        Ok(self.checking(events, keys, rules))
     }
 
     /// Notes the depths of some events, and gets the keys of all together.
@@ -66,9 +66,10 @@ impl Checker {
         Ok((events, self.keys(&all).await?))
     }
 
-    fn verify_all(&self, events: Vec<Outlined>, keys: Keys, rules: &RoomVersionRules) -> Checking {
+    /// Begins with the signatures.
+    fn checking(&self, events: Vec<Outlined>, keys: Keys, rules: &RoomVersionRules) -> Checking {
         let (keys, rules) = (Arc::new(keys), rules.clone());
-        Checking(self.processors.begin(events, move |chunk| verify(chunk, &keys, &rules)))
+        Checking(self.processors.begin(events, move |chunk| verify_outlined(chunk, &keys, &rules)))
     }
 
     /// What comes of each of some events whose format is right.
@@ -151,7 +152,7 @@ impl Signatures {
     }
 }
 
-fn verify(events: Vec<Outlined>, keys: &Keys, rules: &RoomVersionRules) -> Vec<(usize, Checked)> {
+fn verify_outlined(events: Vec<Outlined>, keys: &Keys, rules: &RoomVersionRules) -> Vec<(usize, Checked)> {
     let (mut lists, mut parsed) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
     let left_out = |error| tracing::debug!(%error, "an event of another server is left out");
     for Outlined { raw, list, .. } in events {
