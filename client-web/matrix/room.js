@@ -349,7 +349,7 @@ export class Room {
     if (isMessage(event) && !threadOf(event)) this.setReceipt(event.sender, event.event_id, ts);
   }
 
-  /** What was said last may have been edited or taken back since, also while its room is on the disk. */
+  /** What was said last may have been edited or taken back since, also where the timeline has let go of it. */
   #previewAgain() {
     const preview = this.preview.peek();
     if (preview) this.preview.value = this.timeline.reads(this.timeline.find(preview.event_id)?.event ?? preview);

@@ -212,8 +212,8 @@ export class Timeline {
 
   /** An event as it reads now, with the content of its latest edit. @param {Event} event @returns {Event} */
   reads(event) {
-    const edit = isRedacted(event) ? undefined : this.relations.latestEdit(event);
-    return edit ? { ...event, content: saysNow(event, edit).content } : event;
+    const { edited, content } = saysNow(event, this.relations.latestEdit(event));
+    return edited ? { ...event, content } : event;
   }
 
   /**

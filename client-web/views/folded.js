@@ -20,10 +20,11 @@ export function fold(talk, { key }, body, what) {
   if (!isLong(what.html ?? what.body)) return null;
   const open = signal(talk.unfolded.has(key));
   const turn = (/** @type {boolean} */ next) => {
-    if (next) talk.unfolded.add(key);
-    else talk.unfolded.delete(key);
-    // Whoever reads goes on where they are, also at the end of the conversation.
-    if (next) talk.stay();
+    if (next) {
+      talk.unfolded.add(key);
+      // Whoever reads goes on where they are, also at the end of the conversation.
+      talk.stay();
+    } else talk.unfolded.delete(key);
     open.value = next;
     if (!next) body.closest('li')?.scrollIntoView({ block: 'nearest' });
   };
