@@ -135,7 +135,7 @@ async fn too_large_a_body_is_refused_before_it_is_read() {
         sent += 1;
     }
     assert!(sent < 100, "the server has read {sent} MiB");
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(30));
     server.guest().get(VERSIONS).await.ok();
 }
 
@@ -168,7 +168,7 @@ async fn connections_that_dribble_are_closed_and_disturb_nobody() {
         assert!(began.elapsed() < Duration::from_secs(40), "{open} slow connections are still open");
         let asked = Instant::now();
         server.guest().get(VERSIONS).await.ok();
-        assert!(asked.elapsed() < Duration::from_secs(2), "others have to wait");
+        assert!(asked.elapsed() < Duration::from_secs(5), "others have to wait");
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mut still_open = Vec::new();
         for mut stream in slow {

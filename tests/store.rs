@@ -239,7 +239,7 @@ async fn what_was_acknowledged_survives_crashes_and_is_there_once() {
         people[0].put(&path, json!({"round": round})).await.ok();
         let mut messages = under_load(&mut server, &people, &room, round, true).await;
         let took = server.resume().await;
-        assert!(took < Duration::from_secs(2), "it took {took:?} to start again");
+        assert!(took < Duration::from_secs(10), "it took {took:?} to start again");
         assert_eq!(people[0].get(&path).await.ok()["round"], round);
         // Nobody knows whether the last of each arrived; sent again it is the same message.
         for (message, number) in messages.iter_mut().zip(0..).filter(|(message, _)| message.event.is_none()) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::common::Server;
+use crate::common::{Server, free_address};
 
 /// Writes a new certificate for `localhost` and its key, and answers the certificate.
 fn renew(dir: &Path) -> CertificateDer<'static> {
@@ -44,7 +44,7 @@ async fn connect(
 }
 
 async fn start(dir: &Path) -> (Server, SocketAddr) {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let free = free_address();
     let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
     let settings = format!("[tls]\nlisten = [\"{free}\"]\ncertificate = {certificate:?}\nkey = {key:?}\n");
     (Server::start_with(&settings).await, free)

@@ -86,15 +86,20 @@ fn unless(settings: &str, key: &str, default: &'static str) -> &'static str {
     if settings.contains(key) { "" } else { default }
 }
 
-/// An address on this machine where nobody listens, nor will by chance: its port is below those that the system
-/// gives to whoever asks for any.
+/// An address on this machine where nobody listens, nor will by chance.
 pub fn free_address() -> SocketAddr {
+    listener().local_addr().expect("an address")
+}
+
+/// A listener at an address that nobody else of this run had before: servers remember by its port whom they met.
+/// It is below those that the system gives to whoever asks for any, of which it may give one again at once.
+fn listener() -> TcpListener {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
         let port = u16::try_from(10_000 + number % 20_000).expect("below 30,000");
-        if let Ok(address) = TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr()) {
-            return address;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener;
         }
     }
 }
@@ -207,7 +212,9 @@ impl Peer {
     /// The same with another certificate.
     pub async fn start_with(certificate: &Path, key: &Path) -> Self {
         let dir = TempDir::new().expect("a directory");
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = listener();
+        listener.set_nonblocking(true).expect("a socket");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
         let name = format!("localhost:{}", listener.local_addr().expect("an address").port());
         let me = Identity {
             name: ServerName::parse(name).expect("a name"),
