@@ -248,18 +248,22 @@ impl Keyring {
 
     async fn ask_servers(&self, servers: &BTreeSet<OwnedServerName>, latest: At) {
         let mut asking = JoinSet::new();
+        let until = tokio::time::Instant::now() + DIRECT_TIME;
         for server in servers {
             let (keyring, server) = (self.clone(), server.clone());
             let wanted = Wanted::new();
             asking.spawn(async move {
                 // It is never closed.
-                let _place = keyring.0.at_once.clone().acquire_owned().await.ok();
+                let place = keyring.0.at_once.clone().acquire_owned();
+                let Ok(_place) = tokio::time::timeout_at(until, place).await else { return };
                 keyring.ask_server(&server, (&wanted, latest), |asked| asked.again).await;
             });
         }
-        // Who is slower is left to the notaries.
+        // Who is slower is left to the notaries. What became of the calls is noted all the same: who is silent
+        // would be waited for anew each time.
         let all = async { while asking.join_next().await.is_some() {} };
-        _ = tokio::time::timeout(DIRECT_TIME, all).await;
+        _ = tokio::time::timeout_at(until, all).await;
+        asking.detach_all();
     }
 
     /// Asks a server for its keys, unless it was asked just now (`again` says until when that is), or somebody
