@@ -204,6 +204,7 @@ test('a thread opens beside the conversation and stays out of it', async () => {
   await other.getByText('At eight, then').first().waitFor();
   await unread.waitFor({ state: 'detached' });
   await other.getByRole('link', { name: 'Close' }).click();
+  await bob.hasRead(room);
   await bob.page.reload();
   await bob.sees('See you at seven');
   assert.equal(await bob.page.getByLabel(/unread/).count(), 0);

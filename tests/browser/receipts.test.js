@@ -91,6 +91,7 @@ test('who reads in private isn’t shown, and no longer unread to oneself', asyn
   await alice.message('In private?').getByRole('button', { name: `Read by ${bob.user}` }).waitFor();
   await alice.message('And this').getByRole('button', { name: `Read by ${carol.user}` }).waitFor();
   // After a reload it is still read, and still private.
+  await carol.hasRead(room);
   await carol.page.reload();
   await carol.sees('In private?');
   assert.equal(await carol.roomRow('Readers').getByLabel(/unread/).count(), 0);

@@ -113,6 +113,16 @@ export class Person {
     return call(method, path, body, token, this.server);
   }
 
+  /** Waits until the server too knows that nothing is unread in a room: the page counts so as soon as it is looked at. */
+  async hasRead(room) {
+    const filter = encodeURIComponent(JSON.stringify({ room: { rooms: [room], timeline: { limit: 1 } } }));
+    const isRead = async () => {
+      const { rooms } = await this.call('GET', `/sync?set_presence=offline&filter=${filter}`);
+      return rooms.join[room].unread_notifications.notification_count === 0;
+    };
+    await until(isRead, 'read, as the server has it');
+  }
+
   /** Opens the menu for new rooms, if there are rooms already. */
   async newRoom(item) {
     await this.page.getByRole('button', { name: 'New room' }).click();
