@@ -504,8 +504,12 @@ async fn administrators_see_how_it_stands_with_pushers_and_others_don_t() {
     hears(&gateway, "bobs-secret-key", &said).await;
     let path = format!("/_matrix/client/unstable/chat.hearth.admin/pushers/{}", encode(&bob.id));
     bob.get(&path).await.fails(403, "M_FORBIDDEN");
-    let seen = alice.get(&path).await.ok();
-    assert_eq!(seen["pushers"][0]["log"][0]["event_id"], json!(said));
+    // It is noted once the gateway has answered.
+    let noted = async || {
+        let seen = alice.get(&path).await.ok();
+        (seen["pushers"][0]["log"][0]["event_id"] == json!(said)).then_some(seen)
+    };
+    let seen = until("what was told is noted", noted).await;
     assert_eq!(seen["pushers"][0]["device_id"], json!(bob.device));
     let listed = alice.get(&format!("/_synapse/admin/v1/users/{}/pushers", encode(&bob.id))).await.ok();
     assert_eq!((&listed["total"], &listed["pushers"][0]["app_id"]), (&json!(1), &json!("org.example.app")));
