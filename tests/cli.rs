@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::common::{Server, User};
+use crate::common::{Server, User, free_address, until};
 
 /// Runs the binary in a directory until it ends.
 fn run(dir: &Path, arguments: &[&str]) -> Output {
@@ -159,15 +159,18 @@ async fn a_second_signal_stops_at_once() {
     server.guest().get("/_matrix/client/versions").await.ok();
 }
 
-#[test]
-fn without_readers_it_runs_all_the_same() {
-    let dir = TempDir::new().expect("a directory");
-    fs::write(dir.path().join("hearth.toml"), "listen = [\"127.0.0.1:0\"]\n").expect("written");
-    let hearth = env!("CARGO_BIN_EXE_hearth");
+#[tokio::test]
+async fn without_readers_it_runs_all_the_same() {
+    let (dir, address) = (TempDir::new().expect("a directory"), free_address());
+    fs::write(dir.path().join("hearth.toml"), format!("listen = [\"{address}\"]\n")).expect("written");
     // Its output is closed before it says anything; it then has to be there for the signal.
-    let script = format!("{hearth} >&- 2>log & sleep 2; kill -TERM $! && wait $!");
-    let ended = Command::new("sh").args(["-c", &script]).current_dir(dir.path()).status().expect("a shell");
-    assert!(ended.success(), "{}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+    let script = format!("exec {} >&- 2>log", env!("CARGO_BIN_EXE_hearth"));
+    let mut child = Command::new("sh").args(["-c", &script]).current_dir(dir.path()).spawn().expect("a shell");
+    until("it is there", async || TcpStream::connect(address).await.ok()).await;
+    let sent = Command::new("kill").arg(child.id().to_string()).status().expect("kill is there");
+    let ended = child.wait().expect("our child");
+    let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+    assert!(sent.success() && ended.success(), "{log}");
 }
 
 /// Runs a command with a line on its standard input.
@@ -244,6 +247,7 @@ fn it_takes_as_many_open_files_as_it_may() {
     let mut line = String::new();
     let output = child.stdout.take().expect("it has an output");
     std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("text");
+    assert!(line.starts_with("Hearth is at http://127.0.0.1:") && !line.trim_end().ends_with(":0"), "{line}");
     let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("it runs");
     child.kill().expect("our child");
     child.wait().expect("our child");

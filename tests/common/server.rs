@@ -11,7 +11,10 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::user::{Answer, User};
+use super::{
+    federation::free_address,
+    user::{Answer, User},
+};
 
 /// How long the server may take to start, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +67,8 @@ impl Server {
 
     fn new(disk: Option<&'static str>, settings: &str) -> Self {
         Self {
-            url: "http://127.0.0.1:0".into(),
+            // Its own also while it does not run: a port from the system could be another server's by then.
+            url: format!("http://{}", free_address()),
             name: "localhost".into(),
             dir: TempDir::with_prefix("hearth-").expect("a directory"),
             child: None,
