@@ -58,7 +58,7 @@ export class Person {
     person.user = freshName(name);
     person.context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB', colorScheme: 'light', ...options });
     person.page = await person.context.newPage();
-    person.page.setDefaultTimeout(15_000);
+    person.page.setDefaultTimeout(30_000);
     person.watch(person.page);
     return person;
   }
@@ -274,7 +274,7 @@ export async function send(person, room, content, type = 'm.room.message') {
 }
 
 /** Waits until `check` holds. */
-export async function until(check, what, seconds = 15) {
+export async function until(check, what, seconds = 30) {
   const end = Date.now() + seconds * 1000;
   let last;
   while (Date.now() < end) {

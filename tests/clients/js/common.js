@@ -28,7 +28,7 @@ export const server = (() => {
     return url.replace(/\/$/, "");
 })();
 
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 30_000;
 
 // Some of the SDK's parts write to the console whatever logger they are given.
 for (const level of ["trace", "debug", "info", "warn"]) console[level] = () => {};

@@ -17,7 +17,7 @@ import nio
 from nio.store import SqliteMemoryStore
 
 SERVER = os.environ["HEARTH_URL"].rstrip("/")
-DEADLINE_S = 10
+DEADLINE_S = 30
 POLL_MS = 30_000
 
 # nio says on its own log what it could not parse; a scenario says it by failing.

@@ -211,7 +211,7 @@ class Devices(Scenario):
             pass
         waiting = asyncio.create_task(self.bob.sync(POLL_MS))
         await self.alice.say(self.room, "news")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await waiting
         await self.bob.until("it is there", lambda: self.bob.texts(self.room) == ["news"])
 
