@@ -155,11 +155,13 @@ impl Keyring {
     /// 2. The rest is asked of the servers themselves, many at once, each once.
     /// 3. What is still missing is asked of the notaries.
     pub async fn gather(&self, wanted: &Wanted, latest: At) -> Result<Keys> {
-        let missing = self.missing(wanted, latest)?;
-        if !missing.is_empty() {
-            self.ask_servers(&missing, latest).await;
-            self.ask_notaries(wanted, latest).await?;
+        let known = self.known(wanted)?;
+        let missing = self.lacking(&known, wanted, latest);
+        if missing.is_empty() {
+            return Ok(known.prepare_few());
         }
+        self.ask_servers(&missing, latest).await;
+        self.ask_notaries(wanted, latest).await?;
         Ok(self.known(wanted)?.prepare_few())
     }
 
@@ -233,17 +235,20 @@ impl Keyring {
         })
     }
 
-    /// The servers of which a wanted key is unknown, or not known to be good so late. A key that was given up
-    /// will never be good later.
+    /// The servers of which a wanted key is not kept here, or not known to be good so late.
     fn missing(&self, wanted: &Wanted, latest: At) -> Result<BTreeSet<OwnedServerName>> {
-        let known = self.known(wanted)?;
+        Ok(self.lacking(&self.known(wanted)?, wanted, latest))
+    }
+
+    /// The same, by what is known. A key that was given up will never be good later.
+    fn lacking(&self, known: &Keys, wanted: &Wanted, latest: At) -> BTreeSet<OwnedServerName> {
         let is_here = |server: &OwnedServerName, id: &String| {
             known.row(server, id).is_some_and(|row| row.old || is_valid(row, latest))
         };
         let missing = wanted
             .iter()
             .filter(|(server, ids)| **server != self.0.me.name && !ids.keys().all(|id| is_here(server, id)));
-        Ok(missing.map(|(server, _)| server.clone()).collect())
+        missing.map(|(server, _)| server.clone()).collect()
     }
 
     async fn ask_servers(&self, servers: &BTreeSet<OwnedServerName>, latest: At) {
