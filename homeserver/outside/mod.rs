@@ -255,10 +255,7 @@ pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut out = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        let text = match error.downcast_ref::<reqwest::Error>() {
-            Some(error) => kind(error).to_owned(),
-            None => error.to_string(),
-        };
+        let text = plainly(error);
         if !text.is_empty() && !out.ends_with(&text) {
             let separator = if out.is_empty() { "" } else { ": " };
             _ = fmt::Write::write_fmt(&mut out, format_args!("{separator}{text}"));
@@ -266,6 +263,20 @@ pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
         next = error.source();
     }
     if out.is_empty() { "the call failed".to_owned() } else { out }
+}
+
+/// One error without its causes. What only says that there is one, or is for programmers, is left out.
+fn plainly(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(error) = error.downcast_ref::<reqwest::Error>() {
+        return kind(error).to_owned();
+    }
+    if error.is::<hyper_util::client::legacy::Error>() {
+        return String::new();
+    }
+    match error.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 fn kind(error: &reqwest::Error) -> &'static str {
