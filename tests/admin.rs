@@ -4,7 +4,10 @@ use std::{io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, User, encode, in_room};
+use crate::{
+    common::{Peer, Says, Server, User, encode, in_room, until},
+    federation_outbox::{let_in, shared},
+};
 
 const SYNAPSE: &str = "/_synapse/admin";
 
@@ -387,4 +390,43 @@ async fn a_server_that_is_alone_has_no_others_to_show() {
     root.post(&format!("{all}/elsewhere.example/reset_connection"), json!({})).await.fails(404, "M_NOT_FOUND");
     root.get(&format!("{all}/%20/rooms")).await.fails(400, "M_INVALID_PARAM");
     alice.get(&all).await.fails(403, "M_FORBIDDEN");
+}
+
+/// Who can't be told is seen before the others, with the reason, also after a restart, and is tried now if that is
+/// wanted.
+#[tokio::test]
+async fn servers_that_cannot_be_told_come_first_and_it_is_said_why() {
+    let (mut server, peer, alice, room) = shared().await;
+    let (other, send) = (Peer::start().await, "/_matrix/federation/v1/send/");
+    other.says(send, Says::Json(200, json!({"pdus": {}})));
+    let_in(&mut server, &room, vec![other.name().to_owned()]).await;
+    let away = json!({"errcode": "M_UNKNOWN", "error": "out for lunch"});
+    peer.says(send, Says::Json(503, away));
+    alice.say(&room, "is anybody there?").await;
+    let list = async |query: &str| alice.get(&format!("{SYNAPSE}/v1/federation/destinations?{query}")).await;
+    let names = |list: &Value| {
+        let all = list["destinations"].as_array().expect("a list").iter();
+        all.map(|one| one["destination"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    const FAILING: &str = "order_by=failure_ts&dir=b";
+    let failing = async || Some(list(FAILING).await.ok()).filter(|all| all["destinations"][0]["failure_ts"].is_u64());
+    let seen = until("it is failing", failing).await;
+    assert_eq!(names(&seen), [peer.name(), other.name()]);
+    assert_eq!(names(&list("order_by=failure_ts").await.ok()), [other.name(), peer.name()]);
+    server.restart().await;
+    let seen = until("it is failing", failing).await;
+    let (one, good) = (&seen["destinations"][0], &seen["destinations"][1]);
+    assert_eq!(one["chat.hearth.last_error"], "503 M_UNKNOWN: out for lunch");
+    let at = |name: &str| one[name].as_u64().expect("a time");
+    assert!(at("retry_last_ts") >= at("failure_ts") && at("retry_interval") > 0, "{one}");
+    assert_eq!((&good["failure_ts"], &good["chat.hearth.last_error"]), (&Value::Null, &Value::Null));
+    let found = list(&format!("destination={}", other.name())).await.ok();
+    assert_eq!((names(&found), &found["total"]), (vec![other.name().to_owned()], &json!(1)));
+    list("order_by=colour").await.fails(400, "M_INVALID_PARAM");
+    peer.says(send, Says::Json(200, json!({"pdus": {}})));
+    let now = format!("{SYNAPSE}/v1/federation/destinations/{}/reset_connection", encode(peer.name()));
+    // It may be being tried just now.
+    alice.post(&now, json!({})).await;
+    until("all is well", async || failing().await.is_none().then_some(())).await;
+    assert_eq!(list(FAILING).await.ok()["destinations"][0]["chat.hearth.last_error"], Value::Null);
 }

@@ -15,6 +15,7 @@ use ruma::{OwnedServerName, ServerName, api::federation::transactions::edu::Edu}
 use super::{
     Failure,
     fleeting::{Fleeting, Waiting},
+    remote::short,
     transaction::{Batch, Wanted},
 };
 use crate::{
@@ -70,6 +71,8 @@ struct Peer {
     tried_at: u64,
     /// How often in a row it was tried for having spoken, in vain.
     called: u32,
+    /// Why it could not be told, the last time.
+    last_error: String,
     /// It has spoken while it was tried, which may have begun before it was there.
     speaking: bool,
     trying: Pos,
@@ -104,7 +107,7 @@ pub struct Refused {
 
 impl Peer {
     fn wants(&self) -> bool {
-        self.upto > self.cursor || self.more || !self.waiting.is_empty()
+        self.is_behind() || !self.waiting.is_empty()
     }
 
     /// Nobody is at it, and there is nothing for it.
@@ -112,18 +115,32 @@ impl Peer {
         !self.running && self.failures == 0 && !self.wants()
     }
 
+    /// There is something for it that is not only fleeting.
+    fn is_behind(&self) -> bool {
+        self.upto > self.cursor || self.more
+    }
+
     fn row(&self) -> DestinationRow {
         DestinationRow {
             acked: self.cursor,
-            behind: self.upto > self.cursor || self.more,
+            behind: self.is_behind(),
             failures: self.failures,
             failing_since: self.failing_since,
+            tried_at: self.tried_at,
             retry_at: self.retry_at,
+            last_error: self.last_error.clone(),
             trying: self.trying,
         }
     }
 
-    fn failed(&mut self, now: u64, at_least: u64) {
+    /// It can be told again.
+    fn recovered(&mut self) {
+        (self.failures, self.failing_since, self.retry_at) = (0, 0, 0);
+        self.last_error = String::new();
+    }
+
+    fn failed(&mut self, why: String, now: u64, at_least: u64) {
+        self.last_error = why;
         self.failing_since = if self.failures == 0 { now } else { self.failing_since };
         self.failures = self.failures.saturating_add(1);
         self.retry_at = now + wait_after(self.failures).max(at_least);
@@ -161,7 +178,7 @@ impl Peers {
     pub fn load(&mut self, seen: Pos, behind: Vec<(OwnedServerName, DestinationRow)>) {
         (self.seen, self.kept) = (seen, seen);
         for (server, row) in behind {
-            let DestinationRow { acked, failures, failing_since, retry_at, trying, .. } = row;
+            let DestinationRow { acked, failures, failing_since, tried_at, retry_at, last_error, trying, .. } = row;
             let peer = Peer {
                 cursor: acked,
                 upto: acked,
@@ -169,7 +186,9 @@ impl Peers {
                 marked: true,
                 failures,
                 failing_since,
+                tried_at,
                 retry_at,
+                last_error,
                 trying,
                 ..Peer::default()
             };
@@ -296,7 +315,8 @@ impl Peers {
         advance(peer, batch);
         let settled = peer.marked && !peer.wants();
         if settled {
-            (peer.marked, peer.failures, peer.failing_since, peer.retry_at) = (false, 0, 0, 0);
+            peer.marked = false;
+            peer.recovered();
         }
         settled.then(|| peer.row())
     }
@@ -315,8 +335,8 @@ impl Peers {
         let peer = self.known.get_mut(server)?;
         advance(peer, batch);
         let was_marked = peer.marked;
-        (peer.failures, peer.failing_since, peer.retry_at, peer.narrow) = (0, 0, 0, false);
-        (peer.called, peer.speaking) = (0, false);
+        peer.recovered();
+        (peer.called, peer.speaking, peer.narrow) = (0, false, false);
         let row = peer.row();
         if was_marked || batch.to_device > 0 {
             peer.marked = row.behind;
@@ -360,7 +380,7 @@ impl Peers {
         if skipped {
             advance(peer, batch);
         }
-        peer.failed(now, at_least);
+        peer.failed(short(&failure.to_string()), now, at_least);
         let (row, failures, retry_at) = (peer.row(), peer.failures, peer.retry_at);
         self.due.insert((retry_at, server.to_owned()));
         // Of what was only fleeting nothing remains that a restart would have to know.
@@ -372,7 +392,7 @@ impl Peers {
     /// Something here failed: it is tried again later.
     pub fn failed(&mut self, server: &ServerName, now: u64) {
         let Some(peer) = self.known.get_mut(server) else { return };
-        peer.failed(now, 0);
+        peer.failed("something is wrong here: the log says what".to_owned(), now, 0);
         self.due.insert((peer.retry_at, server.to_owned()));
     }
 
@@ -382,7 +402,7 @@ impl Peers {
         if self.seen == self.kept {
             return None;
         }
-        let unmarked = self.known.iter().filter(|(_, peer)| !peer.marked && peer.row().behind);
+        let unmarked = self.known.iter().filter(|(_, peer)| !peer.marked && peer.is_behind());
         Some((self.seen, unmarked.map(|(server, peer)| (server.clone(), peer.row())).collect()))
     }
 
@@ -403,7 +423,7 @@ impl Peers {
 
     /// Up to where everybody has been told everything.
     pub fn told_everybody(&self) -> Pos {
-        self.known.values().filter(|peer| peer.row().behind).map(|peer| peer.cursor).fold(self.kept, Pos::min)
+        self.known.values().filter(|peer| peer.is_behind()).map(|peer| peer.cursor).fold(self.kept, Pos::min)
     }
 
     /// How it stands with a server that there is something for.

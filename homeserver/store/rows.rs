@@ -348,9 +348,13 @@ pub struct DestinationRow {
     /// When the first of those failures was, milliseconds, or 0.
     #[serde(default)]
     pub failing_since: u64,
-    /// When it is tried again, milliseconds.
+    /// When it was tried last, and when it is tried again, milliseconds; what came of that.
+    #[serde(default)]
+    pub tried_at: u64,
     #[serde(default)]
     pub retry_at: u64,
+    #[serde(default)]
+    pub last_error: String,
     /// How far the transaction went that failed, so that it is tried again as it was.
     #[serde(default)]
     pub trying: Pos,

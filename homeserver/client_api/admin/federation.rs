@@ -6,7 +6,7 @@ use http::Method;
 use ruma::{OwnedServerName, ServerName};
 use serde_json::{Value, json};
 
-use super::{look, part, route};
+use super::{backward, look, part, route};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -19,6 +19,9 @@ const ALL: &str = "/_synapse/admin/v1/federation/destinations";
 const ONE: &str = "/_synapse/admin/v1/federation/destinations/{destination}";
 /// Servers that are looked at for a list at most.
 const MAX_SERVERS: usize = 20_000;
+/// What a list can be ordered by.
+const ORDERS: [&str; 5] =
+    ["destination", "retry_last_ts", "retry_interval", "failure_ts", "last_successful_stream_ordering"];
 
 pub(super) fn routes(router: &mut Router) {
     route(router, Method::GET, ALL, list);
@@ -32,25 +35,48 @@ fn shown(server: &ServerName, row: Option<DestinationRow>) -> Value {
     let failing = row.failures > 0;
     json!({
         "destination": server,
-        // Since when it is tried in vain, and how long after that the next try is.
         "failure_ts": failing.then_some(row.failing_since),
-        "retry_last_ts": if failing { row.failing_since } else { 0 },
-        "retry_interval": if failing { row.retry_at.saturating_sub(row.failing_since) } else { 0 },
+        "retry_last_ts": if failing { row.tried_at } else { 0 },
+        "retry_interval": if failing { row.retry_at.saturating_sub(row.tried_at) } else { 0 },
         "last_successful_stream_ordering": (row.acked > 0).then_some(row.acked),
+        "chat.hearth.last_error": failing.then_some(row.last_error),
     })
+}
+
+/// Servers that are ordered by name, in another order. Of those that are equal the names decide.
+fn ordered(app: &App, mut servers: Vec<OwnedServerName>, by: &str, backward: bool) -> Result<Vec<OwnedServerName>> {
+    if by == "destination" {
+        if backward {
+            servers.reverse();
+        }
+        return Ok(servers);
+    }
+    let rank = |server: &OwnedServerName| -> Result<u64> {
+        Ok(shown(server, app.federation.outbox.destination(server)?)[by].as_u64().unwrap_or_default())
+    };
+    let mut ranked = servers.into_iter().map(|server| Ok((rank(&server)?, server))).collect::<Result<Vec<_>>>()?;
+    ranked.sort_by_key(|(rank, _)| if backward { u64::MAX - rank } else { *rank });
+    Ok(ranked.into_iter().map(|(_, server)| server).collect())
 }
 
 /// `GET /_synapse/admin/v1/federation/destinations`
 async fn list(app: Arc<App>, asked: Asked) -> Result<Reply> {
     let (from, limit) = part(&asked)?;
     let wanted = asked.query("destination").unwrap_or_default().to_lowercase();
-    let mut all = look(app.clone(), |app, tx| servers::known(tx, &app.me.name, "", MAX_SERVERS)).await?;
-    all.retain(|server| server.as_str().contains(&wanted));
-    let total = all.len();
-    let page = all.into_iter().skip(from).take(limit);
-    let page: Vec<Value> = page
-        .map(|server| app.federation.outbox.destination(&server).map(|row| shown(&server, row)))
-        .collect::<Result<_>>()?;
+    let by = asked.query("order_by").unwrap_or("destination").to_owned();
+    if !ORDERS.contains(&&*by) {
+        return Err(Error::invalid_param(format!("order_by is one of {ORDERS:?}")));
+    }
+    let backward = backward(&asked, false)?;
+    let (total, page) = look(app, move |app, tx| {
+        let mut all = servers::known(tx, &app.me.name, "", MAX_SERVERS)?;
+        all.retain(|server| server.as_str().contains(&wanted));
+        let all = ordered(app, all, &by, backward)?;
+        let page = all.iter().skip(from).take(limit);
+        let page = page.map(|server| Ok(shown(server, app.federation.outbox.destination(server)?)));
+        Ok((all.len(), page.collect::<Result<Vec<Value>>>()?))
+    })
+    .await?;
     let next = from + page.len();
     let mut answer = json!({ "destinations": page, "total": total });
     if next < total {
