@@ -15,7 +15,7 @@ const PAGE = 50;
  * @typedef {{ id: string, name: string, alias: string, members: number, local: number, events: number, federated: boolean, open: boolean, encrypted: boolean, version: string }} Hall a room, as its server sees it
  * @typedef {{ id: number, at: number, reason: string, by: string, event?: string, room?: string, roomName?: string, user?: string }} Report
  * @typedef {{ version: string, uptime?: number, memory?: number, database?: number, disk?: number, clients?: { waiting: number }, accounts?: number, rooms?: number }} Health
- * @typedef {{ server: string, retryAt: number, failing: number }} Peer
+ * @typedef {{ server: string, retryAt: number, failing: number, why: string }} Peer
  */
 
 /** A path below Synapse's API. @param {TemplateStringsArray} text @param {...string} parts */
@@ -123,10 +123,11 @@ export class Admin {
     return this.api.post(path`/v1/federation/destinations/${server}/reset_connection`);
   }
 
-  /** The servers this one talks to, or null where it doesn't say. @returns {Promise<Peer[] | null>} */
-  async peers() {
-    const answer = await this.api.get(path`/v1/federation/destinations`, { query: { limit: PAGE } }).catch(absent);
-    return answer && (answer.destinations ?? []).map((/** @type {any} */ one) => ({ server: String(one.destination), retryAt: (one.retry_last_ts ?? 0) + (one.retry_interval ?? 0), failing: one.failure_ts ?? 0 }));
+  /** The servers this one talks to, first those that can't be reached; null where it doesn't say. @param {{ search: string, from?: string }} wanted @returns {Promise<{ rows: Peer[], next?: string, total: number } | null>} */
+  async peers({ search, from }) {
+    const query = { limit: PAGE, from, destination: search || undefined, order_by: 'failure_ts', dir: 'b' };
+    const answer = await this.api.get(path`/v1/federation/destinations`, { query }).catch(absent);
+    return answer && { rows: (answer.destinations ?? []).map(peer), next: answer.next_token, total: answer.total };
   }
 }
 
@@ -140,6 +141,11 @@ function absent(error) {
 function user(one) {
   const name = typeof one.displayname === 'string' && one.displayname.trim() ? one.displayname.trim().slice(0, 120) : String(one.name).slice(1).split(':')[0];
   return { id: one.name, name, avatar: one.avatar_url ?? undefined, admin: Boolean(one.admin), locked: Boolean(one.locked), suspended: Boolean(one.suspended), deactivated: Boolean(one.deactivated), created: one.creation_ts ?? 0, seen: one.last_seen_ts ?? 0 };
+}
+
+/** @param {any} one @returns {Peer} */
+function peer(one) {
+  return { server: String(one.destination), retryAt: (one.retry_last_ts ?? 0) + (one.retry_interval ?? 0), failing: one.failure_ts ?? 0, why: String(one['chat.hearth.last_error'] ?? '') };
 }
 
 /** @param {any} one @returns {Invitation} */

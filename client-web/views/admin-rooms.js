@@ -95,6 +95,7 @@ export function reportsPart(app, admin) {
     },
     row: (report, again) => reportRow(admin, report, again),
     none: () => empty('flag', () => t('reports.none'), () => t('reports.noneHint')),
+    live: true,
   });
 }
 

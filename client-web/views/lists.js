@@ -69,10 +69,13 @@ export function asked(ask) {
   const nothing = () => /** @type {Found} */ ({ rows: [], waiting: true, problem: '' });
   const found = signal(nothing());
   let turn = 0;
+  /** Whether there is more than the first part. */
+  let hasGrown = false;
   /** @type {any} */
   let pause;
   const look = async (more = false) => {
     clearTimeout(pause);
+    hasGrown = more;
     const mine = ++turn;
     const before = found.peek();
     found.value = { ...before, waiting: true, problem: '' };
@@ -89,6 +92,14 @@ export function asked(ask) {
     found,
     /** Asks anew, or for more of the same. */
     look,
+    /** Asks anew unasked, where that takes nothing away; what goes wrong is left to the next time. */
+    async refresh() {
+      const mine = turn;
+      const { waiting, problem } = found.peek();
+      if (waiting || problem || hasGrown) return;
+      const answer = await ask(undefined).catch(() => null);
+      if (answer && mine === turn) found.value = { ...answer, waiting: false, problem: '' };
+    },
     /** Asks for something else: what was found is of no use. */
     afresh() {
       found.value = nothing();
@@ -108,8 +119,9 @@ export function asked(ask) {
  * @param {ReturnType<typeof asked<T, N>>} list
  * @param {(item: T) => Element} row
  * @param {() => any} none
+ * @param {(item: T) => string} [key] what is the same by it stays as it is
  */
-export function answered({ found, look }, row, none) {
+export function answered({ found, look }, row, none, key) {
   const state = () => {
     const { rows: some, waiting, problem } = found.value;
     if (problem) return 'problem';
@@ -119,6 +131,6 @@ export function answered({ found, look }, row, none) {
     if (now === 'problem') return h.div({ class: 'empty', role: 'alert' }, icon('alert'), h.p(found.peek().problem), h.button({ type: 'button', class: 'button', onclick: () => look() }, () => t('action.retry')));
     if (now === 'waiting') return skeletonRows(() => t('action.loading'));
     if (now === 'none') return none();
-    return growing({ items: () => found.value.rows, row, isMore: () => found.value.next !== undefined, more: () => look(true), busy: () => found.value.waiting });
+    return growing({ items: () => found.value.rows, row, key, isMore: () => found.value.next !== undefined, more: () => look(true), busy: () => found.value.waiting });
   });
 }

@@ -74,6 +74,13 @@ test('/admin is its address', { skip }, async () => {
   await ada.shot('admin-health-light');
 });
 
+test('how the server does is kept up to date by itself', { skip }, async () => {
+  const accounts = ada.page.locator('.tile', { has: ada.page.getByRole('term').filter({ hasText: 'Accounts' }) }).getByRole('definition');
+  const before = Number(await accounts.innerText());
+  await ada.call('PUT', `/../../../_synapse/admin/v2/users/${encodeURIComponent(`@${freshName('dora')}:localhost`)}`, { password: PASSWORD });
+  await accounts.filter({ hasText: String(before + 1) }).waitFor();
+});
+
 test('accounts: made, locked, unlocked, made administrator, given a new password, deactivated', { skip }, async () => {
   await part('Accounts');
   await row(bob.user).waitFor();

@@ -46,12 +46,15 @@ test('health and reports, with Hearth’s own where there is, and Synapse’s wh
 });
 
 test('rooms are deleted, and other servers are told of or not', async () => {
-  const { admin: one, calls } = admin(true, [200, { delete_id: 'd' }], missing, [200, { destinations: [{ destination: 'o.example', failure_ts: 3, retry_last_ts: 10, retry_interval: 5 }] }], [500, {}], [200, {}]);
+  const { admin: one, calls } = admin(true, [200, { delete_id: 'd' }], missing, [200, { destinations: [{ destination: 'o.example', failure_ts: 3, retry_last_ts: 10, retry_interval: 5, 'chat.hearth.last_error': 'no way' }, { destination: 'p.example' }], total: 3, next_token: '2' }], [500, {}], [200, {}]);
   await one.deleteRoom('!r', { block: true, purge: true });
   assert.deepEqual([calls[0].method, calls[0].body], ['DELETE', { block: true, purge: true }]);
-  assert.equal(await one.peers(), null);
-  assert.deepEqual(await one.peers(), [{ server: 'o.example', retryAt: 15, failing: 3 }]);
-  await assert.rejects(one.peers(), (error) => error.status === 500);
+  assert.equal(await one.peers({ search: '' }), null);
+  const rows = [{ server: 'o.example', retryAt: 15, failing: 3, why: 'no way' }, { server: 'p.example', retryAt: 0, failing: 0, why: '' }];
+  assert.deepEqual(await one.peers({ search: 'ex', from: '0' }), { rows, next: '2', total: 3 });
+  const asked = new URL(calls.at(-1).url).searchParams;
+  assert.deepEqual(['destination', 'from', 'order_by', 'dir'].map((name) => asked.get(name)), ['ex', '0', 'failure_ts', 'b'], 'who is in trouble comes first');
+  await assert.rejects(one.peers({ search: '' }), (error) => error.status === 500);
   await one.retry('o.example:8448');
   assert.ok(calls.at(-1).url.endsWith('/destinations/o.example%3A8448/reset_connection'));
 });

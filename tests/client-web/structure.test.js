@@ -79,14 +79,14 @@ function sent(path) {
   return brotliCompressSync(bare, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
 }
 
-test('what is needed to sign in and chat is under 120 KB compressed, and the whole client under 147 KB', () => {
+test('what is needed to sign in and chat is under 120 KB compressed, and the whole client under 148 KB', () => {
   // Pages that come when they are first opened (settings, administration, …) are apart.
   const first = [...withImports('main.js'), 'index.html', ...all.filter((path) => path.endsWith('.css'))];
   const sum = (paths) => paths.reduce((bytes, path) => bytes + sent(path), 0);
   assert.ok(sum(first) < 120_000, `${sum(first)} bytes`);
   // In one language.
   const whole = all.filter((path) => /\.(js|css|html|svg|webmanifest)$/.test(path) && !path.startsWith('i18n/ko'));
-  assert.ok(sum(whole) < 147_000, `${sum(whole)} bytes`);
+  assert.ok(sum(whole) < 148_000, `${sum(whole)} bytes`);
 });
 
 test('no text within a script looks like a comment or needs its indentation, which the server would leave out', () => {
