@@ -5,7 +5,7 @@ use std::{io::Write, process::Stdio};
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Peer, Says, Server, User, encode, in_room, until},
+    common::{Peer, Says, Server, User, encode, federated, federated_at, free_address, in_room, until},
     federation_outbox::{let_in, shared},
 };
 
@@ -429,4 +429,32 @@ async fn servers_that_cannot_be_told_come_first_and_it_is_said_why() {
     alice.post(&now, json!({})).await;
     until("all is well", async || failing().await.is_none().then_some(())).await;
     assert_eq!(list(FAILING).await.ok()["destinations"][0]["chat.hearth.last_error"], Value::Null);
+}
+
+/// The server is looked up as others do it: what answers under its name has to be itself.
+#[tokio::test]
+async fn administrators_see_whether_others_find_the_server() {
+    const SEEN: &str = "/_matrix/client/unstable/chat.hearth.admin/federation";
+    let seen = async |server: &Server| server.register("root").await.get(SEEN).await.ok();
+    let server = federated("", "").await;
+    let found = json!({"server_name": server.name, "enabled": true, "address": server.name,
+        "well_known": null, "error": null});
+    assert_eq!(seen(&server).await, found);
+    server.register("alice").await.get(SEEN).await.fails(403, "M_FORBIDDEN");
+    // Nobody is where its name leads, or somebody else; or it would be private there.
+    let nowhere = federated_at((free_address(), free_address()), "", "").await;
+    let why = seen(&nowhere).await["error"].clone();
+    assert!(why.as_str().is_some_and(|why| why.starts_with("can't connect")), "{why}");
+    let thief = Peer::start().await;
+    let port = thief.name().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let robbed = federated_at((([127, 0, 0, 1], port).into(), free_address()), "", "").await;
+    let why = seen(&robbed).await["error"].clone();
+    assert!(why.as_str().is_some_and(|why| why.contains("another server answers there")), "{why}");
+    thief.says("/_matrix/key/v2/server", Says::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_vec()));
+    assert_eq!(robbed.login("root").await.get(SEEN).await.ok()["error"], "what answers there is no Matrix server");
+    let hidden = federated("", "allow_private_addresses = false\n").await;
+    let why = seen(&hidden).await["error"].clone();
+    assert!(why.as_str().is_some_and(|why| why.contains("private") || why.contains("127.0.0.1")), "{why}");
+    let alone = federated("", "enabled = false\n").await;
+    assert_eq!(seen(&alone).await, json!({"server_name": alone.name, "enabled": false}));
 }

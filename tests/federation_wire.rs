@@ -1,7 +1,10 @@
 //! The wire between servers: keys, notaries, who may ask and who is asked. Point by point what matrix's
 //! threat model says of identity; each refusal beside what passes.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -382,4 +385,30 @@ async fn who_only_names_a_server_keeps_it_from_nothing() {
     }
     let ask = peer.ask(&server, Method::PUT, "/_matrix/federation/v1/send/quick", Some(body));
     tokio::time::timeout(Duration::from_secs(15), ask).await.expect("it is heard").ok();
+}
+
+/// A server looks whether others find it, soon after its start, and the log says so.
+#[tokio::test]
+async fn a_server_says_whether_others_find_it() {
+    let dir = TempDir::new().expect("a directory");
+    hearth::dev_cert::make(dir.path(), &["127.0.0.1".to_owned()]).expect("made");
+    let start = async |known: SocketAddr, listen: SocketAddr| {
+        let file = |name: &str| dir.path().join(name);
+        Server::start_with(&format!(
+            "server_name = \"{known}\"\n[tls]\nlisten = [\"{listen}\"]\ncertificate = {:?}\nkey = {:?}\n\
+             [federation]\nallow_private_addresses = true\ntrust = [{:?}]\n",
+            file("127.0.0.1.pem"),
+            file("127.0.0.1-key.pem"),
+            file(hearth::dev_cert::AUTHORITY),
+        ))
+        .await
+    };
+    let (address, other) = (free_address(), free_address());
+    let (found, lost) = tokio::join!(start(address, address), start(other, free_address()));
+    let says = async |server: &Server, line: String| {
+        until(&line, async || server.log().contains(&line).then_some(())).await;
+    };
+    says(&found, format!("others find this server at {address}")).await;
+    says(&lost, format!("others can't reach this server at {other}, as far as can be seen from here: can't connect"))
+        .await;
 }

@@ -91,8 +91,15 @@ impl Discovery {
         if let Some(target) = at_once(server) {
             return target;
         }
-        let Some(delegated) = self.delegated(server.to_owned()).await else { return by_service(server) };
-        at_once(&delegated).unwrap_or_else(|| by_service(&delegated))
+        through(server, self.delegated(server.to_owned()).await.as_deref())
+    }
+
+    /// Whom the `.well-known` of a server names now, or why it can't be read. None if the name needs no such page.
+    pub async fn delegation(&self, server: &ServerName) -> Option<Result<OwnedServerName, String>> {
+        if at_once(server).is_some() {
+            return None;
+        }
+        Some(self.read_in_time(server).await.map(|(delegated, _)| delegated))
     }
 
     async fn delegated(&self, server: OwnedServerName) -> Option<OwnedServerName> {
@@ -105,9 +112,7 @@ impl Discovery {
         if let Some(known) = before.clone().filter(fresh) {
             return known.delegated;
         }
-        let read = tokio::time::timeout(PAGE_TIME, self.read(&server)).await;
-        let read = read.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        let known = match read {
+        let known = match self.read_in_time(&server).await {
             Ok((delegated, life)) => {
                 tracing::debug!(%server, %delegated, "found by .well-known");
                 Known { delegated: Some(delegated), seen: Instant::now(), until: Instant::now() + life, failures: 0 }
@@ -119,6 +124,11 @@ impl Discovery {
         };
         self.0.known.insert(server, known.clone());
         known.delegated
+    }
+
+    async fn read_in_time(&self, server: &ServerName) -> Result<(OwnedServerName, Duration), String> {
+        let read = tokio::time::timeout(PAGE_TIME, self.read(server)).await;
+        read.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
     /// Reads the page of a host: whom it names, and for how long.
@@ -166,6 +176,12 @@ fn life(headers: &HeaderMap) -> Duration {
         }
     }
     life.clamp(MIN_LIFE, MAX_LIFE)
+}
+
+/// Where to call a server whose `.well-known` names another one, or none.
+pub fn through(server: &ServerName, delegated: Option<&ServerName>) -> Target {
+    let named = delegated.unwrap_or(server);
+    at_once(server).or_else(|| at_once(named)).unwrap_or_else(|| by_service(named))
 }
 
 /// The target of a name that leaves nothing to find out but addresses.

@@ -22,6 +22,7 @@ pub mod keyring;
 pub mod keys;
 mod knock;
 mod leave;
+mod lookout;
 pub mod outbox;
 mod partial;
 mod peers;
@@ -30,6 +31,7 @@ mod policy;
 mod presence;
 mod processors;
 mod profiles;
+mod reached;
 pub mod remote;
 pub mod server_keys;
 mod spaces;
@@ -74,6 +76,8 @@ pub struct Federation {
     pub me: Arc<Identity>,
     /// The database.
     pub store: Store,
+    /// What calls to other machines need.
+    outside: Outside,
     /// Requests to other servers.
     pub remote: Remote,
     /// Their keys.
@@ -146,6 +150,7 @@ impl Federation {
         Ok(Self {
             me,
             store,
+            outside: outside.clone(),
             remote,
             keyring,
             outbox,
@@ -187,6 +192,7 @@ impl Federation {
             () = telling => {}
             () = self.see_guests_out() => {}
             () = greeting => {}
+            () = self.look_out() => {}
             () = typing::follow(self.me.clone(), self.store.clone(), typing, self.outbox.clone()) => {}
         }
     }

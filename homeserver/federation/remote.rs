@@ -178,6 +178,11 @@ impl Remote {
         })))
     }
 
+    /// Whether calls are made at all.
+    pub fn is_enabled(&self) -> bool {
+        self.0.enabled
+    }
+
     /// Asks a server, within the usual bounds.
     pub async fn call<R>(&self, to: &ServerName, request: R) -> Result<R::IncomingResponse, Failure>
     where
@@ -291,7 +296,8 @@ impl Remote {
         Ok((response, place))
     }
 
-    async fn send(
+    /// Asks at a place for something, for as long as it takes.
+    pub(super) async fn send(
         &self,
         target: &Target,
         request: http::Request<Bytes>,

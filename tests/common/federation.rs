@@ -56,11 +56,7 @@ pub async fn federated(settings: &str, of_federation: &str) -> Server {
 }
 
 /// The same, known to be at one address, and listening at another.
-pub(super) async fn federated_at(
-    (known, address): (SocketAddr, SocketAddr),
-    settings: &str,
-    of_federation: &str,
-) -> Server {
+pub async fn federated_at((known, address): (SocketAddr, SocketAddr), settings: &str, of_federation: &str) -> Server {
     let (name, certificates) = (format!("localhost:{}", known.port()), certificates());
     let open = match settings.contains("registration = ") {
         true => "",

@@ -18,7 +18,7 @@ mod user;
 
 pub use bridge::Bridge;
 pub use crowd::Crowd;
-pub use federation::{Asked, Peer, Says, ask_as, certificates, federate, federated, free_address, until};
+pub use federation::{Asked, Peer, Says, ask_as, certificates, federate, federated, federated_at, free_address, until};
 pub use line::{Line, federate_by_lines};
 pub use s3::{S3, SECRET as S3_SECRET};
 pub use server::{Server, repository};

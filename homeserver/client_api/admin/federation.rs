@@ -1,4 +1,5 @@
-//! The other servers: with whom rooms are shared, since when one can't be reached, and trying it now.
+//! The other servers: with whom rooms are shared, since when one can't be reached, and trying it now; and whether they
+//! find this one.
 
 use std::sync::Arc;
 
@@ -24,10 +25,31 @@ const ORDERS: [&str; 5] =
     ["destination", "retry_last_ts", "retry_interval", "failure_ts", "last_successful_stream_ordering"];
 
 pub(super) fn routes(router: &mut Router) {
+    route(router, Method::GET, "/_matrix/client/unstable/chat.hearth.admin/federation", seen);
     route(router, Method::GET, ALL, list);
     route(router, Method::GET, ONE, get);
     route(router, Method::GET, "/_synapse/admin/v1/federation/destinations/{destination}/rooms", rooms);
     route(router, Method::POST, "/_synapse/admin/v1/federation/destinations/{destination}/reset_connection", reset);
+}
+
+/// `GET …/chat.hearth.admin/federation`: whether others find this server.
+async fn seen(app: Arc<App>, _: Asked) -> Result<Reply> {
+    let (name, enabled) = (&app.me.name, app.config.federation.enabled);
+    if !enabled {
+        return reply::json(&json!({ "server_name": name, "enabled": enabled }));
+    }
+    let seen = app.federation.seen_from_outside().await?;
+    let delegated = seen.delegated.map(|read| match read {
+        Ok(server) => json!({ "server": server }),
+        Err(why) => json!({ "error": why }),
+    });
+    reply::json(&json!({
+        "server_name": name,
+        "enabled": enabled,
+        "address": seen.address,
+        "well_known": delegated,
+        "error": seen.answer.err(),
+    }))
 }
 
 fn shown(server: &ServerName, row: Option<DestinationRow>) -> Value {

@@ -167,12 +167,16 @@ impl Servers {
         self.world.services.insert(service.to_owned(), vec![at]);
     }
 
-    /// What calls within this world.
+    /// This world, to call out in.
+    fn outside(&mut self) -> Outside {
+        let trust = [self.certificates.path().join(dev_cert::AUTHORITY)];
+        Outside::within(std::mem::take(&mut self.world), Permitted::All, &trust).expect("made")
+    }
+
+    /// What calls within it.
     fn remote(&mut self) -> Remote {
-        let (folder, world) = (self.certificates.path(), std::mem::take(&mut self.world));
-        let trust = [folder.join(dev_cert::AUTHORITY)];
-        let outside = Outside::within(world, Permitted::All, &trust).expect("made");
-        let key = SigningKey::load_or_create(&folder.join("signing.key")).expect("made");
+        let outside = self.outside();
+        let key = SigningKey::load_or_create(&self.certificates.path().join("signing.key")).expect("made");
         Remote::new(Arc::new(Identity { name: name("me.test"), key }), &outside, true).expect("made")
     }
 
@@ -195,6 +199,24 @@ fn acceptor(folder: &Path, name: &str) -> TlsAcceptor {
     let config =
         rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("known");
     Arc::new(config.with_no_client_auth().with_single_cert(chain, key).expect("they fit")).into()
+}
+
+#[tokio::test]
+async fn it_is_known_whom_a_page_names_or_why_it_cannot_be_read() {
+    let mut servers = Servers::new();
+    servers.delegate("three-two.test", "port.test:1234").await;
+    let site = servers.serve("two.test", "127.0.0.1:0", None).await;
+    servers.world.sites.insert("two.test".to_owned(), site);
+    let discovery = Discovery::new(&servers.outside()).expect("made");
+    let named = discovery.delegation(&name("three-two.test")).await.expect("a page").expect("read");
+    assert_eq!(named, "port.test:1234");
+    assert_eq!(through(&name("three-two.test"), Some(&named)).url, "https://port.test:1234");
+    let missing = discovery.delegation(&name("two.test")).await.expect("no page");
+    assert_eq!(missing, Err("status 404".to_owned()));
+    assert!(through(&name("two.test"), None).by_service);
+    for needless in ["two.test:8448", "127.0.0.1", "[::1]:1"] {
+        assert_eq!(discovery.delegation(&name(needless)).await, None, "{needless}");
+    }
 }
 
 #[tokio::test]
