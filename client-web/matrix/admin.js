@@ -16,6 +16,7 @@ const PAGE = 50;
  * @typedef {{ id: number, at: number, reason: string, by: string, event?: string, room?: string, roomName?: string, user?: string }} Report
  * @typedef {{ version: string, uptime?: number, memory?: number, database?: number, disk?: number, clients?: { waiting: number }, accounts?: number, rooms?: number }} Health
  * @typedef {{ server: string, retryAt: number, failing: number, why: string }} Peer
+ * @typedef {{ address: string, why: string, page: string }} Seen where others call this server, why it isn't there, and why `.well-known` can't be read
  */
 
 /** A path below Synapse's API. @param {TemplateStringsArray} text @param {...string} parts */
@@ -116,6 +117,12 @@ export class Admin {
     const own = await this.api.get(`${OWN}/health`).catch(absent);
     if (!own) return { version: (await this.api.get(path`/v1/server_version`)).server_version };
     return { version: `Hearth ${own.version}`, uptime: own.uptime_ms, memory: own.memory?.resident_bytes, database: own.database?.bytes, disk: own.database?.free_disk_bytes, clients: own.clients, accounts: own.accounts, rooms: own.rooms };
+  }
+
+  /** Whether others find this server; null where it doesn't say, or speaks to none. @returns {Promise<Seen | null>} */
+  async seen() {
+    const answer = await this.api.get(`${OWN}/federation`).catch(absent);
+    return answer?.enabled ? { address: String(answer.address), why: answer.error ?? '', page: answer.well_known?.error ?? '' } : null;
   }
 
   /** Tries a server now, which would otherwise be tried later. @param {string} server */

@@ -8,11 +8,12 @@ import { signal } from '../kit/signal.js';
 import { ago, exact, number, size, t } from '../i18n/index.js';
 import { adminList, EVERY } from './admin-list.js';
 import { attempt } from './errors.js';
-import { fetched, section } from './page.js';
+import { fetched, section, skeletonRows } from './page.js';
 
 /** @typedef {import('../matrix/admin.js').Admin} Admin */
 /** @typedef {import('../matrix/admin.js').Health} Health */
 /** @typedef {import('../matrix/admin.js').Peer} Peer */
+/** @typedef {import('../matrix/admin.js').Seen} Seen */
 
 /** @param {import('./app.js').App} _ @param {Admin} admin */
 export function healthPart(_, admin) {
@@ -55,7 +56,29 @@ function peersSection(admin) {
     none: () => h.p({ class: 'hint' }, none),
     live: true,
   });
-  return section(() => t('health.peers'), () => t('health.peersHint'), list);
+  const seen = fetched(() => admin.seen(), (found, again) => found && seenCard(found, again), () => skeletonRows(() => t('action.loading'), 1));
+  return section(() => t('health.peers'), () => t('health.peersHint'), seen, list);
+}
+
+/** Whether others find this server. @param {Seen} seen @param {() => void} again */
+function seenCard({ address, why, page }, again) {
+  return h.div(
+    { class: 'card flush' },
+    h.div(
+      { class: 'row' },
+      h.div(
+        { class: 'row-text' },
+        h.span({ class: 'row-title wraps' }, () => t(why ? 'health.lost' : 'health.found', { address })),
+        why && [why, page && `/.well-known/matrix/server: ${page}`].map((text) => text && h.span({ class: 'row-note wraps', dir: 'auto' }, text)),
+        why && h.span({ class: 'row-note wraps' }, () => t('health.lostHint')),
+      ),
+      h.div(
+        { class: 'row-actions' },
+        h.span({ class: why ? 'chip warn' : 'chip good' }, () => t(why ? 'health.down' : 'health.reachable')),
+        why && h.button({ type: 'button', class: 'button small', onclick: again }, () => t('health.check')),
+      ),
+    ),
+  );
 }
 
 /** @param {Admin} admin @param {Peer} peer @param {() => void} again */

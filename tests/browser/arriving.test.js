@@ -78,6 +78,7 @@ test('the administrator sees the other server, and whether it answers', { skip }
   await bob.open('#/admin/health');
   await peer.getByText('In touch').waitFor();
   await bob.page.getByText('Clients connected').waitFor();
+  await bob.page.getByText(/^Others find this server at localhost:/).waitFor();
   alice.noErrors();
   await alice.context.close();
   await here.down();
