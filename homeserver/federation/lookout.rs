@@ -71,7 +71,7 @@ impl Federation {
     async fn report(&self, news: News, seen: &Seen) {
         let (address, why) = (&seen.address, seen.answer.as_ref().err().cloned().unwrap_or_default());
         let page = match &seen.delegated {
-            Some(Err(why)) => format!("; its /.well-known/matrix/server can't be read: {why}"),
+            Some(Err(page)) if *page != why => format!("; its /.well-known/matrix/server can't be read: {page}"),
             _ => String::new(),
         };
         let text = match news {

@@ -84,7 +84,12 @@ impl Dns {
         }
         let mut found: Vec<IpAddr> = match self.resolver() {
             Some(resolver) => {
-                resolver.lookup_ip(absolute(host)).await.map_err(|error| unknown(&error))?.iter().collect()
+                let found = resolver.lookup_ip(absolute(host)).await;
+                let plainly = |error: hickory_resolver::net::NetError| match error.is_no_records_found() {
+                    true => unknown(&"it has no address"),
+                    false => unknown(&error),
+                };
+                found.map_err(plainly)?.iter().collect()
             }
             None => {
                 let found = tokio::net::lookup_host((host, 0)).await.map_err(|error| unknown(&error))?;
