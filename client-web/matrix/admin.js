@@ -122,7 +122,9 @@ export class Admin {
   /** Whether others find this server; null where it doesn't say, or speaks to none. @returns {Promise<Seen | null>} */
   async seen() {
     const answer = await this.api.get(`${OWN}/federation`).catch(absent);
-    return answer?.enabled ? { address: String(answer.address), why: answer.error ?? '', page: answer.well_known?.error ?? '' } : null;
+    // No other machine looks for one that calls itself so.
+    const isFound = answer?.enabled && answer.server_name !== 'localhost';
+    return isFound ? { address: String(answer.address), why: answer.error ?? '', page: answer.well_known?.error ?? '' } : null;
   }
 
   /** Tries a server now, which would otherwise be tried later. @param {string} server */

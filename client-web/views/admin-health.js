@@ -69,7 +69,7 @@ function seenCard({ address, why, page }, again) {
       h.div(
         { class: 'row-text' },
         h.span({ class: 'row-title wraps' }, () => t(why ? 'health.lost' : 'health.found', { address })),
-        why && [why, page && `/.well-known/matrix/server: ${page}`].map((text) => text && h.span({ class: 'row-note wraps', dir: 'auto' }, text)),
+        why && [why, page && page !== why && `/.well-known/matrix/server: ${page}`].map((text) => text && h.span({ class: 'row-note wraps', dir: 'auto' }, text)),
         why && h.span({ class: 'row-note wraps' }, () => t('health.lostHint')),
       ),
       h.div(
