@@ -131,6 +131,8 @@ export function answered({ found, look }, row, none, key) {
     if (now === 'problem') return h.div({ class: 'empty', role: 'alert' }, icon('alert'), h.p(found.peek().problem), h.button({ type: 'button', class: 'button', onclick: () => look() }, () => t('action.retry')));
     if (now === 'waiting') return skeletonRows(() => t('action.loading'));
     if (now === 'none') return none();
-    return growing({ items: () => found.value.rows, row, key, isMore: () => found.value.next !== undefined, more: () => look(true), busy: () => found.value.waiting });
+    // A list that has moved meanwhile says some twice, on this page and on the next.
+    const items = () => (key ? [...new Map(found.value.rows.map((item) => [key(item), item])).values()] : found.value.rows);
+    return growing({ items, row, key, isMore: () => found.value.next !== undefined, more: () => look(true), busy: () => found.value.waiting });
   });
 }

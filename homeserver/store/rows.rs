@@ -348,11 +348,13 @@ pub struct DestinationRow {
     /// When the first of those failures was, milliseconds, or 0.
     #[serde(default)]
     pub failing_since: u64,
-    /// When it was tried last, and when it is tried again, milliseconds; what came of that.
+    /// When it was tried last, milliseconds.
     #[serde(default)]
     pub tried_at: u64,
+    /// When it is tried again, milliseconds.
     #[serde(default)]
     pub retry_at: u64,
+    /// Why it could not be told then, for people; empty if it could.
     #[serde(default)]
     pub last_error: String,
     /// How far the transaction went that failed, so that it is tried again as it was.

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Admin } from '../../client-web/matrix/admin.js';
+import { asked } from '../../client-web/views/lists.js';
 import { Api } from '../../client-web/matrix/api.js';
 import { scripted } from './support.js';
 
@@ -60,4 +61,32 @@ test('rooms are deleted, and other servers are told of or not', async () => {
   for (const one of [alone, here, elsewhere]) assert.equal(await one.admin.seen(), null);
   await one.retry('o.example:8448');
   assert.ok(calls.at(-1).url.endsWith('/destinations/o.example%3A8448/reset_connection'));
+});
+
+test('a list keeps up where that takes nothing away', async () => {
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  let answer = async () => ({ rows: ['a', 'b'], next: 2, total: 3 });
+  const list = asked((from) => answer(from));
+  await settled();
+  answer = async () => ({ rows: ['b'], total: 1 });
+  await list.refresh();
+  assert.deepEqual(list.found.value, { rows: ['b'], total: 1, waiting: false, problem: '' });
+  answer = async () => Promise.reject(new Error('away'));
+  await list.refresh();
+  assert.deepEqual(list.found.value.rows, ['b'], 'a failure unasked is no problem');
+  // What is asked for meanwhile counts.
+  let tell;
+  answer = () => new Promise((resolve) => (tell = resolve));
+  const refreshing = list.refresh();
+  const late = tell;
+  answer = async () => ({ rows: ['c', 'd'], next: 2, total: 3 });
+  await list.look();
+  late({ rows: ['old'] });
+  await refreshing;
+  assert.deepEqual(list.found.value.rows, ['c', 'd']);
+  // Who has gone on to more keeps it.
+  answer = async (from) => ({ rows: from ? ['e'] : ['z'], total: 3 });
+  await list.look(true);
+  await list.refresh();
+  assert.deepEqual(list.found.value.rows, ['c', 'd', 'e']);
 });
