@@ -5,17 +5,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use ruma::OwnedServerName;
+use serde_json::value::RawValue;
 
 use super::{
     Federation,
-    discovery::{self, Discovery, Target},
+    discovery::{self, Target},
     remote::Remote,
     server_keys,
 };
 use crate::{
-    base::json,
     error::{Error, Result},
     outside,
 };
@@ -41,7 +41,7 @@ impl Federation {
         let me = &self.me.name;
         // What others remember, and their open connections, would hide what has just broken.
         let remote = Remote::new(self.me.clone(), &self.outside, true).map_err(Error::internal)?;
-        let delegated = Discovery::new(&self.outside).map_err(Error::internal)?.delegation(me).await;
+        let delegated = remote.discovery().delegation(me).await;
         let target = discovery::through(me, delegated.as_ref().and_then(|named| named.as_deref().ok()));
         let address = target.url.trim_start_matches("https://").to_owned();
         let asked = tokio::time::timeout(PATIENCE, self.is_at(&remote, &target)).await;
@@ -51,16 +51,15 @@ impl Federation {
 
     async fn is_at(&self, remote: &Remote, target: &Target) -> Result<(), String> {
         let mut request = http::Request::new(Bytes::new());
-        *request.method_mut() = Method::GET;
         *request.uri_mut() = http::Uri::from_static("/_matrix/key/v2/server");
         let response = remote.send(target, request, None).await?;
         if response.status() != StatusCode::OK {
             return Err(format!("status {}", response.status().as_u16()));
         }
         let body = outside::read(response, MAX_ANSWER).await?;
-        let text = String::from_utf8(body.into()).map_err(|_| "what answers there is no Matrix server")?;
-        let raw = json::raw(text).map_err(|_| "what answers there is no Matrix server")?;
-        let published = server_keys::check(&raw, &self.me.name)?;
+        let raw: &RawValue =
+            serde_json::from_slice(&body).map_err(|_| "what answers there is no Matrix server".to_owned())?;
+        let published = server_keys::check(raw, &self.me.name)?;
         let id = self.me.key.id().to_string();
         let ours = server_keys::ours(&self.me, &id).map(|row| row.key);
         match published.keys.get(&id).map(|row| &row.key) == ours.as_ref() {

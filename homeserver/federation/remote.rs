@@ -183,6 +183,11 @@ impl Remote {
         self.0.enabled
     }
 
+    /// How servers are found.
+    pub(super) fn discovery(&self) -> &Discovery {
+        &self.0.discovery
+    }
+
     /// Asks a server, within the usual bounds.
     pub async fn call<R>(&self, to: &ServerName, request: R) -> Result<R::IncomingResponse, Failure>
     where
